@@ -1,0 +1,101 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, said once: what we were doing, to what, why it failed, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class EngineError(Exception):
+    """Base of every error that the engine raises on purpose.
+
+    ``doing`` is a phrase ("copying a table"), ``what`` names the object as PostgreSQL prints it, ``why`` is the
+    cause, ``remedy`` the next thing for a person to do. ``sqlstate`` and ``detail`` are the server's, when it spoke.
+    None of them may hold a row value, a password or a connection string.
+    """
+
+    code = "engine_error"
+
+    def __init__(
+        self, doing: str, what: str, why: str, remedy: str, *, sqlstate: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(doing, what, why, remedy)
+        self.doing = doing
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+        self.sqlstate = sqlstate
+        self.detail = detail
+
+    def __str__(self) -> str:
+        cause = f"{self.why} (SQLSTATE {self.sqlstate})" if self.sqlstate else self.why
+        subject = f" {self.what}" if self.what else ""
+        return f"{self.doing}{subject}: {cause}. {self.remedy}"
+
+    def as_result(self) -> Mapping[str, str]:
+        """The same as data: for return values and for ``causeway.event``."""
+        return {
+            "code": self.code,
+            "doing": self.doing,
+            "object": self.what,
+            "why": self.why,
+            "remedy": self.remedy,
+            "sqlstate": self.sqlstate,
+            "detail": self.detail,
+        }
+
+
+class SpecError(EngineError):
+    """The migration as it is written cannot be meant: an unknown option, a pattern that matches nothing."""
+
+    code = "spec_error"
+
+
+class DriverError(EngineError):
+    """A driver or client program is missing on the worker host, or too old."""
+
+    code = "driver_missing"
+
+
+class ConnectError(EngineError):
+    """A server could not be reached, or did not let us in."""
+
+    code = "connect_failed"
+
+
+class ServerError(EngineError):
+    """A server refused a statement."""
+
+    code = "server_error"
+
+
+class StateError(EngineError):
+    """The state tables say that this step may not be taken now."""
+
+    code = "wrong_state"
+
+
+class MismatchError(EngineError):
+    """Something of our name stands there and is not what we made or need: a slot, a table, a column."""
+
+    code = "mismatch"
+
+
+class LossError(EngineError):
+    """Going on would lose or double rows: the task stops for good until a person has decided."""
+
+    code = "would_lose_rows"
+
+
+class ProtocolError(EngineError):
+    """The server sent bytes that are not what the replication protocol promises."""
+
+    code = "protocol_error"
+
+
+class TimeoutExpired(EngineError):
+    """Something did not come true within the time that was given for it."""
+
+    code = "timeout"
