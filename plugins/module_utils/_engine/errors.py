@@ -18,9 +18,7 @@ class EngineError(Exception):
 
     code = "engine_error"
 
-    def __init__(
-        self, doing: str, what: str, why: str, remedy: str, *, sqlstate: str = "", detail: str = ""
-    ) -> None:
+    def __init__(self, doing: str, what: str, why: str, remedy: str, *, sqlstate: str = "", detail: str = "") -> None:
         super().__init__(doing, what, why, remedy)
         self.doing = doing
         self.what = what

@@ -1,0 +1,190 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections: one way in for every session, with the same pinned settings, and one way to tell why it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._psycopg import pq, psycopg, require_psycopg, sql
+from .errors import ConnectError, ServerError
+from .policy import judge
+from .session import PINNED, later_timeouts, startup_options
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PgConnection
+
+    Connection = PgConnection[tuple[Any, ...]]
+
+End = Literal["source", "destination"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a migration, in community.postgresql's words. ``connect_params`` are libpq's own, a service included."""
+
+    end: End
+    host: str = ""
+    port: int = 5432
+    user: str = ""
+    password: str = field(default="", repr=False)
+    dbname: str = ""
+    unix_socket: str = ""
+    ssl_mode: str = "prefer"
+    ca_cert: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    connect_params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    session_role: str = ""
+
+    def __str__(self) -> str:
+        """How a person finds it: host, port, database and user; never the password or the other parameters."""
+        place = self.unix_socket or self.host or self.connect_params.get("service", "") or "localhost"
+        return f"{self.end} {place}:{self.port}/{self.dbname} as {self.user}"
+
+    def libpq(self) -> dict[str, str]:
+        """libpq's connection parameters, the password included; empty ones are left to a service file or default."""
+        wanted = {
+            "host": self.unix_socket or self.host,
+            "port": str(self.port),
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.dbname,
+            "sslmode": self.ssl_mode,
+            "sslrootcert": self.ca_cert,
+            "sslcert": self.ssl_cert,
+            "sslkey": self.ssl_key,
+            "connect_timeout": "10",
+            "keepalives_idle": "30",
+            "keepalives_interval": "10",
+            "keepalives_count": "3",
+        }
+        parameters = {key: value for key, value in wanted.items() if value}
+        if "service" in self.connect_params and not self.host:
+            parameters.pop("port", None)
+        parameters.update(self.connect_params)
+        return parameters
+
+
+def connect(
+    endpoint: Endpoint,
+    purpose: str,
+    *,
+    autocommit: bool = True,
+    replication: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
+    """Open a session with the pinned settings.
+
+    ``purpose`` becomes part of ``application_name``; ``replication`` opens a walsender on the database (only
+    ``conn.pgconn.exec_`` and the simple protocol work there). Raises ConnectError, which tells host, TLS,
+    authentication and database apart.
+    """
+    require_psycopg()
+    pinned = dict(PINNED)
+    pinned.update(settings or {})
+    parameters = endpoint.libpq()
+    given = parameters.pop("options", "")
+    parameters["options"] = f"{given} {startup_options(pinned)}".strip()
+    parameters["application_name"] = f"causeway {purpose}"[:63]
+    if replication:
+        parameters["replication"] = "database"
+    try:
+        conninfo = psycopg.conninfo.make_conninfo("", **parameters)
+        connection = psycopg.connect(conninfo, autocommit=autocommit)
+    except psycopg.Error as exc:
+        raise _connect_error(endpoint, exc) from exc
+    try:
+        _settle(connection, endpoint)
+    except psycopg.Error as exc:
+        connection.close()
+        raise server_error(exc, "preparing a session at", str(endpoint)) from exc
+    return connection
+
+
+def _settle(connection: Connection, endpoint: Endpoint) -> None:
+    """What the startup packet cannot carry. Through the simple protocol, since a walsender knows no other."""
+    quoted = sql.SQL("SET {} = {}")
+    todo = [
+        quoted.format(sql.Identifier(n), sql.Literal(v))
+        for n, v in later_timeouts(connection.info.server_version).items()
+    ]
+    if endpoint.session_role:
+        todo.append(sql.SQL("SET ROLE {}").format(sql.Identifier(endpoint.session_role)))
+    for statement in todo:
+        simple_query(connection, statement.as_string(connection), "preparing a session at", str(endpoint))
+
+
+def simple_query(connection: Connection, statement: str, doing: str, what: str) -> list[tuple[str | None, ...]]:
+    """Run one statement through the simple query protocol: all that a walsender understands.
+
+    Returns the rows as text. Raises ServerError.
+    """
+    result = connection.pgconn.exec_(statement.encode())
+    if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+        state = result.error_field(pq.DiagnosticField.SQLSTATE)
+        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+        sqlstate = state.decode() if state else ""
+        raise ServerError(
+            doing, what, message.decode(errors="replace").strip(), judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate
+        )
+    rows = []
+    for row in range(result.ntuples):
+        values = (result.get_value(row, column) for column in range(result.nfields))
+        rows.append(tuple(None if value is None else value.decode() for value in values))
+    return rows
+
+
+_SEE_LOG = "See the server's log for the statement and its context."
+
+
+def server_error(exc: psycopg.Error, doing: str, what: str, remedy: str = "") -> ServerError | ConnectError:
+    """A driver's exception as ours: SQLSTATE kept, the primary message only (DETAIL may hold row values)."""
+    sqlstate = exc.sqlstate or ""
+    why = exc.diag.message_primary or (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+    kind = ServerError if sqlstate else ConnectError
+    where = ", ".join(
+        f"{label} {value}"
+        for label, value in (
+            ("schema", exc.diag.schema_name),
+            ("table", exc.diag.table_name),
+            ("column", exc.diag.column_name),
+            ("constraint", exc.diag.constraint_name),
+        )
+        if value
+    )
+    return kind(doing, what, why, remedy or judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate, detail=where)
+
+
+@contextmanager
+def speaking(doing: str, what: str = "", remedy: str = "") -> Iterator[None]:
+    """Turn whatever psycopg raises inside into an EngineError that says what we were doing, and to what."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise server_error(exc, doing, what, remedy) from exc
+
+
+def _connect_error(endpoint: Endpoint, exc: psycopg.Error) -> ConnectError:
+    """libpq gives most refusals no SQLSTATE: the kinds are told apart by what it prints, all of it free of secrets."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    why = lines[-1] if lines else type(exc).__name__
+    lower = why.lower()
+    remedy = "Check that the server runs, listens on this address and port, and that no firewall stands between."
+    if "password authentication failed" in lower or "no password supplied" in lower:
+        remedy = f"Correct login_user or login_password of the {endpoint.end}."
+    elif "pg_hba.conf" in lower:
+        remedy = "Add a line for this user, database and address to pg_hba.conf (or the cloud's allow-list) and reload."
+    elif "database" in lower and "does not exist" in lower:
+        remedy = f"Create the database at the {endpoint.end}, or correct login_db."
+    elif "ssl" in lower or "certificate" in lower:
+        remedy = "Check ssl_mode, ca_cert, ssl_cert and ssl_key; they are paths on the worker host."
+    elif "could not translate host name" in lower or "resolve" in lower:
+        remedy = "Correct login_host: the worker host cannot resolve it."
+    elif "too many" in lower or "remaining connection slots" in lower:
+        remedy = "Raise max_connections, or free connections."
+    return ConnectError("connecting to the", str(endpoint), why, remedy, sqlstate=exc.sqlstate or "")

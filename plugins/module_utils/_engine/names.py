@@ -1,0 +1,53 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of everything that a migration makes, all derived from its own name.
+
+Ownership is never decided by these: the stored name and identity decide it (`state`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+SLOT_PREFIX = "dts_sync_"
+"""The reference tool's prefix: DBAs look for it."""
+
+_LIMIT = 63  # NAMEDATALEN - 1, in bytes; what we make is ASCII
+
+
+def slug(name: str, limit: int = _LIMIT) -> str:
+    """``name`` as at most ``limit`` of ``[a-z0-9_]``; eight hex digits of its hash follow if that changed it."""
+    plain = re.sub(r"[^a-z0-9_]", "_", name.lower())
+    if plain == name and len(plain) <= limit:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{plain[: limit - 9]}_{digest}"
+
+
+def slot_name(name: str) -> str:
+    """The migration's replication slot."""
+    return SLOT_PREFIX + slug(name, _LIMIT - len(SLOT_PREFIX))
+
+
+def run_slot_name(name: str, run: int, ordinal: int = 0) -> str:
+    """A temporary slot of one copy run; several only where every connection makes its own."""
+    suffix = f"_r{run}_{ordinal}"
+    return SLOT_PREFIX + slug(name, _LIMIT - len(SLOT_PREFIX) - len(suffix)) + suffix
+
+
+def publication_name(name: str) -> str:
+    """The migration's publication at the source."""
+    return "causeway_" + slug(name, _LIMIT - len("causeway_"))
+
+
+def folder_name(name: str) -> str:
+    """The migration's folder on the worker host."""
+    return slug(name, 48)
+
+
+def lock_key(name: str, purpose: str) -> int:
+    """A signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook) or ``worker`` (one writer)."""
+    digest = hashlib.sha256(f"causeway:{purpose}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every session of ours pins, so that a value means the same at both ends.
+
+A walsender takes these through the startup ``options`` too: without them a role's ``datestyle`` decides what
+4 March looks like in the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PINNED: Mapping[str, str] = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "client_encoding": "UTF8",
+    "search_path": "",
+    "row_security": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # A host that dies without a word must lose its locks: the server asks whether we are still there.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""Settings that every supported server knows."""
+
+LATER_TIMEOUTS: Mapping[str, int] = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
+"""Timeouts that came later, each with the first server version that has it; 0 as well."""
+
+
+def startup_options(settings: Mapping[str, str]) -> str:
+    """``settings`` as libpq's ``options`` parameter, blanks and backslashes escaped as the server reads them."""
+    words = []
+    for name, value in settings.items():
+        escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
+        words.append(f"-c {name}={escaped}")
+    return " ".join(words)
+
+
+def later_timeouts(server_version: int) -> Mapping[str, str]:
+    """The timeouts that a server of this version knows and that the startup packet could not name."""
+    return {name: "0" for name, first in LATER_TIMEOUTS.items() if server_version >= first}
