@@ -12,7 +12,7 @@ __all__ = ["ASYNCPG_MISSING", "asyncpg", "require_asyncpg"]
 ASYNCPG_MISSING = ""
 
 try:
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 except ImportError as exc:
     ASYNCPG_MISSING = str(exc)
     asyncpg = None

@@ -1,0 +1,181 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a migration moves: the `objects` of its spec against the source's catalog.
+
+Compiled once and used by all: publication, schema, copy, CDC, sequences, validation, fence.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+from .catalog import Catalog, Sequence, Table, qualified, quoted
+from .errors import SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRule:
+    """One entry of ``objects``. ``tables`` empty selects the whole schema; both hold names or ``*``/``?`` patterns."""
+
+    schema: str
+    tables: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        return not self.tables
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a selection cannot be meant; ``check`` is the id of the precheck that reports it."""
+
+    check: str
+    what: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The selected objects of one source catalog, in a fixed order (by schema and name).
+
+    ``tables`` holds partitioned roots and their partitions alike; ``schemas`` those selected whole, whose views,
+    functions and types come along.
+    """
+
+    rules: tuple[SchemaRule, ...]
+    schemas: tuple[str, ...]
+    tables: tuple[Table, ...]
+    sequences: tuple[Sequence, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def leaves(self) -> tuple[Table, ...]:
+        """The tables that hold rows: what is copied, streamed, compared."""
+        return tuple(table for table in self.tables if table.holds_rows)
+
+    @property
+    def published(self) -> tuple[Table, ...]:
+        """What the publication names: roots stand for their partitions, the future ones too."""
+        selected = {table.oid for table in self.tables}
+        return tuple(t for t in self.tables if not (t.is_partition and any(p in selected for p in t.parents)))
+
+    def require(self) -> None:
+        """Raise SpecError for the first problem."""
+        for problem in self.problems:
+            raise SpecError("reading the objects of the migration", problem.what, problem.why, problem.remedy)
+
+
+def compile_rules(objects: Items[Mapping[str, object]]) -> tuple[SchemaRule, ...]:
+    """``objects`` as the user writes them (design: Objects) to rules. Raises SpecError."""
+    rules = []
+    for entry in objects:
+        schema = str(entry.get("schema") or "")
+        if not schema:
+            raise SpecError(
+                "reading the objects of the migration", "objects", "an entry names no schema", "Add schema: to it."
+            )
+        names = tuple(str(table.get("name") or "") for table in _mappings(entry.get("tables")))
+        if "" in names:
+            raise SpecError(
+                "reading the objects of the migration", quoted(schema), "a table has no name", "Add name: to it."
+            )
+        exclude = entry.get("exclude")
+        rules.append(SchemaRule(schema, names, tuple(str(p) for p in exclude) if isinstance(exclude, list) else ()))
+    return tuple(rules)
+
+
+def _mappings(value: object) -> Iterable[Mapping[str, object]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
+    """Apply the rules to a catalog. Never raises: what is wrong is a Problem, which precheck shows all at once."""
+    problems: list[Problem] = []
+    chosen: dict[int, Table] = {}
+    excluded: set[int] = set()
+    for rule in rules:
+        in_schema = [table for table in catalog.tables.values() if table.schema == rule.schema]
+        if rule.schema not in catalog.schemas:
+            problems.append(_missing(quoted(rule.schema), "the source has no schema of that name"))
+        problems.extend(
+            _missing(qualified((rule.schema, pattern)), "it matches no table of the source")
+            for pattern in rule.tables
+            if not any(_matches(pattern, table.name) for table in in_schema)
+        )
+        for table in in_schema:
+            if any(_matches(pattern, table.name) for pattern in rule.exclude):
+                excluded.add(table.oid)
+            elif rule.whole or any(_matches(pattern, table.name) for pattern in rule.tables):
+                chosen[table.oid] = table
+    _complete_partitions(catalog, chosen, excluded, problems)
+    whole = {rule.schema for rule in rules if rule.whole and rule.schema in catalog.schemas}
+    out = tuple(pattern for rule in rules if rule.whole for pattern in rule.exclude)
+    sequences = [s for s in catalog.sequences.values() if _takes_sequence(s, chosen, whole, out)]
+    if not chosen and not sequences and not whole:
+        problems.append(
+            Problem("nothing_selected", "objects", "they select nothing at the source", "Name a schema that exists.")
+        )
+    return Selection(
+        rules=rules,
+        schemas=tuple(sorted(whole)),
+        tables=tuple(sorted(chosen.values(), key=lambda table: table.qualified_name)),
+        sequences=tuple(sorted(sequences, key=lambda sequence: sequence.qualified_name)),
+        problems=tuple(problems),
+    )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """``*`` and ``?`` only, case-sensitive: brackets are ordinary characters in a name."""
+    return re.match(fnmatch.translate(pattern.replace("[", "[[]")), name) is not None
+
+
+def _missing(what: str, why: str) -> Problem:
+    return Problem("pattern_matches_nothing", what, why, "Correct the name, or remove it from the objects.")
+
+
+def _complete_partitions(
+    catalog: Catalog, chosen: dict[int, Table], excluded: set[int], problems: list[Problem]
+) -> None:
+    """A partitioned table comes with all its partitions; leaving one out on purpose is a problem."""
+    todo = [table for table in chosen.values() if table.kind == "p"]
+    while todo:
+        for child in catalog.children_of(todo.pop().oid):
+            if child.oid in excluded:
+                problems.append(
+                    Problem(
+                        "partition_incomplete",
+                        str(child),
+                        "it is excluded, but the partitioned table that it belongs to is selected",
+                        "Exclude the whole partitioned table, or none of its partitions.",
+                    )
+                )
+            elif child.oid not in chosen:
+                chosen[child.oid] = child
+            if child.kind == "p":
+                todo.append(child)
+    for table in list(chosen.values()):
+        orphan = [p for p in table.parents if table.is_partition and p not in chosen]
+        if orphan:
+            parent = catalog.tables.get(orphan[0])
+            problems.append(
+                Problem(
+                    "partition_incomplete",
+                    str(table),
+                    f"it is a partition of {parent or 'a table'}, which is not selected",
+                    "Select the partitioned table, and with it all partitions.",
+                )
+            )
+
+
+def _takes_sequence(sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], out: tuple[str, ...]) -> bool:
+    """Owned and identity sequences follow their table; the others follow their schema."""
+    if sequence.owner_table:
+        return sequence.owner_table in chosen
+    return sequence.schema in whole and not any(_matches(pattern, sequence.name) for pattern in out)

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server is and can, as it answers itself: product, versions, identity, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ._psycopg import pq
+from .connect import simple_query, speaking
+from .errors import MismatchError
+from .lsn import Lsn, parse_lsn
+
+if TYPE_CHECKING:
+    from .connect import Connection, End, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server as one session saw it.
+
+    ``version`` is server_version_num (170011). ``system_identifier`` is empty where the account may not read it.
+    ``settings`` holds what pg_settings shows, by name.
+    """
+
+    end: End
+    product: str
+    product_version: str
+    version: int
+    version_text: str
+    database: str
+    database_oid: int
+    user: str
+    system_identifier: str
+    in_recovery: bool
+    started_at: str
+    encoding: str
+    collate: str
+    ctype: str
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def major(self) -> int:
+        """17 for 17.11."""
+        return self.version // 10000
+
+    def setting(self, name: str, default: str = "") -> str:
+        """A setting, or ``default`` where this server has none of that name."""
+        return self.settings.get(name, default)
+
+
+_IDENTITY = """
+SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
+                pg_catalog.current_setting('polar_version', true), ''),
+       pg_catalog.version(),
+       pg_catalog.current_setting('server_version_num')::int,
+       pg_catalog.current_setting('server_version'),
+       d.datname, d.oid::bigint, current_user::text,
+       pg_catalog.pg_is_in_recovery(),
+       pg_catalog.pg_postmaster_start_time()::text,
+       pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype
+  FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+"""
+
+
+def observe_server(conn: Connection, end: End) -> Server:
+    """Ask one session's server what it is. Raises ServerError."""
+    with speaking("asking the server what it is at the", end):
+        row = conn.execute(_IDENTITY).fetchone()
+        settings: dict[str, str] = dict(conn.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
+    if row is None:  # current_database() always has its row; a proxy that rewrites statements may not
+        raise MismatchError("asking the server what it is at the", end, "no answer", "Name the primary, not a proxy.")
+    polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype = row
+    is_polar = bool(polar) or "(polardb " in version_text.lower()
+    return Server(
+        end=end,
+        product="PolarDB" if is_polar else "PostgreSQL",
+        product_version=polar or short,
+        version=version,
+        version_text=version_text,
+        database=database,
+        database_oid=oid,
+        user=user,
+        system_identifier=_system_identifier(conn),
+        in_recovery=recovery,
+        started_at=started,
+        encoding=encoding,
+        collate=collate,
+        ctype=ctype,
+        settings=settings,
+    )
+
+
+def _system_identifier(conn: Connection) -> str:
+    """pg_control_system() is open to everybody by default; a cloud may have closed it, and then nobody knows."""
+    allowed = conn.execute(
+        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+    ).fetchone()
+    if not allowed or not allowed[0]:
+        return ""
+    row = conn.execute("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").fetchone()
+    return str(row[0]) if row else ""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The answer to IDENTIFY_SYSTEM: which cluster, on which timeline, how far its WAL is flushed."""
+
+    identifier: str
+    timeline: int
+    flushed: Lsn
+
+
+def identify_system(walsender: Connection, endpoint: Endpoint) -> System:
+    """IDENTIFY_SYSTEM on a walsender (PostgreSQL manual, Streaming Replication Protocol). Raises ServerError."""
+    rows = simple_query(walsender, "IDENTIFY_SYSTEM", "identifying the system of the", str(endpoint))
+    identifier, timeline, position = rows[0][0] or "", rows[0][1] or "0", rows[0][2] or "0/0"
+    return System(identifier, int(timeline), parse_lsn(position))
+
+
+def is_idle(conn: Connection) -> bool:
+    """Whether a session stands outside any transaction."""
+    return conn.info.transaction_status == pq.TransactionStatus.IDLE
