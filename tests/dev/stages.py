@@ -1,0 +1,195 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stages of the dev loop: each a list of commands that run in the prepared environment."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import sanity as ansible_test
+from .environment import CACHE, ROOT
+from .workspace import COLLECTION, MARK, Workspace, link_tree
+
+PACKAGE = "ansible_collections.causeway.postgresql"
+ENGINE = PACKAGE + ".plugins.module_utils._engine"
+
+
+class Stages:
+    """Runs stages by name; each returns whether every command of it succeeded."""
+
+    def __init__(self, venv: Path, workspace: Workspace) -> None:
+        self.bin = venv / "bin"
+        self.python = self.bin / "python"
+        self.workspace = workspace
+        self.tree = link_tree()
+
+    def environ(self, collections: Path | None = None) -> dict[str, str]:
+        """The caller's environment less what would steer Ansible, libpq or Python behind our back."""
+        tree = str(collections or self.tree)
+        folder = self.workspace.folder
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ANSIBLE_", "PG", "MOLECULE_"))
+            and name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS")
+        }
+        return {
+            **kept,
+            MARK: self.workspace.mark,
+            "PATH": os.pathsep.join([str(self.bin), os.environ.get("PATH", os.defpath)]),
+            "LC_ALL": "C.UTF-8",  # ansible-core refuses to run under anything that is not UTF-8
+            "PYTHONPATH": tree,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(folder),
+            "ANSIBLE_COLLECTIONS_PATH": tree,
+            "ANSIBLE_HOME": str(folder / "ansible"),
+            "ANSIBLE_REMOTE_TMP": str(folder / "ansible-remote"),
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
+        }
+
+    def run(self, *command: str | Path, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> bool:
+        words = [str(word) for word in command]
+        print("+ " + shlex.join(self._short(word) for word in words), flush=True)
+        return subprocess.run(words, cwd=cwd, env=environ or self.environ(), check=False).returncode == 0
+
+    def _short(self, word: str) -> str:
+        return word.replace(str(self.bin) + os.sep, "").replace(str(self.workspace.folder), "$TMPDIR")
+
+    def lint(self) -> bool:
+        copy = self.workspace.copy()
+        environ = self.environ(copy.parents[2])
+        # ansible-lint writes a `.ansible` folder into what it looks at: give it the copy
+        return all(
+            [
+                self.run(self.bin / "ruff", "check", "."),
+                self.run(self.bin / "ruff", "format", "--check", "."),
+                self.run(self.bin / "yamllint", "--strict", ".", cwd=copy),
+                self.run(
+                    self.bin / "ansible-lint", "--offline", "--strict", "--nocolor", "-q", cwd=copy, environ=environ
+                ),
+                self.run(self.bin / "antsibull-changelog", "lint", cwd=copy),
+            ]
+        )
+
+    def types(self) -> bool:
+        environ = {**self.environ(), "MYPYPATH": str(self.tree)}
+        mypy: list[str | Path] = [
+            self.bin / "mypy",
+            "--config-file",
+            ROOT / "pyproject.toml",
+            "--cache-dir",
+            CACHE / "mypy",
+        ]
+        rest = [f"{COLLECTION}/{name}" for name in self._python_outside_engine()]
+        return all(
+            [
+                self.run(*mypy, "--strict", "-p", ENGINE, cwd=self.tree, environ=environ),
+                self.run(*mypy, *rest, cwd=self.tree, environ=environ),
+            ]
+        )
+
+    def _python_outside_engine(self) -> list[str]:
+        files = self.workspace.copy().rglob("*.py")
+        names = sorted(str(file.relative_to(self.workspace.copy())) for file in files)
+        return [name for name in names if "/_engine/" not in name]
+
+    def unit(self) -> bool:
+        return self.run(self.python, "-m", "pytest", "tests/unit")
+
+    def fuzz(self) -> bool:
+        environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
+        return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "fuzz", "-s", environ=environ)
+
+    def functional(self) -> bool:
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", "not faults_heavy")
+
+    def faults(self) -> bool:
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", "faults or faults_heavy", "-v")
+
+    def sanity(self) -> bool:
+        home = CACHE / "sanity-home" / self.bin.parent.name
+        settings = ansible_test.prepare_home(home, self.python)
+        environ = self.environ()
+        environ.pop("PYTHONPATH")
+        path = [str(self.bin), str(ansible_test.real_bin(self.python)), "/usr/local/bin", "/usr/bin", "/bin"]
+        environ.update(HOME=str(home), PATH=os.pathsep.join(path), TMPDIR=str(self.workspace.folder))
+        try:
+            return self.run(
+                self.bin / "ansible-test",
+                "sanity",
+                "--python",
+                "default",
+                "--color",
+                "no",
+                cwd=self.workspace.copy(),
+                environ=environ,
+            )
+        finally:
+            settings.unlink()
+
+    def molecule(self) -> bool:
+        copy = self.workspace.copy()
+        environ = {**self.environ(copy.parents[2]), "XDG_CACHE_HOME": str(self.workspace.folder / "cache")}
+        extensions = copy / "extensions"
+        return self.run(self.bin / "molecule", "test", "--all", cwd=extensions, environ=environ)
+
+    def docs(self) -> bool:
+        copy = self.workspace.copy()
+        lint = ["lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", "."]
+        return all(
+            [
+                self.run(self.bin / "antsibull-docs", *lint, cwd=copy, environ=self.environ(copy.parents[2])),
+                self.pages("--check"),
+            ]
+        )
+
+    def pages(self, *options: str) -> bool:
+        return self.run(self.python, "-m", "dev.pages", *options, cwd=ROOT / "tests")
+
+    def build(self) -> bool:
+        output = ROOT / "build"
+        command = ["collection", "build", "--force", "--output-path", str(output)]
+        return self.run(self.bin / "ansible-galaxy", *command, cwd=self.workspace.copy())
+
+    def demo(self) -> bool:
+        environ = self.environ()
+        if os.environ.get("DEMO_KEEP"):
+            # what is kept must outlive the folder and the mark of this run
+            del environ[MARK]
+            environ.pop("TMPDIR")
+            if "TMPDIR" in os.environ:
+                environ["TMPDIR"] = os.environ["TMPDIR"]
+        return self.run(self.python, "tests/demo/run.py", environ=environ)
+
+
+# What `make test` is made of, in this order
+TEST = ("lint", "types", "unit", "sanity", "functional", "molecule", "docs")
+# `make compat`: these, on the oldest ansible-core that the collection promises
+COMPAT = ("sanity", "demo")
+ALONE = ("fuzz", "faults", "pages", "build", "demo")
+
+
+def find(stages: Stages, name: str) -> Callable[[], bool]:
+    if name not in {*TEST, *ALONE}:
+        raise SystemExit(f"There is no stage '{name}'. These are: {', '.join([*TEST, *ALONE])}, test, compat.")
+    stage: Callable[[], bool] = getattr(stages, name)
+    return stage
+
+
+def expand(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The environment's variant and the stages behind what the Makefile asked for."""
+    if list(names) == ["test"]:
+        return "newest", list(TEST)
+    if list(names) == ["compat"]:
+        return "compat", list(COMPAT)
+    if not names:
+        sys.exit("Say which stage to run, or 'test'.")
+    return "newest", list(names)

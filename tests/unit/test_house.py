@@ -1,0 +1,160 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of the house that a linter does not know: how large the engine's rooms may be and what they may import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+MODULE_UTILS = PLUGINS / "module_utils"
+ENGINE = MODULE_UTILS / "_engine"
+FILES = sorted(ENGINE.rglob("*.py"))
+# one guarded door to each third-party library; nobody else imports it
+DOORS = {
+    "_psycopg.py": "psycopg",
+    "_asyncpg.py": "asyncpg",
+    "_pglast.py": "pglast",
+    "_prometheus.py": "prometheus_client",
+}
+BLOCKED = ("ansible", "psycopg", "psycopg_c", "psycopg_binary", "asyncpg", "pglast", "prometheus_client")
+# the newest standard library that the engine may know is the one of Python 3.10
+TOO_NEW = {"tomllib", "annotationlib", "compression"}
+
+per_file = pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ENGINE)) for file in FILES])
+
+
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def test_there_is_an_engine() -> None:
+    assert len(FILES) > 5
+
+
+@per_file
+def test_a_file_has_at_most_400_lines_and_a_function_60(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= 400, f"{file.name}: {lines} lines"
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 60, f"{file.name}: {node.name} has {length} lines"
+
+
+@per_file
+def test_a_package_file_is_empty(file: Path) -> None:
+    if file.name == "__init__.py":
+        assert file.read_bytes() == b""
+
+
+@per_file
+def test_every_annotation_is_read_late(file: Path) -> None:
+    """Without it the newer spellings of types would be evaluated on Python 3.10."""
+    if file.name != "__init__.py":
+        imported = [
+            node for node in parsed(file).body if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        ]
+        assert [name.name for node in imported for name in node.names] == ["annotations"]
+
+
+@per_file
+def test_the_face_is_not_known_to_the_engine(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    for word in ("fail_json", "exit_json", "check_mode", "AnsibleModule"):
+        assert word not in text, f"{file.name} speaks of {word}"
+
+
+def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports that are carried out: those for the type checker alone are not."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    waiting: list[ast.AST] = [parsed(file)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in (
+            "TYPE_CHECKING",
+            "typing.TYPE_CHECKING",
+            "t.TYPE_CHECKING",
+        ):
+            waiting += node.orelse
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.append(node)
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+@per_file
+def test_imports_are_relative_or_standard_or_the_file_is_a_door(file: Path) -> None:
+    for node in imports(file):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            depth = len(file.relative_to(ENGINE).parts)
+            assert node.level <= depth, f"{file.name}:{node.lineno} reaches out of the engine"
+            continue
+        for name in [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]:
+            package = name.split(".")[0]
+            if package == DOORS.get(file.name):
+                continue
+            assert package in sys.stdlib_module_names, f"{file.name}:{node.lineno} imports {name}"
+            assert package not in TOO_NEW, f"{file.name}:{node.lineno} imports {name}"
+
+
+@per_file
+def test_what_ansible_test_forbids_is_not_there(file: Path) -> None:
+    """ansible-test says the same, minutes later."""
+    for node in ast.walk(parsed(file)):
+        assert not isinstance(node, ast.Assert), f"{file.name}:{node.lineno}"
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in ("print", "sys.exit", "os.system"), f"{file.name}:{node.lineno}"
+
+
+_IMPORT_ALL = """
+import importlib, importlib.abc, sys
+
+blocked = {blocked!r}
+names = {names!r}
+
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if any(name == wall or name.startswith(wall + ".") for wall in blocked):
+            raise ModuleNotFoundError("blocked: " + name, name=name)
+        return None
+
+sys.meta_path.insert(0, Wall())
+for name in names:
+    importlib.import_module(name)
+there = sorted(name for name in sys.modules if name.split(".")[0] in blocked)
+print(len(names), "imported,", there)
+"""
+
+
+def test_every_file_imports_without_ansible_and_without_the_libraries() -> None:
+    """The engine is imported as a package of its own, as the worker imports it: nothing above it can be reached."""
+    names = []
+    for file in FILES:
+        parts = ("_engine", *file.relative_to(ENGINE).with_suffix("").parts)
+        names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    program = _IMPORT_ALL.format(blocked=BLOCKED, names=names)
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", program],
+        env={"PYTHONPATH": str(MODULE_UTILS), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == f"{len(names)} imported, []"
+
+
+@per_file
+def test_the_header_names_the_licence(file: Path) -> None:
+    if file.name != "__init__.py":
+        with tokenize.open(file) as stream:
+            assert "# SPDX-License-Identifier: GPL-3.0-or-later\n" in [stream.readline() for dummy in range(5)]
