@@ -58,7 +58,7 @@ WITH RECURSIVE base AS (
       LEFT JOIN pg_catalog.pg_type element ON element.oid = t.typelem AND t.typlen = -1
      WHERE t.typtype = 'b' AND t.oid < 16384 AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typsend <> 0
        AND coalesce(element.typtype, 'b') = 'b'
-       AND coalesce(element.typname, t.typname) !~ '^(reg[a-z]+|aclitem|pg_(node_tree|ddl_command|ndistinct|mcv_list|brin.*))$'
+       AND coalesce(element.typname, t.typname) !~ '^(reg[a-z]+|aclitem|pg_(node_tree|ddl_command|ndistinct|mcv_list))$'
 )
 SELECT c.oid::bigint, a.attnum::int, a.attname, a.atttypid::bigint, a.atttypmod,
        pg_catalog.format_type(a.atttypid, a.atttypmod),

@@ -25,7 +25,7 @@ End = Literal["source", "destination"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of a migration, in community.postgresql's words. ``connect_params`` are libpq's own, a service included."""
+    """One end of a migration, in community.postgresql's words; ``connect_params`` are libpq's own, service included."""
 
     end: End
     host: str = ""

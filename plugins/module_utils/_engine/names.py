@@ -51,3 +51,8 @@ def lock_key(name: str, purpose: str) -> int:
     """A signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook) or ``worker`` (one writer)."""
     digest = hashlib.sha256(f"causeway:{purpose}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def lock_halves(key: int) -> tuple[int, int]:
+    """How pg_locks shows a 64-bit advisory lock key: ``classid`` and ``objid``."""
+    return (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The heartbeat row at the source: a change of ours inside the stream, which proves that all before it has been applied.
+
+The table is published with the selection. Writing it bumps a counter; the CDC worker records the counter that it has
+applied in the transaction that carries it. Nothing is concluded from a WAL byte position.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._psycopg import sql
+from .connect import speaking
+from .errors import StateError, TimeoutExpired
+from .lsn import Lsn, parse_lsn
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from .connect import Connection
+    from .state import StateStore
+
+SOURCE_SCHEMA = "causeway"
+"""Where our bookkeeping stands at the source, whatever the state schema at the destination is called."""
+
+HEARTBEAT = "heartbeat"
+
+_CREATE = """CREATE TABLE {table} (
+    migration text PRIMARY KEY,
+    marker bigint NOT NULL,
+    written_at timestamptz NOT NULL)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """One marker: its number, and a source position (the insert position after its commit) that lies behind it."""
+
+    number: int
+    position: Lsn
+
+
+def heartbeat_table() -> Composed:
+    """The heartbeat table, qualified, for SQL."""
+    return sql.SQL("{}.{}").format(sql.Identifier(SOURCE_SCHEMA), sql.Identifier(HEARTBEAT))
+
+
+def create_heartbeat() -> Composed:
+    """DDL of the heartbeat table; the schema is made before it."""
+    return sql.SQL(_CREATE).format(table=heartbeat_table())
+
+
+def write_marker(source: Connection, name: str) -> Marker:
+    """Write the next marker at the source, in a transaction of its own that is durable before this returns.
+
+    ``source`` must be in autocommit. Raises ServerError.
+    """
+    with speaking("writing a marker at the source for migration", name), source.transaction():
+        # A marker that a crash of the source could take back would prove nothing.
+        source.execute("SET LOCAL synchronous_commit = on")
+        row = source.execute(
+            sql.SQL(
+                "INSERT INTO {} AS h (migration, marker, written_at) VALUES (%s, 1, pg_catalog.clock_timestamp())"
+                " ON CONFLICT (migration) DO UPDATE SET marker = h.marker + 1, written_at = excluded.written_at"
+                " RETURNING marker"
+            ).format(heartbeat_table()),
+            (name,),
+        ).fetchone()
+    with speaking("reading the WAL position of the source for migration", name):
+        position = source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+    if row is None or position is None:
+        raise StateError("writing a marker at the source for migration", name, "nothing came back", "Name the primary.")
+    return Marker(int(row[0]), parse_lsn(position[0]))
+
+
+def applied_marker(store: StateStore) -> int:
+    """The number of the last marker that the worker has applied; 0 before the first. Raises ServerError."""
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT marker FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float = 0.02) -> float:
+    """Wait until the worker has applied ``marker``. Returns the seconds it took.
+
+    Raises TimeoutExpired after ``timeout`` seconds, and StateError at once when the task has stopped with an error.
+    """
+    began = time.monotonic()
+    while True:
+        if applied_marker(store) >= marker.number:
+            return time.monotonic() - began
+        _raise_if_stopped(store)
+        if time.monotonic() - began > timeout:
+            raise TimeoutExpired(
+                "waiting for the CDC worker to catch up in migration",
+                store.name,
+                f"the marker was not applied within {timeout:g} s",
+                "Look at lag and error with the status playbook, and give wait_timeout more time.",
+            )
+        time.sleep(poll)
+
+
+def _raise_if_stopped(store: StateStore) -> None:
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT state, last_error FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
+            (store.name,),
+        ).fetchone()
+    if row and row[0] in ("failed", "disarmed"):
+        error = row[1] or {}
+        raise StateError(
+            "waiting for the CDC worker to catch up in migration",
+            store.name,
+            f"the task is {row[0]}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
+            str(error.get("remedy", "") or "Look at the task with the status playbook."),
+        )

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan: what is not yet as it is wanted, and the statements that make it so.
+
+Modules observe, make a plan, and apply it; a dry run shows the same plan and does not apply it, so it cannot lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from .connect import speaking
+
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    from .connect import Connection
+
+Place = Literal["source", "destination", "worker host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between what is and what is wanted. ``before`` and ``after`` are plain data; None is absence.
+
+    ``statements`` are what makes it so, in order, as a person may read them; none holds a secret or a row.
+    """
+
+    place: Place
+    what: str
+    before: object
+    after: object
+    statements: tuple[str, ...] = ()
+
+
+def _nothing() -> Mapping[str, object]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All changes of one module call.
+
+    ``result`` is what was observed, returned whether the plan is applied or not; ``apply`` carries the changes out
+    and returns what only the doing can tell (it is never called for a plan without changes); ``notes`` says what the
+    plan takes for granted, such as an earlier phase that has only been planned; ``warnings`` are for the person.
+    """
+
+    changes: tuple[Change, ...] = ()
+    result: Mapping[str, object] = field(default_factory=dict)
+    apply: Callable[[], Mapping[str, object]] = _nothing
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlChange:
+    """A Change whose statements are SQL that can be executed as they stand, one after the other."""
+
+    place: Place
+    what: str
+    before: object
+    after: object
+    statements: tuple[sql.Composed, ...]
+
+    def shown(self, conn: Connection) -> Change:
+        """The same for a person; names are quoted as this connection's server would have them."""
+        texts = tuple(statement.as_string(conn) for statement in self.statements)
+        return Change(self.place, self.what, self.before, self.after, texts)
+
+    def execute(self, conn: Connection, doing: str) -> None:
+        """Run the statements, in the caller's transaction or each by itself. Raises ServerError."""
+        with speaking(doing, self.what):
+            for statement in self.statements:
+                conn.execute(statement)
+
+
+def shown(changes: Sequence[SqlChange], conn: Connection) -> tuple[Change, ...]:
+    """Several SqlChanges for a person."""
+    return tuple(change.shown(conn) for change in changes)

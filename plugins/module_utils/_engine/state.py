@@ -1,0 +1,201 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of a migration between two runs: read and written here, and nowhere else but by CDC's own `store`.
+
+The state tables are the only memory: no file, no Ansible fact. All calls take the destination's connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ._psycopg import sql
+from .catalog import Name
+from .connect import speaking
+from .errors import StateError
+from .lsn import Lsn, format_lsn, parse_lsn
+from .state_tables import STATE_FORMAT, create_statements
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composable, Composed
+
+    from .connect import Connection
+
+PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalized", "validated", "opened", "released")
+"""In order; a phase is reached and never left, but by a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationState:
+    """The row of `migration`. ``before_image`` holds what was found and is put back at release; ``slot`` the whole
+    identity of the slot; ``fence`` what the cutover took away; ``certificate`` what it proved."""
+
+    name: str
+    phase: str
+    spec: Mapping[str, Any]
+    source_system: str
+    source_database: str
+    before_image: Mapping[str, Any] = field(repr=False)
+    slot: Mapping[str, Any] | None
+    fence: Mapping[str, Any] | None = field(repr=False)
+    certificate: Mapping[str, Any] | None = field(repr=False)
+    opened_at: str
+
+    def reached(self, phase: str) -> bool:
+        """Whether the migration has come to ``phase`` or beyond."""
+        return PHASES.index(self.phase) >= PHASES.index(phase)
+
+
+@dataclass(frozen=True, slots=True)
+class TableCopy:
+    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked."""
+
+    relation: int
+    name: Name
+    state: str
+    found_empty: bool | None
+    run: int
+    mark: Lsn
+    rows: int
+    bytes: int
+
+
+class StateStore:
+    """Reads and writes the state of one migration in ``schema`` at the destination."""
+
+    def __init__(self, conn: Connection, schema: str, name: str) -> None:
+        self.conn = conn
+        self.schema = schema
+        self.name = name
+
+    def table(self, name: str) -> Composed:
+        """A state table, qualified, for SQL."""
+        return sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(name))
+
+    def _run(self, doing: str, template: str, values: Sequence[object] = (), **tables: Composable) -> list[Any]:
+        names = {"s": sql.Identifier(self.schema), **tables}
+        with speaking(doing, f"schema {self.schema} at the destination"):
+            cursor = self.conn.execute(sql.SQL(template).format(**names), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def installed(self) -> bool:
+        """Whether the state schema stands. Raises StateError for one that we do not know."""
+        rows = self._run(
+            "looking for the state tables",
+            "SELECT c.oid IS NOT NULL FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c"
+            " ON c.relnamespace = n.oid AND c.relname = 'migration' WHERE n.nspname = %s",
+            (self.schema,),
+        )
+        if rows and not rows[0][0]:
+            raise StateError(
+                "looking for the state tables",
+                f"schema {self.schema} at the destination",
+                "a schema of that name stands there and is not ours",
+                "Name another one with causeway_state_schema.",
+            )
+        return bool(rows)
+
+    def load(self) -> MigrationState | None:
+        """The migration's row, or None. Raises StateError for a state format of another release."""
+        if not self.installed():
+            return None
+        rows = self._run(
+            "reading the state of the migration",
+            "SELECT name, phase, spec, source_system, source_database, before_image, slot, fence, certificate,"
+            " coalesce(opened_at::text, ''), state_format FROM {s}.migration WHERE name = %s",
+            (self.name,),
+        )
+        if not rows:
+            return None
+        if rows[0][10] != STATE_FORMAT:
+            raise StateError(
+                "reading the state of the migration",
+                self.name,
+                f"its state has format {rows[0][10]}, this collection knows {STATE_FORMAT}",
+                "Finish this migration with the collection that began it, or release it and begin again.",
+            )
+        return MigrationState(*rows[0][:10])
+
+    def install_statements(self) -> tuple[Composed, ...]:
+        """DDL that makes the state schema; empty where it stands."""
+        return () if self.installed() else create_statements(self.schema)
+
+    def register(self, spec: Mapping[str, object], source_system: str, source_database: str) -> None:
+        """Write the migration's row. Idempotent."""
+        self._run(
+            "registering the migration",
+            "INSERT INTO {s}.migration (name, state_format, phase, spec, source_system, source_database)"
+            " VALUES (%s, %s, 'registered', %s::jsonb, %s, %s) ON CONFLICT (name) DO NOTHING",
+            (self.name, STATE_FORMAT, json.dumps(spec), source_system, source_database),
+        )
+
+    def forget(self) -> None:
+        """Delete everything that is kept of this migration."""
+        self._run("forgetting the migration", "DELETE FROM {s}.migration WHERE name = %s", (self.name,))
+
+    def others(self) -> int:
+        """How many other migrations share the schema."""
+        rows = self._run("counting migrations", "SELECT count(*) FROM {s}.migration WHERE name <> %s", (self.name,))
+        return int(rows[0][0])
+
+    def advance(self, phase: str) -> None:
+        """Note that ``phase`` is reached; never goes back. Writes an event when it is new."""
+        earlier = list(PHASES[: PHASES.index(phase)])
+        rows = self._run(
+            f"noting phase {phase}",
+            "UPDATE {s}.migration SET phase = %s, updated_at = pg_catalog.now()"
+            " WHERE name = %s AND phase = ANY (%s) RETURNING name",
+            (phase, self.name, earlier),
+        )
+        if rows:
+            self.event(phase, "phase reached")
+
+    def set_json(self, column: str, value: Mapping[str, object] | None) -> None:
+        """Set one of ``before_image``, ``slot``, ``fence``, ``certificate``, ``spec``."""
+        self._run(
+            f"recording {column}",
+            "UPDATE {s}.migration SET {column} = %s::jsonb, updated_at = pg_catalog.now() WHERE name = %s",
+            (None if value is None else json.dumps(value), self.name),
+            column=sql.Identifier(column),
+        )
+
+    def remember_before(self, key: str, values: Mapping[str, object]) -> None:
+        """Add to the before-image under ``key`` what is not there yet: the first finding is the original."""
+        self._run(
+            "recording the before-image",
+            "UPDATE {s}.migration SET before_image = pg_catalog.jsonb_set(before_image, ARRAY[%s::text],"
+            " %s::jsonb || coalesce(before_image -> %s, '{{}}'::jsonb)) WHERE name = %s",
+            (key, json.dumps(values), key, self.name),
+        )
+
+    def event(self, phase: str, what: str, detail: Mapping[str, object] | None = None) -> None:
+        """One line of the timeline. ``detail`` holds names, counts and LSNs only."""
+        self._run(
+            "writing an event",
+            "INSERT INTO {s}.event (migration, phase, what, detail) VALUES (%s, %s, %s, %s::jsonb)",
+            (self.name, phase, what, json.dumps(detail or {})),
+        )
+
+    def table_copies(self) -> dict[int, TableCopy]:
+        """What is known of every table's copy, by source OID."""
+        rows = self._run(
+            "reading the state of the copy",
+            "SELECT relation::bigint, schema_name, table_name, state, found_empty, coalesce(run, 0), mark::text, rows,"
+            " bytes FROM {s}.table_copy WHERE migration = %s ORDER BY schema_name, table_name",
+            (self.name,),
+        )
+        return {
+            row[0]: TableCopy(
+                row[0], (row[1], row[2]), row[3], row[4], row[5], parse_lsn(row[6]) if row[6] else 0, row[7], row[8]
+            )
+            for row in rows
+        }
+
+
+def lsn_text(value: Lsn) -> str | None:
+    """A position for a pg_lsn parameter; NULL for none."""
+    return format_lsn(value) if value else None

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state tables (design: State), as DDL. They live in one schema at the destination, keyed by migration.
+
+Every position is a pg_lsn, every time a timestamptz. No column may hold a row value or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._psycopg import sql
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+STATE_FORMAT = 1
+"""Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
+
+_TABLES = (
+    """CREATE TABLE {schema}.migration (
+        name text PRIMARY KEY,
+        state_format int NOT NULL,
+        phase text NOT NULL,
+        spec jsonb NOT NULL,
+        source_system text NOT NULL,
+        source_database text NOT NULL,
+        before_image jsonb NOT NULL DEFAULT '{{}}',
+        slot jsonb,
+        schema_mark pg_lsn,
+        fence jsonb,
+        certificate jsonb,
+        opened_at timestamptz,
+        created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+        updated_at timestamptz NOT NULL DEFAULT pg_catalog.now())""",
+    """CREATE TABLE {schema}.copy_run (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        run bigint NOT NULL,
+        mark pg_lsn,
+        snapshot text,
+        form text NOT NULL,
+        host text NOT NULL,
+        pid int NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+        finished_at timestamptz,
+        PRIMARY KEY (migration, run))""",
+    """CREATE TABLE {schema}.table_copy (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        relation oid NOT NULL,
+        schema_name text NOT NULL,
+        table_name text NOT NULL,
+        state text NOT NULL CHECK (state IN ('waiting', 'copying', 'complete')),
+        found_empty boolean,
+        run bigint,
+        mark pg_lsn,
+        rows bigint NOT NULL DEFAULT 0,
+        bytes bigint NOT NULL DEFAULT 0,
+        started_at timestamptz,
+        finished_at timestamptz,
+        PRIMARY KEY (migration, relation),
+        CHECK (state <> 'complete' OR mark IS NOT NULL))""",
+    """CREATE TABLE {schema}.copy_part (
+        migration text NOT NULL,
+        relation oid NOT NULL,
+        part int NOT NULL,
+        run bigint NOT NULL,
+        first_page bigint NOT NULL,
+        end_page bigint,
+        state text NOT NULL CHECK (state IN ('waiting', 'done')),
+        rows bigint NOT NULL DEFAULT 0,
+        bytes bigint NOT NULL DEFAULT 0,
+        host text,
+        finished_at timestamptz,
+        PRIMARY KEY (migration, relation, part),
+        FOREIGN KEY (migration, relation) REFERENCES {schema}.table_copy ON DELETE CASCADE)""",
+    """CREATE TABLE {schema}.cdc_task (
+        migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
+        wanted text NOT NULL CHECK (wanted IN ('started', 'paused', 'stopped', 'disarmed')),
+        settings jsonb NOT NULL DEFAULT '{{}}',
+        generation bigint NOT NULL DEFAULT 0,
+        changed_at timestamptz NOT NULL DEFAULT pg_catalog.now())""",
+    """CREATE TABLE {schema}.cdc_progress (
+        migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
+        state text NOT NULL,
+        token text,
+        received pg_lsn,
+        applied pg_lsn NOT NULL,
+        confirmable pg_lsn NOT NULL,
+        confirmed pg_lsn,
+        source_system text NOT NULL,
+        timeline int NOT NULL,
+        lag_bytes bigint,
+        lag_seconds double precision,
+        transactions bigint NOT NULL DEFAULT 0,
+        inserts bigint NOT NULL DEFAULT 0,
+        updates bigint NOT NULL DEFAULT 0,
+        deletes bigint NOT NULL DEFAULT 0,
+        truncates bigint NOT NULL DEFAULT 0,
+        conflicts bigint NOT NULL DEFAULT 0,
+        marker bigint NOT NULL DEFAULT 0,
+        last_error jsonb,
+        retrying_since timestamptz,
+        engine text,
+        host text,
+        pid int,
+        heartbeat timestamptz)""",
+    """CREATE TABLE {schema}.validation (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        relation oid NOT NULL,
+        schema_name text NOT NULL,
+        table_name text NOT NULL,
+        verdict text NOT NULL,
+        source_rows bigint,
+        destination_rows bigint,
+        differing bigint NOT NULL DEFAULT 0,
+        position pg_lsn,
+        checked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+        PRIMARY KEY (migration, relation))""",
+    """CREATE TABLE {schema}.event (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+        who text NOT NULL DEFAULT session_user,
+        phase text NOT NULL,
+        what text NOT NULL,
+        detail jsonb NOT NULL DEFAULT '{{}}')""",
+)
+
+TABLE_NAMES = (
+    "migration",
+    "copy_run",
+    "table_copy",
+    "copy_part",
+    "cdc_task",
+    "cdc_progress",
+    "validation",
+    "event",
+)
+
+
+def create_statements(schema: str) -> tuple[Composed, ...]:
+    """What makes the state schema at the destination, in order."""
+    name = sql.Identifier(schema)
+    first = sql.SQL("CREATE SCHEMA {schema}").format(schema=name)
+    return (first, *(sql.SQL(table).format(schema=name) for table in _TABLES))
+
+
+def drop_statement(schema: str) -> Composed:
+    """What removes it with all its tables."""
+    return sql.SQL("DROP SCHEMA {schema} CASCADE").format(schema=sql.Identifier(schema))

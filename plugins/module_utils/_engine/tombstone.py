@@ -1,0 +1,63 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What survives a release: a line in the comment of the destination database that says that it was opened.
+
+Release removes every object of ours. Without this line a later `migrate` could not tell a destination in production
+from an empty one, and would write into it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ._psycopg import sql
+from .connect import speaking
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from .connect import Connection
+
+_LINE = re.compile(r"\n?\[causeway: migration (?P<name>.+) opened this database at (?P<at>[^\]\n]+)\]")
+
+
+def _comment(conn: Connection) -> tuple[str, str]:
+    """The database's name and comment."""
+    with speaking("reading the comment of the", "destination database"):
+        row = conn.execute(
+            "SELECT datname, coalesce(pg_catalog.shobj_description(oid, 'pg_database'), '')"
+            "  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
+        ).fetchone()
+    return (row[0], row[1]) if row else ("", "")
+
+
+def read_tombstone(conn: Connection, name: str) -> str:
+    """When migration ``name`` opened this database; empty where no line says so."""
+    for line in _LINE.finditer(_comment(conn)[1]):
+        if line["name"] == name:
+            return line["at"]
+    return ""
+
+
+def with_tombstone(conn: Connection, name: str, opened_at: str) -> Composed:
+    """The statement that adds the line to the comment, the user's own text kept."""
+    database, _others = _comment(conn)[0], _without(_comment(conn)[1], name)
+    text = f"{_others}\n[causeway: migration {name} opened this database at {opened_at}]".lstrip("\n")
+    return _statement(database, text)
+
+
+def without_tombstone(conn: Connection, name: str) -> Composed:
+    """The statement that takes the line away."""
+    database, text = _comment(conn)
+    return _statement(database, _without(text, name))
+
+
+def _without(comment: str, name: str) -> str:
+    return _LINE.sub(lambda line: "" if line["name"] == name else line[0], comment)
+
+
+def _statement(database: str, text: str) -> Composed:
+    value = sql.Literal(text) if text else sql.SQL("NULL")
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), value)

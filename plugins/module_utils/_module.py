@@ -1,0 +1,113 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one crossing between Ansible and the engine: arguments in, a Plan out, an error as a failed task.
+
+Check mode is asked here, once. The engine gets plain values and a way to run programs, never the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._arguments import migration_arguments
+from ._engine.errors import EngineError
+from ._engine.migration import Migration, spec_of
+from ._engine.plan import Change, Plan
+from ._engine.runner import Outcome
+
+STATEMENTS_SHOWN = 500
+"""A plan over thousands of tables would drown its reader; the count is always the whole one."""
+
+
+class _ModuleRunner:
+    """The engine's Runner over C(run_command): sanity forbids subprocess in module_utils, and this one cleans up."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
+        """Run one program; its environment is added to ours."""
+        rc, out, err = self._module.run_command(list(argv), environ_update=dict(environment), use_unsafe_shell=False)
+        return Outcome(rc, out, err)
+
+    def find(self, program: str, folder: str) -> str:
+        """The path of a program in C(folder) or on PATH; empty where there is none."""
+        return str(self._module.get_bin_path(program, False, [folder] if folder else []) or "")
+
+
+Planner = Callable[[Migration, Mapping[str, Any], _ModuleRunner], Plan]
+
+
+def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, until_opened: bool = True) -> None:
+    """Run one module: read the arguments, make the plan, apply it unless this is a dry run, and exit.
+
+    C(writes) takes the migration's lock. C(until_opened) modules do nothing once the destination was opened, unless
+    they are told to take something back (C(state=absent)) or to begin again (C(restart)).
+    """
+    module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
+    params = {key: value for key, value in module.params.items() if value is not None}
+    try:
+        with Migration(spec_of(params)) as migration:
+            if writes and not module.check_mode:
+                migration.lock()
+            opened = migration.opened_at() if until_opened and params.get("state") != "absent" else ""
+            if opened and not migration.spec.restart:
+                module.exit_json(
+                    changed=False,
+                    opened_at=opened,
+                    statements=[],
+                    statements_total=0,
+                    msg=_settled(migration.name, opened),
+                )
+            plan = planner(migration, params, _ModuleRunner(module))
+            answer = _answer(plan, migration)
+            if plan.changed and not module.check_mode:
+                migration.ensure_registered()
+                answer.update(plan.apply())
+    except EngineError as exc:
+        module.fail_json(msg=str(exc), error=dict(exc.as_result()))
+    for warning in plan.warnings:
+        module.warn(warning)
+    module.exit_json(**answer)
+
+
+def _settled(name: str, opened: str) -> str:
+    return (
+        f"Migration {name} was cut over at {opened}: the destination is in production and nothing was changed. "
+        "To migrate into it again, set causeway_restart: true."
+    )
+
+
+def _answer(plan: Plan, migration: Migration) -> dict[str, Any]:
+    """The plan as return values: changed, diff and statements come from it alone."""
+    changes: tuple[Change, ...] = plan.changes
+    if changes:
+        changes = migration.registration() + changes
+    statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
+    return {
+        "changed": plan.changed,
+        "diff": [
+            {
+                "before_header": f"{change.what} ({change.place})",
+                "after_header": f"{change.what} ({change.place})",
+                "before": _lines(change.before),
+                "after": _lines(change.after),
+            }
+            for change in changes
+        ],
+        "statements": statements[:STATEMENTS_SHOWN],
+        "statements_total": len(statements),
+        "notes": list(plan.notes),
+        **plan.result,
+    }
+
+
+def _lines(value: object) -> object:
+    """Ansible shows dicts and lists as YAML or JSON, and text only when it ends with a newline."""
+    if value is None:
+        return ""
+    return value if isinstance(value, (dict, list)) else f"{value}\n"
