@@ -106,7 +106,7 @@ class Stages:
 
     def fuzz(self) -> bool:
         environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
-        return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "fuzz", "-s", environ=environ)
+        return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "hypothesis", "-v", environ=environ)
 
     def functional(self) -> bool:
         return self.run(self.python, "-m", "pytest", "tests/functional", "-m", "not faults_heavy")
