@@ -1,0 +1,201 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one copy run sees of the source, and the source position that stands for it (design: Why it is exact).
+
+Four forms:
+
+* ``slot``: the snapshot of a temporary logical slot, exported; its consistent point is the mark of every table.
+* ``share``: where a slot's snapshot cannot be made. A plain snapshot taken while one table is locked against writers;
+  the mark holds for that table only.
+* ``own_slot``: where an exported slot snapshot cannot be imported. The copying connection makes its own slot.
+* ``plain``: nothing follows the copy (no incremental): any repeatable-read snapshot will do, the mark is for the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .. import names
+from .._psycopg import sql
+from ..connect import connect, simple_query, speaking
+from ..errors import EngineError, ProtocolError, ServerError, TimeoutExpired
+from ..lsn import Lsn, parse_lsn
+from .guard import oldest_transactions, seen_by_statement, wait_finished
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from ..catalog import Table
+    from ..connect import Connection
+    from ..migration import Migration
+
+Form = Literal["slot", "share", "own_slot", "plain"]
+
+DEFAULT_WAIT = 120.0
+"""Seconds to wait for the transactions that were open when a slot was asked for. Nobody waits behind us meanwhile."""
+
+_MAKING = "taking a snapshot of the"
+_MARK = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
+
+
+class SnapshotTooLarge(EngineError):
+    """A slot's snapshot cannot be made: thousands of subtransactions run at once. Trying again does not help."""
+
+    code = "snapshot_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An exported snapshot of the source: usable by ``SET TRANSACTION SNAPSHOT`` and ``pg_dump --snapshot`` while open.
+
+    ``name`` is empty in the form ``own_slot``, which nobody else can import.
+    """
+
+    name: str
+    mark: Lsn
+    form: Form
+
+
+@contextmanager
+def open_snapshot(
+    migration: Migration,
+    run: int = 0,
+    *,
+    wait: float = DEFAULT_WAIT,
+    slot: bool | None = None,
+    plain_instead: bool = False,
+) -> Iterator[Snapshot]:
+    """A snapshot of the whole source, held open until the context is left.
+
+    ``slot`` says whether a slot's snapshot is needed, which by default is so where changes follow; ``plain_instead``
+    takes an ordinary one where a slot's cannot be made (good for a schema, never for rows that changes follow).
+    Raises SnapshotTooLarge, TimeoutExpired (naming who keeps a transaction open), ServerError, ConnectError.
+    """
+    if slot is None:
+        slot = migration.spec.incremental
+    endpoint = migration.spec.source
+    if slot:
+        with connect(endpoint, f"snapshot {migration.name}", replication=True, settings=_waiting(wait)) as holder:
+            try:
+                mark = begin_under_slot(holder, migration.source, migration.name, run, wait=wait)
+                yield_name = _export(holder, migration.name, run)
+            except SnapshotTooLarge:
+                if not plain_instead:
+                    raise
+            else:
+                yield Snapshot(yield_name, mark, "slot")
+                return
+    with connect(endpoint, f"snapshot {migration.name}") as holder:
+        yield _plain(holder, str(endpoint))
+
+
+def _waiting(wait: float) -> dict[str, str]:
+    """lock_timeout is what bounds CREATE_REPLICATION_SLOT; statement_timeout does not."""
+    return {"lock_timeout": f"{max(1, int(wait * 1000))}ms"}
+
+
+def begin_under_slot(
+    holder: Connection, ordinary: Connection, name: str, run: int, ordinal: int = 0, *, wait: float = DEFAULT_WAIT
+) -> Lsn:
+    """Begin a read-only transaction on a replication connection under a temporary slot's snapshot; returns the mark.
+
+    The slot still stands afterwards (`drop_run_slot`), in the same transaction. Returns only when the guard has seen
+    that all which the snapshot calls finished has finished. Raises as `open_snapshot` does.
+    """
+    what = "source"
+    slot = sql.Identifier(names.run_slot_name(name, run, ordinal)).as_string(holder)
+    simple_query(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", _MAKING, what)
+    create = f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput USE_SNAPSHOT"
+    try:
+        rows = simple_query(holder, create, _MAKING, what)
+    except ServerError as exc:
+        raise _explained(exc, ordinary, wait) from exc
+    if not rows or rows[0][1] is None:
+        raise ProtocolError(_MAKING, what, "CREATE_REPLICATION_SLOT gave no position", "Name the primary, not a proxy.")
+    mark = parse_lsn(rows[0][1])
+    seen = simple_query(holder, seen_by_statement(holder.info.server_version), _MAKING, what)[0][0] or ""
+    wait_finished(ordinary, seen, wait)
+    return mark
+
+
+def _explained(exc: ServerError, ordinary: Connection, wait: float) -> EngineError:
+    """Why a slot's snapshot could not be made. 40001 has no other meaning at this place, whatever the language."""
+    if exc.sqlstate == "40001":
+        return SnapshotTooLarge(
+            exc.doing,
+            exc.what,
+            exc.why,
+            "Each table is locked against writers for a moment instead.",
+            sqlstate=exc.sqlstate,
+        )
+    if exc.sqlstate == "55P03":
+        return TimeoutExpired(
+            exc.doing,
+            exc.what,
+            f"transactions that were open before it did not end within {wait:g} s: {oldest_transactions(ordinary)}",
+            "End them, or wait until they have ended, then run the playbook again.",
+            sqlstate=exc.sqlstate,
+        )
+    if exc.sqlstate == "53400":
+        return ServerError(
+            exc.doing,
+            exc.what,
+            exc.why,
+            "A copy needs one free replication slot beside the migration's: raise max_replication_slots, or drop one.",
+            sqlstate=exc.sqlstate,
+        )
+    return exc
+
+
+def drop_run_slot(holder: Connection, name: str, run: int, ordinal: int = 0) -> None:
+    """Drop the run's slot within its transaction: it would pin WAL for as long as the copy takes."""
+    slot = sql.Identifier(names.run_slot_name(name, run, ordinal)).as_string(holder)
+    simple_query(holder, f"DROP_REPLICATION_SLOT {slot}", "dropping the slot of a copy run at the", "source")
+
+
+def _export(holder: Connection, name: str, run: int) -> str:
+    rows = simple_query(holder, "SELECT pg_catalog.pg_export_snapshot()", "exporting a snapshot of the", "source")
+    drop_run_slot(holder, name, run)
+    return rows[0][0] or ""
+
+
+def _plain(holder: Connection, what: str) -> Snapshot:
+    """An ordinary exported snapshot. The position is read after it, so no change that it lacks lies before the mark
+    only where writers are kept out (form ``share``); elsewhere the mark is a record and nothing more."""
+    with speaking(_MAKING, what):
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = holder.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+        position = holder.execute(_MARK).fetchone()
+    if row is None or position is None:
+        raise ProtocolError(_MAKING, what, "the server gave no snapshot", "Name the primary, not a proxy.")
+    return Snapshot(row[0], parse_lsn(position[0]), "plain")
+
+
+@contextmanager
+def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float) -> Iterator[Snapshot]:
+    """A snapshot for one table, taken while nobody can write to it; its mark holds for that table only.
+
+    The lock is held for some ten milliseconds. Raises ServerError with 55P03 when it was not given within
+    ``lock_timeout`` seconds: try again after a pause.
+    """
+    endpoint = migration.spec.source
+    name = f"snapshot {migration.name}"
+    with (
+        connect(endpoint, name, settings=_waiting(lock_timeout)) as locker,
+        connect(endpoint, name, settings={"synchronous_commit": "local"}) as committer,
+        connect(endpoint, name) as holder,
+    ):
+        with speaking("locking against writers for a moment table", str(table)), locker.transaction():
+            locker.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(_identifier(table)))
+            taken = _plain(holder, str(endpoint))
+            # What the snapshot shows must not be lost by a crash: our commit is flushed, and all before it with it.
+            committer.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'causeway', '')")
+        yield Snapshot(taken.name, taken.mark, "share")
+
+
+def _identifier(table: Table) -> Composable:
+    return sql.Identifier(table.schema, table.name)
