@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ..errors import MismatchError, ProtocolError
 from ..lsn import NO_LSN, Lsn, format_lsn
@@ -25,11 +26,8 @@ from .messages import (
     Commit,
     Delete,
     Insert,
-    LogicalMessage,
     Message,
-    Origin,
     Relation,
-    Row,
     Truncate,
     Type,
     Update,
@@ -53,7 +51,14 @@ class Segment:
 
     def by_table(self) -> dict[int, list[Change]]:
         """The changes by relation oid, each list in source order."""
-        raise NotImplementedError
+        tables: dict[int, list[Change]] = {}
+        for change in self.changes:
+            found = tables.get(change.relation_oid)
+            if found is None:
+                tables[change.relation_oid] = [change]
+            else:
+                found.append(change)
+        return tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,15 @@ class Piece:
         return self.inserts + self.updates + self.deletes
 
 
+_NONE: Final[tuple[Piece, ...]] = ()
+
+
 class Batcher:
     """Decoded messages in, pieces out. One for each replication connection: a new connection starts a new one.
 
     ``marks``: source oid of every table of the migration, and its mark. ``system``: oids of our own tables, whose
     changes go to ``Piece.system``. ``applied``: transactions whose commit record lies before it are skipped (the slot
-    may be behind us). ``surfaced``: relations that the receiver of the pieces already knows, so that they are no
-    barrier again.
+    may be behind us). ``limits`` may be set at any time.
     """
 
     def __init__(
@@ -130,10 +137,27 @@ class Batcher:
         system: Collection[int] = (),
         limits: BatchLimits | None = None,
         applied: Lsn = NO_LSN,
-        surfaced: Mapping[int, Relation] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        raise NotImplementedError
+        self.limits: BatchLimits = BatchLimits() if limits is None else limits
+        self.types: dict[int, Type] = {}
+        """Names of the types that are not built in, as the stream told them."""
+        self._marks: dict[int, Lsn] = dict(marks)
+        self._system: frozenset[int] = frozenset(system)
+        self._applied: Lsn = applied
+        self._clock: Callable[[], float] = clock
+        self._latest: dict[int, Relation] = {}
+        # A Relation step is made before the first change that we keep, not when the message comes: what the table
+        # looked like before its mark is nobody's business.
+        self._surfaced: dict[int, Relation] = {}
+        self._whole: Piece = Piece()
+        self._current: Piece = Piece()
+        self._began_at: float = 0.0
+        self._open: bool = False
+        self._skipping: bool = False
+        self._in_pieces: bool = False
+        self._final_lsn: Lsn = NO_LSN
+        self._last_end: Lsn = NO_LSN
 
     def add(self, message: Message, size: int) -> Sequence[Piece]:
         """Take the next message (``size``: bytes of it); the pieces that it completed, mostly none.
@@ -141,29 +165,199 @@ class Batcher:
         Raises ProtocolError when the messages contradict each other, MismatchError when a change is of a table that
         the migration does not know.
         """
-        raise NotImplementedError
+        if isinstance(message, (Insert, Update, Delete)):
+            return self._change(message, size)
+        if isinstance(message, Begin):
+            self._begin(message)
+        elif isinstance(message, Commit):
+            return self._commit(message)
+        elif isinstance(message, Relation):
+            if self._latest.get(message.oid) != message:
+                self._latest[message.oid] = message
+        elif isinstance(message, Type):
+            self.types[message.oid] = message
+        elif isinstance(message, Truncate):
+            self._truncate(message)
+        # Origin and logical messages carry no row.
+        return _NONE
 
     def flush(self) -> Piece | None:
         """Whatever whole transactions have come, as a piece; None when there is nothing. Call it when the receive
         queue is empty, so that an idle stream is applied at once, and when ``due``.
         """
-        raise NotImplementedError
+        piece = self._whole
+        if piece.transactions == 0:
+            return None
+        self._whole = Piece()
+        self._began_at = self._clock()
+        return piece
 
     def due(self) -> bool:
         """The whole transactions that wait are older than ``max_age``."""
-        raise NotImplementedError
+        return self._whole.transactions > 0 and self._clock() - self._began_at >= self.limits.max_age
 
     @property
     def pending(self) -> bool:
         """Something has come that no piece has taken: a keepalive's position may not be recorded."""
-        raise NotImplementedError
+        return self._open or self._whole.transactions > 0
 
-    @property
-    def surfaced(self) -> Mapping[int, Relation]:
-        """The relations as of the pieces handed out."""
-        raise NotImplementedError
+    def _begin(self, begin: Begin) -> None:
+        if self._open:
+            raise _out_of_order("a transaction begins inside another")
+        if begin.final_lsn < self._last_end:
+            raise _out_of_order(f"the commit at {format_lsn(begin.final_lsn)} came after a later one")
+        self._open = True
+        self._in_pieces = False
+        self._final_lsn = begin.final_lsn
+        self._skipping = begin.final_lsn < self._applied
+        if self._whole.transactions == 0:
+            self._began_at = self._clock()
 
-    @property
-    def types(self) -> Mapping[int, Type]:
-        """Names of the types that are not built in, as the stream told them."""
-        raise NotImplementedError
+    def _commit(self, commit: Commit) -> Sequence[Piece]:
+        if not self._open:
+            raise _out_of_order("a commit without a transaction")
+        if commit.commit_lsn != self._final_lsn or commit.end_lsn <= commit.commit_lsn:
+            raise _out_of_order("a commit is not where its transaction said")
+        self._open = False
+        self._last_end = commit.end_lsn
+        if self._skipping:
+            return _NONE
+        piece = self._current
+        self._current = Piece()
+        piece.transactions = 1
+        piece.end_lsn = commit.end_lsn
+        piece.commit_time_us = commit.commit_time_us
+        if self._in_pieces:
+            return (piece,)
+        if self._whole.transactions == 0:
+            self._whole = piece
+        else:
+            _append(self._whole, piece)
+        if self._is_full(self._whole) or self.due():
+            whole = self.flush()
+            return _NONE if whole is None else (whole,)
+        return _NONE
+
+    def _change(self, change: Change, size: int) -> Sequence[Piece]:
+        if not self._open:
+            raise _out_of_order("a change came outside a transaction")
+        if self._skipping:
+            return _NONE
+        oid = change.relation_oid
+        relation = self._latest.get(oid)
+        if relation is None:
+            raise _out_of_order(f"a change came of the unannounced relation {oid}")
+        piece = self._current
+        row = change.old if isinstance(change, Delete) else change.new
+        if len(row.kinds) != len(relation.columns):
+            raise _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
+        if oid in self._system:
+            piece.system.append(SystemChange(relation, change, self._final_lsn))
+            return _NONE
+        if not self._keeps(relation):
+            piece.filtered += 1
+            return _NONE
+        if self._surfaced.get(oid) is not relation:
+            self._surface(relation)
+        self._segment().changes.append(change)
+        if isinstance(change, Update):
+            piece.updates += 1
+        elif isinstance(change, Insert):
+            piece.inserts += 1
+        else:
+            piece.deletes += 1
+        piece.size += size
+        return self._cut() if self._is_full(piece) else _NONE
+
+    def _truncate(self, truncate: Truncate) -> None:
+        if not self._open:
+            raise _out_of_order("a TRUNCATE came outside a transaction")
+        if self._skipping:
+            return
+        kept: list[Relation] = []
+        for oid in truncate.relation_oids:
+            if oid in self._system:
+                continue
+            relation = self._latest.get(oid)
+            if relation is None:
+                raise _out_of_order(f"a TRUNCATE came of the unannounced relation {oid}")
+            if self._keeps(relation):
+                kept.append(relation)
+                if self._surfaced.get(oid) is not relation:
+                    self._surface(relation)
+            else:
+                self._current.filtered += 1
+        if kept:
+            self._current.steps.append(TruncateStep(tuple(kept), truncate.restart_identity))
+            self._current.truncates += len(kept)
+
+    def _keeps(self, relation: Relation) -> bool:
+        """The rule of exactness: the commit record lies at or behind the mark of the table."""
+        mark = self._marks.get(relation.oid)
+        if mark is None:
+            raise MismatchError(
+                "reading the stream of changes",
+                f"{relation.schema}.{relation.name}",
+                "the publication sends a table that has not been copied and is not part of the migration",
+                "Take the table out of the publication, or add it to the migration's objects and copy it.",
+            )
+        return self._final_lsn >= mark
+
+    def _surface(self, relation: Relation) -> None:
+        previous = self._surfaced.get(relation.oid)
+        self._surfaced[relation.oid] = relation
+        if previous != relation:  # changed and changed back before anything was kept: the same table
+            self._current.steps.append(RelationStep(relation, previous))
+
+    def _segment(self) -> Segment:
+        steps = self._current.steps
+        if steps:
+            last = steps[-1]
+            if isinstance(last, Segment):
+                return last
+        segment = Segment()
+        steps.append(segment)
+        return segment
+
+    def _is_full(self, piece: Piece) -> bool:
+        return piece.size >= self.limits.max_bytes or piece.changes >= self.limits.max_changes
+
+    def _cut(self) -> Sequence[Piece]:
+        """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""
+        whole = self.flush()
+        piece = self._current
+        piece.last_of_transaction = False
+        self._current = Piece()
+        self._in_pieces = True
+        return (piece,) if whole is None else (whole, piece)
+
+
+def _append(whole: Piece, piece: Piece) -> None:
+    """Adds the transaction in ``piece`` behind those in ``whole``."""
+    steps = piece.steps
+    if steps and whole.steps:
+        last = whole.steps[-1]
+        first = steps[0]
+        if isinstance(last, Segment) and isinstance(first, Segment):
+            last.changes.extend(first.changes)
+            steps = steps[1:]
+    whole.steps.extend(steps)
+    whole.system.extend(piece.system)
+    whole.end_lsn = piece.end_lsn
+    whole.commit_time_us = piece.commit_time_us
+    whole.transactions += piece.transactions
+    whole.size += piece.size
+    whole.inserts += piece.inserts
+    whole.updates += piece.updates
+    whole.deletes += piece.deletes
+    whole.truncates += piece.truncates
+    whole.filtered += piece.filtered
+
+
+def _out_of_order(why: str) -> ProtocolError:
+    return ProtocolError(
+        "reading the stream of changes",
+        "",
+        why,
+        "Check that nothing between us and the source alters the stream; otherwise report this as a bug.",
+    )

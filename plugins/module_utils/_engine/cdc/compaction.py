@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ..errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
+from .tracking import Key, TrackedRun, overlay, split_exchanges
 
-Key = tuple[bytes | None, ...]
-"""The values of the key columns, in the order of ``TableShape.key``; never None within a keyed table."""
+_MASK: Final = bytes([UNCHANGED if byte == UNCHANGED else 0x6B for byte in range(256)])
+"""Translates kinds to which columns are known: ``k``, or ``u`` as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ class Compacted:
     only inside the run: at the destination nothing should have them; where conflicts are overwritten, delete them
     together with ``deletes``, uncounted.
 
-    Keyless tables: ``removed`` and ``added`` hold distinct rows and how many of each (removals first; ``passing``,
-    ``deletes``, ``updates`` and ``inserts`` are empty).
+    Keyless tables: ``removed`` holds distinct whole rows and how many of each to take away, before ``inserts``, in
+    which a row stands as often as it is to be added; ``deletes``, ``updates`` and ``passing`` are empty. Rows are told
+    apart by their bytes, which is exact: the source removes the very bytes that it stored.
 
     ``changes`` is the whole run in source order, for the replay of last resort.
     """
@@ -78,7 +81,6 @@ class Compacted:
     inserts: list[Row] = field(default_factory=list)
     passing: list[Key] = field(default_factory=list)
     removed: list[tuple[Row, int]] = field(default_factory=list)
-    added: list[tuple[Row, int]] = field(default_factory=list)
 
 
 def compact(changes: Sequence[Change], shape: TableShape) -> Compacted:
@@ -87,21 +89,132 @@ def compact(changes: Sequence[Change], shape: TableShape) -> Compacted:
     Changes that contradict each other (a row that is born twice) are not judged here: the whole run is given back as
     ``rowwise``, and the destination tells what is wrong. Raises ProtocolError when a change lacks its key.
     """
-    raise NotImplementedError
+    result = Compacted(shape, changes)
+    rows = _only_inserts(changes)
+    if rows is not None:
+        result.inserts.extend(rows)
+    elif shape.key is None:
+        _compact_keyless(changes, shape, result)
+    else:
+        _compact_keyed(changes, shape, shape.key, result)
+    return result
 
 
 def delete_then_insert(compacted: Compacted) -> Compacted | None:
     """The same effect with every update of a completely known row as delete and insert, which no exchange of unique
     values can disturb; or None when nothing would change or the destination's own columns would be lost.
     """
-    raise NotImplementedError
+    if compacted.shape.destination_has_own_columns:
+        return None
+    result = Compacted(
+        compacted.shape,
+        compacted.changes,
+        deletes=list(compacted.deletes),
+        rowwise=compacted.rowwise,
+        inserts=list(compacted.inserts),
+        passing=compacted.passing,
+        removed=compacted.removed,
+    )
+    replaced = False
+    for group in compacted.updates:
+        if b"u" in group.rows[0].kinds:
+            result.updates.append(group)
+        else:
+            replaced = True
+            result.deletes.extend(group.keys)
+            result.inserts.extend(group.rows)
+    return result if replaced else None
 
 
-def row_key(row: Row, positions: tuple[int, ...]) -> Key:
-    """The key values of a row. Raises ProtocolError when one of them is not known."""
-    raise NotImplementedError
+def _only_inserts(changes: Sequence[Change]) -> list[Row] | None:
+    rows: list[Row] = []
+    for change in changes:
+        if not isinstance(change, Insert):
+            return None
+        rows.append(change.new)
+    return rows
 
 
-def change_keys(change: Change, positions: tuple[int, ...]) -> tuple[Key | None, Key | None]:
-    """The key before and after a change: (None, key) for an insert, (key, None) for a delete."""
-    raise NotImplementedError
+def _compact_keyed(changes: Sequence[Change], shape: TableShape, positions: tuple[int, ...], result: Compacted) -> None:
+    run = TrackedRun(positions)
+    if not run.follow(changes):
+        result.rowwise.extend(changes)
+        return
+    run.settle(not shape.destination_has_own_columns)
+    pairs = run.collisions(shape.other_uniques)
+    if pairs:
+        rest = split_exchanges(changes, positions, pairs, result.rowwise)
+        run = TrackedRun(positions)
+        run.follow(rest)
+        run.settle(not shape.destination_has_own_columns)
+    _write(run, result)
+
+
+def _write(run: TrackedRun, result: Compacted) -> None:
+    groups: dict[tuple[bool, bytes], UpdateGroup] = {}
+    for first, row in run.existing.items():
+        if row.gone or row.known is None:
+            result.deletes.append(first)
+        elif row.in_place or row.key == first:
+            _group(groups, first, row.known, row.in_place, run.positions)
+        else:
+            result.deletes.append(first)
+            result.inserts.append(row.known)
+    # An update that sets nothing (only key columns came, the same as before) has nothing to say.
+    result.updates.extend([group for group in groups.values() if group.assigned])
+    for row in run.born:
+        if not row.gone and row.known is not None:
+            result.inserts.append(row.known)
+    result.passing.extend([key for key in dict.fromkeys(run.passed) if key not in run.existing and key not in run.live])
+
+
+def _group(
+    groups: dict[tuple[bool, bytes], UpdateGroup], first: Key, row: Row, moved: bool, positions: tuple[int, ...]
+) -> None:
+    mask = row.kinds.translate(_MASK)
+    group = groups.get((moved, mask))
+    if group is None:
+        assigned = [at for at in range(len(mask)) if mask[at] != UNCHANGED and (moved or at not in positions)]
+        group = UpdateGroup(tuple(assigned), moved, [], [])
+        groups[(moved, mask)] = group
+    group.keys.append(first)
+    group.rows.append(row)
+
+
+def _compact_keyless(changes: Sequence[Change], shape: TableShape, result: Compacted) -> None:
+    if shape.destination_has_own_columns and any(isinstance(change, Update) for change in changes):
+        result.rowwise.extend(changes)
+        return
+    counts: dict[Key, int] = {}
+    samples: dict[Key, Row] = {}
+    for change in changes:
+        if isinstance(change, Insert):
+            _count(counts, samples, change.new, 1)
+        elif isinstance(change, Delete):
+            _count(counts, samples, _whole(change.old, change.old_kind), -1)
+        else:
+            old = _whole(change.old, change.old_kind)
+            _count(counts, samples, old, -1)
+            _count(counts, samples, overlay(change.new, old, None), 1)
+    for values, count in counts.items():
+        if count < 0:
+            result.removed.append((samples[values], -count))
+        elif count > 0:
+            result.inserts.extend([samples[values]] * count)
+
+
+def _count(counts: dict[Key, int], samples: dict[Key, Row], row: Row, by: int) -> None:
+    values = tuple(row.values)
+    counts[values] = counts.get(values, 0) + by
+    samples[values] = row
+
+
+def _whole(old: Row | None, old_kind: str) -> Row:
+    if old is None or old_kind != "O" or b"u" in old.kinds:
+        raise ProtocolError(
+            "reading a changed row of a table without key",
+            "",
+            "the source did not send the whole old row",
+            "Set REPLICA IDENTITY FULL on the table, or give it a primary key.",
+        )
+    return old

@@ -70,9 +70,9 @@ def other_uniques(
     positions = _positions(relation)
     found: set[tuple[int, ...]] = set()
     for index in destination:
-        if index.valid and index.immediate and not index.partial and not index.expressions:
-            if _published(index, positions):
-                found.add(tuple(sorted({positions[name] for name in index.columns})))
+        plain = index.valid and index.immediate and not index.partial and not index.expressions
+        if plain and _published(index, positions):
+            found.add(tuple(sorted({positions[name] for name in index.columns})))
     found.discard(tuple(sorted(key or ())))
     return tuple(sorted(found))
 

@@ -1,0 +1,238 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows followed through a run of changes, by the keys that they hold one after the other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import ProtocolError
+from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
+
+Key = tuple[bytes | None, ...]
+"""The values of the key columns, in the order of ``TableShape.key``; never None within a keyed table."""
+
+
+def row_key(row: Row, positions: tuple[int, ...]) -> Key:
+    """The key values of a row. Raises ProtocolError when one of them is not known."""
+    values = row.values
+    if len(positions) == 1:
+        key: Key = (values[positions[0]],)
+    else:
+        key = tuple([values[at] for at in positions])
+    if None in key:
+        raise ProtocolError(
+            "reading the key of a changed row",
+            "",
+            "a key column came without a value",
+            "Check that the replica identity of the table is still what the migration set up.",
+        )
+    return key
+
+
+def change_keys(change: Change, positions: tuple[int, ...]) -> tuple[Key | None, Key | None]:
+    """The key before and after a change: (None, key) for an insert, (key, None) for a delete."""
+    if isinstance(change, Update):
+        if change.old is None:
+            key = row_key(change.new, positions)
+            return key, key
+        return row_key(change.old, positions), row_key(overlay(change.new, change.old, positions), positions)
+    if isinstance(change, Insert):
+        return None, row_key(change.new, positions)
+    return row_key(change.old, positions), None
+
+
+def overlay(new: Row, earlier: Row, only: tuple[int, ...] | None) -> Row:
+    """``new`` with its unchanged columns (all, or those among ``only``) as they were earlier."""
+    if b"u" not in new.kinds:
+        return new
+    kinds = bytearray(new.kinds)
+    values = list(new.values)
+    for at in range(len(kinds)) if only is None else only:
+        if kinds[at] == UNCHANGED:
+            kinds[at] = earlier.kinds[at]
+            values[at] = earlier.values[at]
+    return Row(bytes(kinds), values)
+
+
+class TrackedRow:
+    """A row on its way through the run: ``first`` is its key when the run began (None = born in it), ``key`` the
+    present one, ``base`` the whole row as it first was, if identity FULL told, ``known`` the overlaid new tuples.
+    """
+
+    __slots__ = ("base", "first", "gone", "in_place", "key", "known")
+
+    def __init__(self, first: Key | None, key: Key, base: Row | None, known: Row | None) -> None:
+        self.first: Key | None = first
+        self.key: Key = key
+        self.base: Row | None = base
+        self.known: Row | None = known
+        self.gone: bool = False
+        self.in_place: bool = False
+
+
+class TrackedRun:
+    """The rows of one table, followed by their keys."""
+
+    def __init__(self, positions: tuple[int, ...]) -> None:
+        self.positions: tuple[int, ...] = positions
+        self.live: dict[Key, TrackedRow] = {}
+        self.existing: dict[Key, TrackedRow] = {}
+        self.born: list[TrackedRow] = []
+        self.passed: list[Key] = []
+
+    def follow(self, changes: Sequence[Change]) -> bool:
+        """False when a change contradicts an earlier one."""
+        for change in changes:
+            if isinstance(change, Update):
+                consistent = self._update(change)
+            elif isinstance(change, Insert):
+                consistent = self._insert(change)
+            else:
+                consistent = self._delete(change)
+            if not consistent:
+                return False
+        return True
+
+    def _insert(self, change: Insert) -> bool:
+        key = row_key(change.new, self.positions)
+        if key in self.live:
+            return False
+        row = TrackedRow(None, key, None, change.new)
+        self.live[key] = row
+        self.born.append(row)
+        return True
+
+    def _delete(self, change: Delete) -> bool:
+        key = row_key(change.old, self.positions)
+        row = self.live.pop(key, None)
+        if row is None:
+            if key in self.existing:
+                return False
+            row = TrackedRow(key, key, None, None)
+            self.existing[key] = row
+        row.gone = True
+        if row.first != key:
+            self.passed.append(key)
+        return True
+
+    def _update(self, change: Update) -> bool:
+        old = change.old
+        new = change.new
+        if old is None:
+            before = after = row_key(new, self.positions)
+        else:
+            new = overlay(new, old, self.positions)
+            before = row_key(old, self.positions)
+            after = row_key(new, self.positions)
+        row = self.live.get(before)
+        if row is None:
+            if before in self.existing:
+                return False
+            row = TrackedRow(before, before, old if change.old_kind == "O" else None, None)
+            self.existing[before] = row
+            self.live[before] = row
+        row.known = new if row.known is None else overlay(new, row.known, None)
+        if after != before:
+            if after in self.live:
+                return False
+            del self.live[before]
+            self.live[after] = row
+            row.key = after
+            self.passed.append(before)
+        return True
+
+    def settle(self, may_replace: bool) -> None:
+        """Decide for each row whose key changed: delete and insert where every column is known (and
+        ``may_replace``), which no other row can disturb, else an update in place.
+        """
+        for row in self.existing.values():
+            if row.gone or row.first == row.key or row.known is None:
+                continue
+            if may_replace:
+                complete = row.known if row.base is None else overlay(row.known, row.base, None)
+                if b"u" not in complete.kinds:
+                    row.known = complete
+                    continue
+            row.in_place = True
+
+    def updated(self) -> list[TrackedRow]:
+        """Rows that an UPDATE statement will meet, after ``settle``."""
+        return [row for row in self.existing.values() if not row.gone and (row.in_place or row.first == row.key)]
+
+    def collisions(self, other_uniques: Sequence[tuple[int, ...]]) -> list[tuple[TrackedRow, TrackedRow]]:
+        """Pairs of updated rows of which the first takes a key or unique value that the second still has, so that
+        one statement may fail by the order in which it meets them. Unique values are known here under FULL only;
+        elsewhere the destination's own error tells.
+        """
+        pairs: list[tuple[TrackedRow, TrackedRow]] = []
+        for row in self.existing.values():
+            if row.in_place:
+                holder = self.existing.get(row.key)
+                if holder is not None and holder.in_place and holder is not row:
+                    pairs.append((row, holder))
+        for columns in other_uniques:
+            self._unique_collisions(columns, pairs)
+        return pairs
+
+    def _unique_collisions(self, columns: tuple[int, ...], pairs: list[tuple[TrackedRow, TrackedRow]]) -> None:
+        updated = self.updated()
+        held: dict[Key, TrackedRow] = {}
+        for row in updated:
+            if row.base is not None:
+                held[tuple([row.base.values[at] for at in columns])] = row
+        if not held:
+            return
+        for row in updated:
+            if row.known is not None:
+                value = tuple([row.known.values[at] for at in columns])
+                holder = held.get(value)
+                if None not in value and holder is not None and holder is not row:
+                    pairs.append((row, holder))
+
+
+def split_exchanges(
+    changes: Sequence[Change],
+    positions: tuple[int, ...],
+    pairs: Sequence[tuple[TrackedRow, TrackedRow]],
+    exchanged: list[Change],
+) -> list[Change]:
+    """Moves to ``exchanged`` every change of a row that shares a key, at any moment of the run, with one of ``pairs``
+    (directly or over other rows); returns the others. No key occurs on both sides, so either may go first.
+    """
+    parents: dict[Key, Key] = {}
+    touched: list[Key] = []
+    for change in changes:
+        before, after = change_keys(change, positions)
+        touched.append(before or after or ())
+        if before is not None and after is not None and before != after:
+            _join(parents, before, after)
+    for row, holder in pairs:
+        _join(parents, row.key, holder.key)
+    roots = {_root(parents, row.key) for row, dummy in pairs}
+    rest: list[Change] = []
+    for change, key in zip(changes, touched, strict=True):
+        if _root(parents, key) in roots:
+            exchanged.append(change)
+        else:
+            rest.append(change)
+    return rest
+
+
+def _root(parents: dict[Key, Key], key: Key) -> Key:
+    parent = parents.get(key)
+    while parent is not None:
+        above = parents.get(parent)
+        if above is None:
+            return parent
+        parents[key] = above
+        key, parent = above, parents.get(above)
+    return key
+
+
+def _join(parents: dict[Key, Key], one: Key, other: Key) -> None:
+    one = _root(parents, one)
+    other = _root(parents, other)
+    if one != other:
+        parents[one] = other
