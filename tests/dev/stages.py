@@ -58,7 +58,11 @@ class Stages:
     def run(self, *command: str | Path, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> bool:
         words = [str(word) for word in command]
         print("+ " + shlex.join(self._short(word) for word in words), flush=True)
-        return subprocess.run(words, cwd=cwd, env=environ or self.environ(), check=False).returncode == 0
+        try:
+            return subprocess.run(words, cwd=cwd, env=environ or self.environ(), check=False).returncode == 0
+        except OSError as error:
+            print(f"{Path(words[0]).name} could not be started in {cwd}: {error}", flush=True)
+            return False
 
     def _short(self, word: str) -> str:
         return word.replace(str(self.bin) + os.sep, "").replace(str(self.workspace.folder), "$TMPDIR")
@@ -80,26 +84,26 @@ class Stages:
         )
 
     def types(self) -> bool:
+        mypy: list[str | Path] = [self.bin / "mypy", "--config-file", ROOT / "pyproject.toml"]
+        mypy += ["--cache-dir", CACHE / "mypy"]
         environ = {**self.environ(), "MYPYPATH": str(self.tree)}
-        mypy: list[str | Path] = [
-            self.bin / "mypy",
-            "--config-file",
-            ROOT / "pyproject.toml",
-            "--cache-dir",
-            CACHE / "mypy",
-        ]
-        rest = [f"{COLLECTION}/{name}" for name in self._python_outside_engine()]
+        rest = [str(COLLECTION / name) for name in self._python("plugins", "roles", "awx") if "/_engine/" not in name]
+        # tests import one another from tests/ on, as pytest lets them
+        tests = [name.removeprefix("tests/") for name in self._python("tests")]
+        scenarios = self._python("extensions")
         return all(
             [
                 self.run(*mypy, "--strict", "-p", ENGINE, cwd=self.tree, environ=environ),
                 self.run(*mypy, *rest, cwd=self.tree, environ=environ),
+                self.run(*mypy, *tests, cwd=ROOT / "tests", environ=environ),
+                not scenarios or self.run(*mypy, *scenarios, environ=environ),
             ]
         )
 
-    def _python_outside_engine(self) -> list[str]:
-        files = self.workspace.copy().rglob("*.py")
-        names = sorted(str(file.relative_to(self.workspace.copy())) for file in files)
-        return [name for name in names if "/_engine/" not in name]
+    def _python(self, *folders: str) -> list[str]:
+        """The Python files of these folders that git knows, as paths from the root."""
+        copy = self.workspace.copy()
+        return sorted(str(file.relative_to(copy)) for folder in folders for file in (copy / folder).rglob("*.py"))
 
     def unit(self) -> bool:
         return self.run(self.python, "-m", "pytest", "tests/unit")

@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.register_profile(
     "fuzz",
-    max_examples=20_000,
+    max_examples=5_000,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

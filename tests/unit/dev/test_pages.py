@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.tests.dev import pages
+from dev import pages
 
 
 def test_the_pages_are_what_modules_and_roles_say() -> None:
