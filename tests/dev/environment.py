@@ -138,7 +138,7 @@ def _install(folder: Path, python: Interpreter, variant: str) -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip"]
     if not python.ensurepip:
         pip = [str(python.executable), "-m", "pip", "--python", str(folder / "bin" / "python")]
-    command = [*pip, "install", "--progress-bar", "off", "-r", str(REQUIREMENTS / f"{variant}.txt")]
+    command = [*pip, "install", "--progress-bar", "off", "pip", "-r", str(REQUIREMENTS / f"{variant}.txt")]
     log: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environ
