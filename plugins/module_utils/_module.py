@@ -65,11 +65,13 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
                 )
             plan = planner(migration, params, _ModuleRunner(module))
             answer = _answer(plan, migration)
-            if plan.changed and not module.check_mode:
-                migration.ensure_registered()
-                answer.update(plan.apply())
+            if not module.check_mode:
+                if plan.changed:
+                    migration.ensure_registered()
+                    answer.update(plan.apply())
+                answer.update(plan.record())
     except EngineError as exc:
-        module.fail_json(msg=str(exc), error=dict(exc.as_result()))
+        module.fail_json(**{**exc.result, "msg": str(exc), "error": dict(exc.as_result())})
     for warning in plan.warnings:
         module.warn(warning)
     module.exit_json(**answer)

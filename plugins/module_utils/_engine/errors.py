@@ -13,12 +13,23 @@ class EngineError(Exception):
 
     ``doing`` is a phrase ("copying a table"), ``what`` names the object as PostgreSQL prints it, ``why`` is the
     cause, ``remedy`` the next thing for a person to do. ``sqlstate`` and ``detail`` are the server's, when it spoke.
-    None of them may hold a row value, a password or a connection string.
+    None of them may hold a row value, a password or a connection string. ``result`` is what had been found out by
+    then, returned with the failure: the findings of a precheck, the verdict on each table.
     """
 
     code = "engine_error"
 
-    def __init__(self, doing: str, what: str, why: str, remedy: str, *, sqlstate: str = "", detail: str = "") -> None:
+    def __init__(
+        self,
+        doing: str,
+        what: str,
+        why: str,
+        remedy: str,
+        *,
+        sqlstate: str = "",
+        detail: str = "",
+        result: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(doing, what, why, remedy)
         self.doing = doing
         self.what = what
@@ -26,6 +37,7 @@ class EngineError(Exception):
         self.remedy = remedy
         self.sqlstate = sqlstate
         self.detail = detail
+        self.result: Mapping[str, object] = result or {}
 
     def __str__(self) -> str:
         cause = f"{self.why} (SQLSTATE {self.sqlstate})" if self.sqlstate else self.why

@@ -47,6 +47,8 @@ class Plan:
     ``result`` is what was observed, returned whether the plan is applied or not; ``apply`` carries the changes out
     and returns what only the doing can tell (it is never called for a plan without changes); ``notes`` says what the
     plan takes for granted, such as an earlier phase that has only been planned; ``warnings`` are for the person.
+    ``record`` is work that changes nothing of the user's, such as comparing contents and noting the verdict: a real
+    run does it every time, and it is not a change.
     """
 
     changes: tuple[Change, ...] = ()
@@ -54,10 +56,28 @@ class Plan:
     apply: Callable[[], Mapping[str, object]] = _nothing
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    record: Callable[[], Mapping[str, object]] = _nothing
 
     @property
     def changed(self) -> bool:
         return bool(self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something of this migration's that could not be taken back, and the statements that do it by hand."""
+
+    place: Place
+    what: str
+    why: str
+    statements: tuple[str, ...]
+
+    def as_result(self) -> Mapping[str, object]:
+        """The same as data: an item of the return value ``left_behind``."""
+        return {"end": self.place, "what": self.what, "why": self.why, "statements": list(self.statements)}
+
+    def __str__(self) -> str:
+        return f"left at the {self.place}: {self.what}, since {self.why}. By hand: {' '.join(self.statements)}"
 
 
 @dataclass(frozen=True, slots=True)
