@@ -228,6 +228,25 @@ def test_unique_values_that_change_hands_under_full_go_row_by_row() -> None:
     assert [group.keys for group in net.updates] == [[(b"3",)]]
 
 
+def test_under_full_the_old_row_completes_a_moved_one() -> None:
+    moved = Update(OID, "O", text(b"1", b"big"), Row(b"tu", [b"2", None]))
+    net = compact([moved], KEYED)
+    assert (net.deletes, net.inserts, net.updates) == ([(b"1",)], [text(b"2", b"big")], [])
+
+
+def test_passing_keys_are_those_that_nobody_had_before_or_has_after() -> None:
+    changes: list[Change] = [
+        Update(OID, "K", text(b"1", None), text(b"3", b"x")),
+        Update(OID, "K", text(b"3", None), text(b"4", b"x")),
+        Insert(OID, text(b"5", b"x")),
+        Update(OID, "K", text(b"5", None), text(b"6", b"x")),
+        Insert(OID, text(b"7", b"x")),
+        Delete(OID, "K", text(b"7", None)),
+        Insert(OID, text(b"7", b"y")),
+    ]
+    assert compact(changes, KEYED).passing == [(b"3",), (b"5",)]
+
+
 def test_born_and_gone_leaves_only_its_key() -> None:
     net = compact([Insert(OID, text(b"1", b"x")), Delete(OID, "K", text(b"1", None))], KEYED)
     assert (net.deletes, net.updates, net.inserts, net.passing) == ([], [], [], [(b"1",)])
