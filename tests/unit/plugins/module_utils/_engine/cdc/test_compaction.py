@@ -12,6 +12,16 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.plugins.module_utils._engine.cdc.table_model import (
+    OID,
+    UNIQUE,
+    WIDTH,
+    Destination,
+    Source,
+    UniqueViolation,
+    Values,
+    whole,
+)
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import (
     TableShape,
@@ -27,16 +37,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.me
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.tracking import change_keys
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
-from ansible_collections.causeway.postgresql.tests.unit.plugins.module_utils._engine.cdc.table_model import (
-    OID,
-    UNIQUE,
-    WIDTH,
-    Destination,
-    Source,
-    UniqueViolation,
-    Values,
-    whole,
-)
 
 small = st.sampled_from([b"1", b"2", b"3", b"4", b"5", b"6"])
 unique = st.one_of(st.none(), small)
@@ -146,7 +146,7 @@ keyless_row = st.tuples(st.sampled_from([b"1", b"2", None]), st.sampled_from([b"
         max_size=12,
     ),
 )
-def test_keyless_tables_are_multisets(start: list[tuple[bytes | None, ...]], script: list[tuple]) -> None:  # type: ignore[type-arg]
+def test_keyless_tables_are_multisets(start: list[tuple[bytes | None, ...]], script: list[tuple]) -> None:
     rows = list(start)
     stream: list[Change] = []
     for name, *arguments in script:

@@ -10,6 +10,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.plugins.module_utils._engine.cdc.pgoutput_encoder import encode
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pgoutput import (
@@ -19,12 +20,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pg
     standby_status_update,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
-from ansible_collections.causeway.postgresql.tests.unit.plugins.module_utils._engine.cdc.pgoutput_encoder import encode
 
 uint32 = st.integers(0, 2**32 - 1)
 uint64 = st.integers(0, 2**64 - 1)
 int64 = st.integers(-(2**63), 2**63 - 1)
-name = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=12)
+name = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
 @st.composite
