@@ -1,0 +1,171 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares the tables of both ends: at once where nothing is written, by suspicion while the source is (design: validate)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from ..catalog import Name, Table
+from ..connect import connect, speaking
+from ..errors import MismatchError
+from ..marker import wait_applied, write_marker
+from ..state import StateStore
+from . import chunks, digest
+from .chunks import Suspicion, Verdict
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from ..connect import Connection
+    from ..migration import Migration
+    from .digest import Shape
+
+_KEYS_AT_ONCE = 5000
+"""Suspects that are read again in one statement."""
+
+
+class _Ends:
+    """A session at either end for one thread, and the way to say that the destination has passed the source."""
+
+    def __init__(self, migration: Migration, live: bool, deadline: float) -> None:
+        self.live = live
+        self.deadline = deadline
+        self.source: Connection = connect(migration.spec.source, f"validate {migration.name}")
+        self.destination: Connection = connect(migration.spec.destination, f"validate {migration.name}")
+        self._store = StateStore(self.destination, migration.spec.state_schema, migration.name)
+
+    def close(self) -> None:
+        self.source.close()
+        self.destination.close()
+
+    def pass_source(self) -> None:
+        """While the source is written: return once all that it holds now has been applied at the destination."""
+        if self.live:
+            marker = write_marker(self.source, self._store.name)
+            wait_applied(self._store, marker, max(1.0, self.deadline - time.monotonic()))
+
+
+class _Reading:
+    """Reads one table at either end. ``keys`` holds the suspects' keys as text: for reading by, never for showing."""
+
+    def __init__(self, ends: _Ends, shape: Shape) -> None:
+        self.ends = ends
+        self.shape = shape
+        self.buckets: list[int] = []
+        self.keys: dict[int, tuple[str, ...]] = {}
+
+    def digests(self, conn: Connection) -> dict[int, chunks.BucketDigest]:
+        """The digest of every bucket: one scan."""
+        rows = self._rows(conn, digest.bucket_digests(self.shape, self._name(conn)))
+        return {bucket: (count, int(total)) for bucket, count, total in rows}
+
+    def first_suspects(self, buckets: Sequence[int]) -> Suspicion:
+        """Who is suspected, after one reading of the rows of the differing buckets at both ends."""
+        self.buckets = list(buckets)
+        here = self._in_buckets(self.ends.source)
+        self.ends.pass_source()
+        there = self._in_buckets(self.ends.destination)
+        found = chunks.suspects(chunks.by_key(r[:2] for r in here), chunks.by_key(r[:2] for r in there))
+        self.keys = {row[0]: tuple(row[2:]) for row in (*here, *there) if row[0] in found}
+        return Suspicion(dict.fromkeys(found, 0))
+
+    def again(self, conn: Connection, suspected: Sequence[int]) -> Mapping[int, chunks.RowHashes]:
+        """The suspects' rows as they are now: through the key's index, or by scanning where there is no key."""
+        if not self.shape.key:
+            wanted = set(suspected)
+            return chunks.by_key(row[:2] for row in self._in_buckets(conn) if row[0] in wanted)
+        rows: list[Any] = []
+        for start in range(0, len(suspected), _KEYS_AT_ONCE):
+            keys = [self.keys[key] for key in suspected[start : start + _KEYS_AT_ONCE]]
+            rows += self._rows(conn, digest.keyed_rows(self.shape, self._name(conn), keys))
+        return chunks.by_key(rows)
+
+    def _in_buckets(self, conn: Connection) -> list[Any]:
+        return self._rows(conn, digest.bucket_rows(self.shape, self._name(conn), self.buckets))
+
+    def _name(self, conn: Connection) -> Name:
+        return self.shape.source if conn is self.ends.source else self.shape.destination
+
+    def _rows(self, conn: Connection, query: Composed) -> list[Any]:
+        end = "source" if conn is self.ends.source else "destination"
+        with speaking(f"comparing at the {end} table", ".".join(self._name(conn))):
+            return conn.execute(query).fetchall()
+
+
+def compare_tables(
+    migration: Migration,
+    tables: Sequence[Table],
+    *,
+    live: bool,
+    settle_timeout: float = 300,
+    parallel: int = 2,
+) -> dict[int, Verdict]:
+    """Compare ``tables`` of the source with those of the same name at the destination; verdicts by source OID.
+
+    ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is read
+    again. Without it both ends stand still and the answer is exact. Raises MismatchError for a missing table or column.
+    """
+    portable = digest.needs_portable_hash(migration.source_server, migration.destination_server)
+    present = migration.destination_catalog().tables_by_name()
+    shapes = {table.oid: _shape(table, present, portable) for table in tables}
+    deadline = time.monotonic() + settle_timeout
+    largest_first = sorted(tables, key=lambda table: -table.bytes)
+
+    def work(share: Sequence[Table]) -> dict[int, Verdict]:
+        ends = _Ends(migration, live, deadline)
+        try:
+            return {table.oid: _compare(_Reading(ends, shapes[table.oid])) for table in share}
+        finally:
+            ends.close()
+
+    shares = [share for start in range(parallel) if (share := largest_first[start::parallel])]
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        parts = list(pool.map(work, shares))
+    return {oid: verdict for part in parts for oid, verdict in part.items()}
+
+
+def _shape(table: Table, present: Mapping[Name, Table], portable: bool) -> Shape:
+    there = present.get(table.qualified_name)
+    missing = [c.name for c in table.columns if there and c.name not in {d.name for d in there.columns}]
+    if there is None or missing:
+        why = f"columns {', '.join(missing)} are missing at the destination" if there else "the destination lacks it"
+        raise MismatchError("comparing table", str(table), why, "Run the migrate playbook, then compare again.")
+    return digest.shape_of(table, there.qualified_name, chunks.bucket_count(table.rows), portable)
+
+
+def _compare(reading: _Reading) -> Verdict:
+    """One table: the digests of all buckets at both ends, then the rows of those that differ."""
+    ends = reading.ends
+    source = reading.digests(ends.source)
+    ends.pass_source()
+    destination = reading.digests(ends.destination)
+    counts = sum(d[0] for d in source.values()), sum(d[0] for d in destination.values())
+    buckets = chunks.differing_buckets(source, destination)
+    if not buckets:
+        return Verdict("identical", *counts)
+    suspicion = reading.first_suspects(buckets)
+    if ends.live:
+        _settle(reading, suspicion)
+    different = suspicion.different if ends.live else set(suspicion.watched)
+    if different:
+        find = digest.finder(reading.shape, min(different)).as_string(ends.source)
+        return Verdict("different", *counts, differing=len(different), find=find)
+    if suspicion.watched:
+        return Verdict("unsettled", *counts, unsettled=len(suspicion.watched))
+    return Verdict("identical", *counts)
+
+
+def _settle(reading: _Reading, suspicion: Suspicion) -> None:
+    """Read the suspects again, each time after the applied position has passed the source's, until none is left."""
+    ends = reading.ends
+    while suspicion.watched and time.monotonic() < ends.deadline:
+        suspected = sorted(suspicion.watched)
+        before = reading.again(ends.source, suspected)
+        ends.pass_source()
+        there = reading.again(ends.destination, suspected)
+        suspicion.judge(before, there, reading.again(ends.source, suspected))

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a comparison means for the migration: the plan of pg_data_validate, the verdicts it records, and its failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..catalog import Table
+from ..cdc.control import holder, read_control
+from ..connect import speaking
+from ..errors import MismatchError, StateError
+from ..plan import Plan
+from .chunks import Verdict
+from .compare import compare_tables
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+
+def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
+    """Compare every selected table at each real run; a dry run only names them. Nothing of the user's is changed."""
+    state = migration.state()
+    if state is None or not state.reached("copied"):
+        return Plan(
+            result={"tables": []},
+            notes=("Nothing has been copied yet: there is nothing to compare.",),
+        )
+
+    def compare() -> Mapping[str, object]:
+        return _compare(migration, settle_timeout, parallel)
+
+    return Plan(result={"tables": []}, record=compare)
+
+
+def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapping[str, object]:
+    live = migration.spec.incremental
+    if live:
+        _require_worker(migration)
+    tables = migration.selected().leaves
+    verdicts = compare_tables(migration, tables, live=live, settle_timeout=settle_timeout, parallel=parallel)
+    rows = [as_result(table, verdicts[table.oid]) for table in tables]
+    record(migration, tables, verdicts)
+    result = {"tables": rows, "identical": all(row["verdict"] != "different" for row in rows)}
+    wrong = [table for table in tables if verdicts[table.oid].verdict == "different"]
+    if wrong:
+        raise difference(wrong, verdicts, result)
+    migration.store.advance("validated")
+    return result
+
+
+def difference(wrong: list[Table], verdicts: Mapping[int, Verdict], result: Mapping[str, object]) -> MismatchError:
+    """The error for tables whose contents differ: it counts rows and says how to find one, and shows none."""
+    counted = ", ".join(f"{table} ({verdicts[table.oid].differing} rows)" for table in wrong[:5])
+    more = f" and {len(wrong) - 5} more tables" if len(wrong) > 5 else ""
+    return MismatchError(
+        "comparing the contents of",
+        counted + more,
+        "they differ between source and destination",
+        f"Look at the first one at both ends: {verdicts[wrong[0].oid].find} . Find out who wrote to the destination; "
+        "then release the migration and begin again with an empty destination.",
+        result=result,
+    )
+
+
+def as_result(table: Table, verdict: Verdict) -> dict[str, object]:
+    """One table's verdict as a return value."""
+    return {
+        "table": str(table),
+        "verdict": verdict.verdict,
+        "source_rows": verdict.source_rows,
+        "destination_rows": verdict.destination_rows,
+        "differing": verdict.differing,
+        "unsettled": verdict.unsettled,
+        "find": verdict.find,
+    }
+
+
+def record(migration: Migration, tables: tuple[Table, ...], verdicts: Mapping[int, Verdict]) -> None:
+    """Write the verdicts to the state tables: counts only."""
+    with speaking("recording the verdicts of migration", migration.name), migration.destination.transaction():
+        statement = sql.SQL(
+            "INSERT INTO {} AS v (migration, relation, schema_name, table_name, verdict, source_rows, destination_rows,"
+            " differing) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (migration, relation) DO UPDATE SET"
+            " verdict = excluded.verdict, source_rows = excluded.source_rows,"
+            " destination_rows = excluded.destination_rows, differing = excluded.differing,"
+            " checked_at = pg_catalog.now()"
+        ).format(migration.store.table("validation"))
+        with migration.destination.cursor() as cursor:
+            cursor.executemany(statement, [_row(migration.name, table, verdicts[table.oid]) for table in tables])
+
+
+def _row(name: str, table: Table, verdict: Verdict) -> tuple[object, ...]:
+    counts = (verdict.source_rows, verdict.destination_rows, verdict.differing)
+    return (name, table.oid, table.schema, table.name, verdict.verdict, *counts)
+
+
+def _require_worker(migration: Migration) -> None:
+    """While the source is written, contents can only be compared behind a worker that applies."""
+    control = read_control(migration.store)
+    if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
+        raise StateError(
+            "comparing the contents of migration",
+            migration.name,
+            "the CDC worker does not run, so the destination falls behind while we look",
+            "Start it with the migrate playbook, then compare again.",
+        )

@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Face of the engine's validate room."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_data_validate
+short_description: Compare the contents of both ends of a migration
+version_added: 0.1.0
+author: Causeway contributors (@causeway)
+description:
+  - Compares every selected table of the source with that of the destination, in both directions, by the text that the
+    types' output functions give.
+  - While changes arrive, a row that differs is a suspect. It is read again, each time after everything that the source
+    held has been applied, until it is equal, or has stood still and differed often enough to be a difference.
+  - Changes nothing. The verdicts are noted in the state tables.
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+options:
+  settle_timeout:
+    description:
+      - Seconds for which suspects are read again. What has not stood still by then is reported as unsettled, not as
+        different.
+    type: int
+    default: 300
+  parallel:
+    description:
+      - How many tables are compared at the same time.
+    type: int
+    default: 2
+attributes:
+  check_mode:
+    description: A dry run names no verdict, since telling what has been applied needs a marker written at the source.
+    support: full
+  diff_mode:
+    description: There is nothing to show, since nothing is changed.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Compare the contents
+  causeway.postgresql.pg_data_validate:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: [{schema: sales}]
+    settle_timeout: 600
+"""
+
+RETURN = r"""
+tables:
+  description: The verdict on each table. Empty in a dry run.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    table:
+      description: The table, as PostgreSQL prints it.
+      type: str
+    verdict:
+      description: V(identical), V(different), or V(unsettled) when some rows never stood still.
+      type: str
+    source_rows:
+      description: Rows that the first reading found at the source.
+      type: int
+    destination_rows:
+      description: Rows that the first reading found at the destination.
+      type: int
+    differing:
+      description: Rows that differ, in either direction.
+      type: int
+    unsettled:
+      description: Rows that were still changing when O(settle_timeout) ran out.
+      type: int
+    find:
+      description: SQL that finds the first differing row at either end. Empty without a difference.
+      type: str
+identical:
+  description: Whether no table differs.
+  returned: when contents were compared
+  type: bool
+"""
+
+from ..module_utils._engine.validate import report
+from ..module_utils._module import run
+
+
+def main() -> None:
+    """Arguments, one call, one exit."""
+    run(
+        {"settle_timeout": {"type": "int", "default": 300}, "parallel": {"type": "int", "default": 2}},
+        lambda migration, options, runner: report.plan(
+            migration, settle_timeout=options["settle_timeout"], parallel=options["parallel"]
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
