@@ -190,7 +190,8 @@ def _tuple(data: bytes, at: int) -> tuple[Row, int]:
             start = at + 5
             if start > size:
                 raise _malformed("a tuple", "it is cut off")
-            at = start + int.from_bytes(data[at + 1 : start], "big")
+            # by hand: int.from_bytes costs a slice and a call for every value
+            at = start + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
             if at > size:
                 raise _malformed("a tuple", "a value is longer than the message")
             values.append(data[start:at])
@@ -284,7 +285,7 @@ def _logical_message(data: bytes, at: int) -> LogicalMessage:
 
 
 def _uint32(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4], "big")
+    return (data[at] << 24) | (data[at + 1] << 16) | (data[at + 2] << 8) | data[at + 3]
 
 
 def _uint64(data: bytes, at: int) -> int:
