@@ -25,7 +25,7 @@ _ROWS = """
 INSERT INTO s.keyed SELECT i, 'k' || i, i / 7.0, repeat('x', i % 50) FROM generate_series(1, 20000) i;
 INSERT INTO s.keyless SELECT 1.0, '{"a": 1}' FROM generate_series(1, 3);
 INSERT INTO s.keyless VALUES (1.00, '{"a":1}'), (NULL, NULL);
-INSERT INTO s.odd VALUES ('a', '<?xml version="1.0"?><a/>', 'NaN', true, '10.0.0.1'), ('b', NULL, '-0', false, '10.0.0.0/8');
+INSERT INTO s.odd VALUES ('a', '<?xml version="1.0" standalone="yes"?><a/>', 'NaN', true, '10.0.0.1'), ('b', NULL, '-0', false, '10.0.0.0/8');
 INSERT INTO s.parent VALUES (1, 'p');
 INSERT INTO s.child VALUES (2, 'c');
 """

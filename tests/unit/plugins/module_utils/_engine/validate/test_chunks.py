@@ -47,7 +47,7 @@ def test_a_row_that_arrives_is_settled() -> None:
 
 def test_a_row_that_stands_still_and_differs_is_confirmed_and_not_before() -> None:
     suspicion = chunks.Suspicion({1: 0})
-    for _round in range(chunks.CONFIRMATIONS - 1):
+    for dummy in range(chunks.CONFIRMATIONS - 1):
         suspicion.judge({1: (5,)}, {}, {1: (5,)})
         assert not suspicion.different
     suspicion.judge({1: (5,)}, {}, {1: (5,)})
@@ -65,6 +65,6 @@ def test_a_row_that_moves_is_never_confirmed() -> None:
 
 def test_an_extra_row_at_the_destination_is_a_difference() -> None:
     suspicion = chunks.Suspicion({9: 0})
-    for _round in range(chunks.CONFIRMATIONS):
+    for dummy in range(chunks.CONFIRMATIONS):
         suspicion.judge({}, {9: (1,)}, {})
     assert suspicion.different == {9}
