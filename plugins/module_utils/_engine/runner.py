@@ -24,8 +24,6 @@ class Runner(Protocol):
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
         """Run to the end. ``environment`` is added to the present one and must hold no secret."""
-        ...
 
     def find(self, program: str, folder: str) -> str:
         """The program's path, looked for in ``folder`` first if it is given; empty where there is none."""
-        ...

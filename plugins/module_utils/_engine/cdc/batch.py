@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..errors import MismatchError, ProtocolError
 from ..lsn import NO_LSN, Lsn, format_lsn
@@ -77,7 +77,7 @@ class TruncateStep:
     restart_identity: bool
 
 
-Step = Segment | RelationStep | TruncateStep
+Step: TypeAlias = "Segment | RelationStep | TruncateStep"
 
 
 @dataclass(frozen=True, slots=True)

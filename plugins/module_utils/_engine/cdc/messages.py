@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..lsn import Lsn
 
@@ -197,10 +197,10 @@ class LogicalMessage:
     content: bytes
 
 
-Change = Insert | Update | Delete
+Change: TypeAlias = "Insert | Update | Delete"
 """One row changed."""
 
-Message = Insert | Update | Delete | Begin | Commit | Origin | Relation | Type | Truncate | LogicalMessage
+Message: TypeAlias = "Insert | Update | Delete | Begin | Commit | Origin | Relation | Type | Truncate | LogicalMessage"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ..errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
 
-Key = tuple[bytes | None, ...]
+Key: TypeAlias = "tuple[bytes | None, ...]"
 """The values of the key columns, in the order of ``TableShape.key``; never None within a keyed table."""
 
 
