@@ -55,6 +55,12 @@ class Stages:
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
         }
 
+    def homeless(self, collections: Path | None = None) -> dict[str, str]:
+        """For tools that write into the home folder (antsibull its log) and need nothing from it."""
+        home = self.workspace.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {**self.environ(collections), "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+
     def run(self, *command: str | Path, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> bool:
         words = [str(word) for word in command]
         print("+ " + shlex.join(self._short(word) for word in words), flush=True)
@@ -69,7 +75,7 @@ class Stages:
 
     def lint(self) -> bool:
         copy = self.workspace.copy()
-        environ = self.environ(copy.parents[2])
+        environ = self.homeless(copy.parents[2])
         # ansible-lint writes a `.ansible` folder into what it looks at: give it the copy
         return all(
             [
@@ -79,7 +85,7 @@ class Stages:
                 self.run(
                     self.bin / "ansible-lint", "--offline", "--strict", "--nocolor", "-q", cwd=copy, environ=environ
                 ),
-                self.run(self.bin / "antsibull-changelog", "lint", cwd=copy),
+                self.run(self.bin / "antsibull-changelog", "lint", cwd=copy, environ=environ),
             ]
         )
 
@@ -150,7 +156,7 @@ class Stages:
         lint = ["lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", "."]
         return all(
             [
-                self.run(self.bin / "antsibull-docs", *lint, cwd=copy, environ=self.environ(copy.parents[2])),
+                self.run(self.bin / "antsibull-docs", *lint, cwd=copy, environ=self.homeless(copy.parents[2])),
                 self.pages("--check"),
             ]
         )
@@ -161,7 +167,7 @@ class Stages:
     def build(self) -> bool:
         output = ROOT / "build"
         command = ["collection", "build", "--force", "--output-path", str(output)]
-        return self.run(self.bin / "ansible-galaxy", *command, cwd=self.workspace.copy())
+        return self.run(self.bin / "ansible-galaxy", *command, cwd=self.workspace.copy(), environ=self.homeless())
 
     def demo(self) -> bool:
         environ = self.environ()
