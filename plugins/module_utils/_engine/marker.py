@@ -29,10 +29,12 @@ SOURCE_SCHEMA = "causeway"
 
 HEARTBEAT = "heartbeat"
 
+# `fence` is the cutover's: where it stands is decided at the source, in the transaction that takes or gives back.
 _CREATE = """CREATE TABLE {table} (
     migration text PRIMARY KEY,
     marker bigint NOT NULL,
-    written_at timestamptz NOT NULL)"""
+    written_at timestamptz NOT NULL,
+    fence text CHECK (fence IN ('fenced', 'closed', 'reopened')))"""
 
 
 @dataclass(frozen=True, slots=True)

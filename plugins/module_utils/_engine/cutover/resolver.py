@@ -1,0 +1,100 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The next safe step of a cutover, from what is true now. Pure: it may be asked after every step, and after every crash.
+
+Where the fence stands is decided at the source, in one row: ``fenced`` may still go back to ``reopened`` (the module that
+ran out of time, or the guard of one that died), or on to ``closed``, once, when everything has been proved. Whoever
+comes second finds that it does not stand at ``fenced`` any more. After ``closed`` nothing goes back by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Step(Enum):
+    """What to do next. ``REOPEN`` gives the writers back what was taken; ``DONE`` is the end of either way."""
+
+    CATCH_UP = "catch up"
+    FENCE = "fence"
+    END_SESSIONS = "end sessions"
+    MARK = "mark"
+    DRAIN = "drain"
+    SEQUENCES = "sequences"
+    COMPARE = "compare"
+    CLOSE = "close"
+    DISARM = "disarm"
+    TRIGGERS = "triggers"
+    REVOKE_WRITER = "revoke writer"
+    OPEN = "open"
+    REOPEN = "reopen"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true now. The proofs (from ``sessions_ended`` on) count only for the fence that this process has made.
+
+    ``fence`` is ``none``, ``fenced``, ``closed`` or ``reopened``; ``ours`` says that it was this process that fenced;
+    ``failed`` that a step could not be done; ``late`` that the time for the fence has run out.
+    """
+
+    opened: bool = False
+    fence: str = "none"
+    ours: bool = False
+    failed: bool = False
+    late: bool = False
+    caught_up: bool = False
+    sessions_ended: bool = False
+    marked: bool = False
+    drained: bool = False
+    sequences_set: bool = False
+    compared: bool = False
+    disarmed: bool = False
+    triggers_restored: bool = False
+    writer_revoked: bool = False
+
+    @property
+    def proved(self) -> bool:
+        """Everything that has to be true before the source is closed for good."""
+        return self.sessions_ended and self.marked and self.drained and self.sequences_set and self.compared
+
+
+_PROOFS = (
+    ("sessions_ended", Step.END_SESSIONS),
+    ("marked", Step.MARK),
+    ("drained", Step.DRAIN),
+    ("sequences_set", Step.SEQUENCES),
+    ("compared", Step.COMPARE),
+)
+
+_ENDINGS = (
+    ("disarmed", Step.DISARM),
+    ("triggers_restored", Step.TRIGGERS),
+    ("writer_revoked", Step.REVOKE_WRITER),
+)
+
+
+def next_step(facts: Facts) -> Step:
+    """The next safe step. Whatever the facts are, following it never opens an unproved destination, and never leaves a
+    source fenced that was not closed."""
+    if facts.opened:
+        return Step.DONE
+    if facts.fence == "closed":
+        return _first_missing(facts, _ENDINGS) or Step.OPEN
+    if facts.fence == "fenced":
+        if facts.failed or facts.late:
+            return Step.REOPEN
+        if not facts.ours:
+            # Left over from a process that is gone: what it proved went with it, so we fence anew.
+            return Step.FENCE
+        return _first_missing(facts, _PROOFS) or Step.CLOSE
+    if facts.failed or facts.late or (facts.fence == "reopened" and facts.ours):
+        return Step.DONE
+    return Step.FENCE if facts.caught_up else Step.CATCH_UP
+
+
+def _first_missing(facts: Facts, steps: tuple[tuple[str, Step], ...]) -> Step | None:
+    return next((step for fact, step in steps if not getattr(facts, fact)), None)

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cutover's resolver at every interruption: a model carries its steps out, dies anywhere, and starts again."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.resolver import (
+    Facts,
+    Step,
+    next_step,
+)
+
+DONE_BY = {
+    Step.CATCH_UP: "caught_up",
+    Step.END_SESSIONS: "sessions_ended",
+    Step.MARK: "marked",
+    Step.DRAIN: "drained",
+    Step.SEQUENCES: "sequences_set",
+    Step.COMPARE: "compared",
+    Step.DISARM: "disarmed",
+    Step.TRIGGERS: "triggers_restored",
+    Step.REVOKE_WRITER: "writer_revoked",
+}
+WAY = [
+    *(Step.CATCH_UP, Step.FENCE, Step.END_SESSIONS, Step.MARK, Step.DRAIN, Step.SEQUENCES, Step.COMPARE, Step.CLOSE),
+    *(Step.DISARM, Step.TRIGGERS, Step.REVOKE_WRITER, Step.OPEN),
+]
+
+
+def carry_out(step: Step, facts: Facts) -> Facts:
+    """What a step makes true."""
+    if step is Step.FENCE:
+        return dataclasses.replace(Facts(caught_up=True), fence="fenced", ours=True)
+    if step is Step.CLOSE:
+        return dataclasses.replace(facts, fence="closed")
+    if step is Step.REOPEN:
+        return dataclasses.replace(facts, fence="reopened")
+    if step is Step.OPEN:
+        return dataclasses.replace(facts, opened=True)
+    return dataclasses.replace(facts, **{DONE_BY[step]: True})
+
+
+def die(facts: Facts, guard_lives: bool) -> Facts:
+    """What a new process finds: only what is durable, and what the guard has given back."""
+    fence = "reopened" if facts.fence == "fenced" and guard_lives else facts.fence
+    return Facts(opened=facts.opened, fence=fence, disarmed=facts.disarmed)
+
+
+def walk(facts: Facts) -> list[Step]:
+    """Carry steps out until there is none; every state on the way is checked."""
+    steps = []
+    for dummy in range(40):
+        check(facts)
+        step = next_step(facts)
+        if step is Step.DONE:
+            return steps
+        steps.append(step)
+        facts = carry_out(step, facts)
+    raise AssertionError(f"it never ends: {steps}")
+
+
+def check(facts: Facts) -> None:
+    """The invariants of every reachable state."""
+    assert not facts.opened or facts.fence == "closed"
+    assert not facts.opened or (facts.disarmed and facts.triggers_restored and facts.writer_revoked)
+
+
+def test_the_straight_way() -> None:
+    assert walk(Facts()) == WAY
+
+
+@pytest.mark.parametrize("guard_lives", [True, False])
+@pytest.mark.parametrize("steps_before", range(len(WAY) + 1))
+def test_a_death_anywhere_and_another_run(steps_before: int, guard_lives: bool) -> None:
+    facts = Facts()
+    for dummy in range(steps_before):
+        facts = carry_out(next_step(facts), facts)
+    closed = facts.fence == "closed"
+    again = walk(die(facts, guard_lives))
+    assert (Step.FENCE not in again) == closed
+    assert Step.OPEN in again or facts.opened
+    if not closed:
+        assert again[again.index(Step.FENCE) :] == WAY[1:], "what a dead process proved proves nothing"
+
+
+@pytest.mark.parametrize("trouble", ["failed", "late"])
+@pytest.mark.parametrize("steps_before", range(len(WAY)))
+def test_trouble_before_the_close_gives_back_and_after_it_goes_on(steps_before: int, trouble: str) -> None:
+    facts = Facts()
+    for dummy in range(steps_before):
+        facts = carry_out(next_step(facts), facts)
+    left = walk(dataclasses.replace(facts, **{trouble: True}))
+    if facts.fence == "fenced":
+        assert left == [Step.REOPEN]
+    elif facts.fence == "closed":
+        assert left[-1] is Step.OPEN
+    else:
+        assert left == []
+
+
+def test_no_combination_of_facts_opens_what_is_not_closed_or_closes_what_is_not_proved() -> None:
+    names = [field.name for field in dataclasses.fields(Facts) if field.name != "fence"]
+    for fence in ("none", "fenced", "closed", "reopened"):
+        for values in itertools.product((False, True), repeat=len(names)):
+            facts = Facts(fence=fence, **dict(zip(names, values, strict=True)))
+            step = next_step(facts)
+            if step is Step.OPEN:
+                assert facts.fence == "closed"
+                assert facts.disarmed
+                assert facts.writer_revoked
+            if step is Step.CLOSE:
+                assert facts.proved
+                assert facts.ours
+                assert not facts.late
+                assert not facts.failed
+            if facts.fence == "fenced" and (facts.failed or facts.late) and not facts.opened:
+                assert step is Step.REOPEN
