@@ -77,19 +77,19 @@ def connect(
     autocommit: bool = True,
     replication: bool = False,
     settings: Mapping[str, str] | None = None,
+    pinned: bool = True,
 ) -> Connection:
     """Open a session with the pinned settings.
 
     ``purpose`` becomes part of ``application_name``; ``replication`` opens a walsender on the database (only
-    ``conn.pgconn.exec_`` and the simple protocol work there). Raises ConnectError, which tells host, TLS,
-    authentication and database apart.
+    ``conn.pgconn.exec_`` and the simple protocol work there). Without ``pinned`` the session is an ordinary one, to
+    see what the application gets. Raises ConnectError, which tells host, TLS, authentication and database apart.
     """
     require_psycopg()
-    pinned = dict(PINNED)
-    pinned.update(settings or {})
+    wanted = {**(PINNED if pinned else {}), **(settings or {})}
     parameters = endpoint.libpq()
     given = parameters.pop("options", "")
-    parameters["options"] = f"{given} {startup_options(pinned)}".strip()
+    parameters["options"] = f"{given} {startup_options(wanted)}".strip()
     parameters["application_name"] = f"causeway {purpose}"[:63]
     if replication:
         parameters["replication"] = "database"

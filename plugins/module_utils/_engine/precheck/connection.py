@@ -1,0 +1,373 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Family "connection and identity": do both ends answer, are they what was meant, and do they speak the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import EngineError, MismatchError
+from .finding import Check, Found, at_both, at_destination, at_source
+
+if TYPE_CHECKING:
+    from ..connect import Endpoint
+    from ..server import Server
+    from .observed import DestinationView, Observation, SourceView
+
+_FIRST_SAFE_MINOR = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}
+"""The May 2025 minor releases, which keep the changes of a transaction that runs while a publication changes."""
+
+_POLARDB_MAJORS = (11, 14, 15, 16, 17)
+
+
+def refusal(error: EngineError) -> str:
+    """What kind of refusal this is: host, TLS, authentication, database, replication, or server."""
+    text, state = error.why.lower(), error.sqlstate
+    if state == "3D000" or ("database" in text and "does not exist" in text):
+        return "database"
+    if "replication" in text and any(word in text for word in ("must be", "attribute", "permission")):
+        return "replication"
+    if state[:2] == "28" or any(
+        word in text for word in ("authentication", "no password supplied", "pg_hba.conf", "role", "peer user name")
+    ):
+        # the line that admits nobody without TLS names pg_hba.conf as well
+        return "authentication"
+    if "ssl" in text or "certificate" in text or "tls" in text:
+        return "TLS"
+    if not state or state[:2] == "08":
+        return "host"
+    return "server"
+
+
+def _connect(part: str, seen: Observation, endpoint: Endpoint) -> Iterator[Found]:
+    error = seen.failures.get(part)
+    if error is None:
+        return
+    kind = refusal(error)
+    if part == "destination" and kind == "database" and seen.source:
+        return  # destination_database_missing says how to make it
+    yield Found(str(endpoint), f"{kind}: {error.why}", "a connection as the modules make it", error.remedy)
+
+
+def _source_connect(seen: Observation) -> Iterator[Found]:
+    return _connect("source", seen, seen.spec.source)
+
+
+def _destination_connect(seen: Observation) -> Iterator[Found]:
+    return _connect("destination", seen, seen.spec.destination)
+
+
+def _replication_connect(seen: Observation) -> Iterator[Found]:
+    error = seen.failures.get("replication")
+    if error is None or not seen.source:
+        return
+    kind = refusal(error)
+    remedy = error.remedy
+    if kind == "replication":
+        remedy = f'ALTER ROLE "{seen.source.server.user}" REPLICATION;'
+    elif "pg_hba.conf" in error.why:
+        remedy = "Add a line for this user, address and database to pg_hba.conf of the source and reload."
+    yield Found(str(seen.spec.source), f"{kind}: {error.why}", "IDENTIFY_SYSTEM on a replication connection", remedy)
+
+
+def _destination_database_missing(seen: Observation) -> Iterator[Found]:
+    error = seen.failures.get("destination")
+    if error is None or not seen.source or refusal(error) != "database":
+        return
+    server = seen.source.server
+    name = seen.spec.destination.dbname.replace('"', '""')
+    yield Found(
+        str(seen.spec.destination),
+        error.why,
+        "a connection as the modules make it",
+        f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{server.encoding}'"
+        f" LC_COLLATE '{server.collate}' LC_CTYPE '{server.ctype}';",
+    )
+
+
+def _not_observed(seen: Observation) -> Iterator[Found]:
+    for part, error in seen.failures.items():
+        if part not in ("source", "destination", "replication"):
+            cause = f"{error.why} (SQLSTATE {error.sqlstate})" if error.sqlstate else error.why
+            yield Found(part, cause, error.doing, error.remedy)
+
+
+def _state_unusable(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    error = destination.state_failure
+    if error is not None and not isinstance(error, MismatchError):
+        yield Found(error.what, error.why, "the state tables at the destination", error.remedy)
+
+
+def _migration_name_taken(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    error = destination.state_failure
+    if isinstance(error, MismatchError):
+        yield Found(error.what, error.why, "the migration's row in the state tables", error.remedy)
+
+
+def _same_database(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    here, there = source.server, destination.server
+    if here.system_identifier and here.system_identifier == there.system_identifier and here.database == there.database:
+        yield Found(
+            here.database,
+            f"system {here.system_identifier}, database {here.database} at both ends",
+            "SELECT system_identifier FROM pg_control_system()",
+        )
+
+
+def _version(server: Server) -> Iterator[Found]:
+    supported = server.major in _POLARDB_MAJORS if server.product == "PolarDB" else server.major >= 10
+    if not supported:
+        yield Found(
+            f"{server.product} {server.product_version}", f"server_version_num {server.version}", "SELECT version()"
+        )
+
+
+def _source_version(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    return _version(source.server)
+
+
+def _destination_version(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    return _version(destination.server)
+
+
+def _version_downgrade(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    if destination.server.major < source.server.major:
+        yield Found(
+            f"{source.server.major} to {destination.server.major}",
+            f"source {source.server.product_version}, destination {destination.server.product_version}",
+            "SHOW server_version",
+        )
+
+
+def _source_minor(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    server = source.server
+    first = _FIRST_SAFE_MINOR.get(server.major)
+    if server.major < 13 or (first is not None and server.version < first):
+        wanted = f"{first // 10000}.{first % 10000}" if first else "a version that is still maintained"
+        yield Found(
+            f"{server.product} {server.product_version}",
+            f"server_version_num {server.version}; first with the fix: {wanted}",
+            "SHOW server_version_num",
+            f"Update the source to {wanted} or newer." if first else "",
+        )
+
+
+def _source_in_recovery(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    if source.server.in_recovery:
+        yield Found(source.server.database, "true", "SELECT pg_is_in_recovery()")
+
+
+def _destination_read_only(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    server = destination.server
+    if server.in_recovery:
+        yield Found(server.database, "true", "SELECT pg_is_in_recovery()", "Name the primary of the destination.")
+    elif destination.ordinary.get("default_transaction_read_only", server.setting("default_transaction_read_only")) == (
+        "on"
+    ):
+        yield Found(
+            server.database,
+            "on",
+            "SHOW default_transaction_read_only",
+            f'ALTER DATABASE "{server.database}" RESET default_transaction_read_only; '
+            "or the same for the role or the server.",
+        )
+
+
+def _encoding(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    here, there = source.server.encoding, destination.server.encoding
+    if here != there:
+        yield Found(
+            destination.server.database,
+            f"source {here}, destination {there}",
+            "SHOW server_encoding",
+            f"Create the destination database with ENCODING '{here}'.",
+        )
+
+
+def _collation(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    here, there = source.server, destination.server
+    if (here.collate, here.ctype) != (there.collate, there.ctype):
+        yield Found(
+            there.database,
+            f"source {here.collate}/{here.ctype}, destination {there.collate}/{there.ctype}",
+            "SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()",
+            f"Create the destination database with LC_COLLATE '{here.collate}' LC_CTYPE '{here.ctype}', "
+            "or accept that texts sort differently.",
+        )
+
+
+def _collation_version(seen: Observation) -> Iterator[Found]:
+    for view in (seen.source, seen.destination):
+        if view is not None and view.stale_collations:
+            yield Found(
+                f"{view.server.end} {view.server.database}",
+                ", ".join(view.stale_collations),
+                "SELECT collname FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)",
+            )
+
+
+def _lc_monetary(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    here, there = source.ordinary.get("lc_monetary", ""), destination.ordinary.get("lc_monetary", "")
+    if here == there:
+        return
+    for table in source.selection.leaves:
+        money = [column.name for column in table.columns if column.base_type_name.startswith("money")]
+        if money:
+            yield Found(
+                str(table),
+                f"source {here}, destination {there}; columns {', '.join(money)}",
+                "SHOW lc_monetary",
+                f"ALTER DATABASE \"{destination.server.database}\" SET lc_monetary = '{here}';",
+            )
+
+
+def _timezone(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    differing = [
+        f"{name}: source {source.ordinary.get(name, '')}, destination {destination.ordinary.get(name, '')}"
+        for name in ("TimeZone", "timezone_abbreviations")
+        if source.ordinary.get(name) != destination.ordinary.get(name)
+    ]
+    if differing:
+        yield Found(destination.server.database, "; ".join(differing), "SHOW TimeZone")
+
+
+CHECKS = (
+    Check(
+        "source_connect",
+        "error",
+        "Every phase talks to the source.",
+        "Correct what the evidence names: host and port, TLS, authentication, or the database's name.",
+        _source_connect,
+    ),
+    Check(
+        "destination_connect",
+        "error",
+        "Every phase talks to the destination, and the migration's state lives there.",
+        "Correct what the evidence names: host and port, TLS, authentication, or the database's name.",
+        _destination_connect,
+    ),
+    Check(
+        "destination_database_missing",
+        "error",
+        "The destination database is not created for you: its encoding and locale are decided once.",
+        "CREATE DATABASE with the source's encoding and locale; the finding prints the statement.",
+        _destination_database_missing,
+    ),
+    Check(
+        "replication_connect",
+        "error",
+        "Changes are read over a replication connection, and snapshots are made on one.",
+        "ALTER ROLE … REPLICATION for the account, and a line in pg_hba.conf that admits it.",
+        _replication_connect,
+        incremental=True,
+    ),
+    Check(
+        "not_observed",
+        "error",
+        "A part that could not be looked at may hide anything; no evidence counts as a failure.",
+        "Cure the error that the evidence names, mostly a missing privilege, and run precheck again.",
+        _not_observed,
+    ),
+    Check(
+        "state_unusable",
+        "error",
+        "The migration's memory cannot be read: going on could copy twice.",
+        "Use the collection that began the migration, or name another causeway_state_schema.",
+        at_destination(_state_unusable),
+    ),
+    Check(
+        "migration_name_taken",
+        "error",
+        "The state of this name belongs to a migration from another source.",
+        "Give this migration another causeway_name, or correct causeway_source.",
+        at_destination(_migration_name_taken),
+    ),
+    Check(
+        "same_database",
+        "error",
+        "Source and destination are one and the same database.",
+        "Correct causeway_source or causeway_destination.",
+        at_both(_same_database),
+    ),
+    Check(
+        "source_version",
+        "error",
+        "The source's version has no logical decoding that this collection can read.",
+        "PostgreSQL 10 or newer; PolarDB 11, 14, 15, 16 or 17.",
+        at_source(_source_version),
+    ),
+    Check(
+        "destination_version",
+        "error",
+        "The destination's version is not supported.",
+        "PostgreSQL 10 or newer; PolarDB 11, 14, 15, 16 or 17.",
+        at_destination(_destination_version),
+    ),
+    Check(
+        "version_downgrade",
+        "ignorable",
+        "The destination is older: what it does not know, in the schema above all, cannot be restored there.",
+        "Name a destination of at least the source's version, or ignore this and look at the schema phase's errors.",
+        at_both(_version_downgrade),
+    ),
+    Check(
+        "source_minor_decoding_fix",
+        "warning",
+        "Older minor releases lose changes of transactions that run while a publication changes.",
+        "Update the source to the minor release of May 2025 or newer.",
+        at_source(_source_minor),
+        incremental=True,
+    ),
+    Check(
+        "source_in_recovery",
+        "error",
+        "A standby's snapshot does not show what runs at the primary: rows would be lost.",
+        "Name the primary of the source.",
+        at_source(_source_in_recovery),
+    ),
+    Check(
+        "destination_read_only",
+        "error",
+        "Nothing can be written to the destination.",
+        "Name the primary, or take default_transaction_read_only back.",
+        at_destination(_destination_read_only),
+    ),
+    Check(
+        "database_encoding",
+        "warning",
+        "A character that the destination's encoding lacks stops the copy or the stream.",
+        "Create the destination database with the source's encoding.",
+        at_both(_encoding),
+    ),
+    Check(
+        "database_collation",
+        "ignorable",
+        "Texts sort and compare differently: unique indexes and partition bounds on text may judge otherwise.",
+        "Create the destination database with the source's locale.",
+        at_both(_collation),
+    ),
+    Check(
+        "collation_version",
+        "ignorable",
+        "Indexes on text were built under another version of the collation and may miss rows.",
+        "REINDEX the indexes on text, then ALTER DATABASE … REFRESH COLLATION VERSION.",
+        _collation_version,
+        lock="REINDEX: no writes to the table; with CONCURRENTLY only DDL waits",
+    ),
+    Check(
+        "lc_monetary",
+        "ignorable",
+        "Values of type money are printed and read by it: the application would see other amounts.",
+        "ALTER DATABASE … SET lc_monetary to the source's value.",
+        at_both(_lc_monetary),
+    ),
+    Check(
+        "timezone_settings",
+        "note",
+        "What is stored is the same, but the application sees times in another zone unless it sets its own.",
+        "ALTER DATABASE … SET TimeZone to the source's value.",
+        at_both(_timezone),
+    ),
+)

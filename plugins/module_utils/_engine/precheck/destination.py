@@ -1,0 +1,304 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Family "destination": is there room for what comes, and may the account write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..catalog import qualified
+from .finding import Check, Found, at_both, at_destination
+
+if TYPE_CHECKING:
+    from ..catalog import Table
+    from .observed import DestinationView, Observation, SourceView
+
+_SESSIONS_NEEDED = 8
+"""Four copying connections, the snapshot's holder, the worker's two, and the module's own."""
+
+_MANY_LOCKS = 0.8
+
+
+def _makes_schema(seen: Observation) -> bool:
+    return "schema" in seen.spec.types
+
+
+def _conflicting_tables(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    """Tables that stand in the way. Where the migration makes no schema they must stand, and must be empty."""
+    there = destination.catalog.tables_by_name()
+    ignored = seen.spec.conflicting_tables == "ignore"
+    for table in source.selection.tables:
+        name = table.qualified_name
+        if name not in there or destination.owns(name):
+            continue
+        if not _makes_schema(seen) and name not in destination.filled:
+            continue
+        rows = "it holds rows" if name in destination.filled else "it holds no rows"
+        yield Found(
+            str(table),
+            f"it stands at the destination and is not ours; {rows}",
+            "SELECT oid::regclass FROM pg_class",
+            f"DROP TABLE {table}; if nobody needs it, or set causeway_conflicting_tables: ignore."
+            if not ignored and _makes_schema(seen)
+            else f"TRUNCATE {table}; if nobody needs its rows, or set causeway_conflicting_tables: ignore."
+            if not ignored
+            else "",
+            severity="ignorable" if ignored else None,
+        )
+
+
+def _conflicting_rows(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    if seen.spec.conflicting_tables != "ignore":
+        return
+    for table in source.selection.leaves:
+        if table.qualified_name in destination.filled and not destination.owns(table.qualified_name):
+            yield Found(str(table), "it holds rows", f"SELECT EXISTS (SELECT FROM ONLY {table})")
+
+
+def _standing(
+    seen: Observation, source: SourceView, destination: DestinationView
+) -> Iterator[tuple[Table, Table | None]]:
+    """Selected tables with what stands under their name, where the migration itself makes none."""
+    if _makes_schema(seen):
+        return
+    there = destination.catalog.tables_by_name()
+    for table in source.selection.leaves:
+        yield table, there.get(table.qualified_name)
+
+
+def _table_missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    for table, other in _standing(seen, source, destination):
+        if other is None or not other.holds_rows:
+            yield Found(
+                str(table),
+                "none of that name" if other is None else "it is partitioned there and an ordinary table here",
+                "SELECT oid::regclass, relkind FROM pg_class",
+            )
+
+
+def _column_mismatch(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    for table, other in _standing(seen, source, destination):
+        if other is None:
+            continue
+        here = {column.name: column for column in table.columns}
+        there = {column.name: column for column in other.columns}
+        missing = [name for name in here if name not in there and not here[name].generated]
+        demanded = [
+            name
+            for name, column in there.items()
+            if name not in here and column.not_null and not column.generated and not column.identity
+        ]
+        generated = [
+            name for name in here if name in there and bool(here[name].generated) != bool(there[name].generated)
+        ]
+        said = [
+            f"{label} {', '.join(names)}"
+            for label, names in (
+                ("missing", missing),
+                ("NOT NULL and unknown to the source", demanded),
+                ("generated at one end only", generated),
+            )
+            if names
+        ]
+        if said:
+            yield Found(str(table), "; ".join(said), "SELECT attname FROM pg_attribute")
+
+
+def _type_mismatch(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    for table, other in _standing(seen, source, destination):
+        there = {column.name: column for column in other.columns} if other else {}
+        said = [
+            f"{column.name}: source {column.type_name}, destination {there[column.name].type_name}"
+            for column in table.columns
+            if column.name in there and there[column.name].type_name != column.type_name
+        ]
+        if said:
+            yield Found(str(table), "; ".join(said), "SELECT format_type(atttypid, atttypmod) FROM pg_attribute")
+
+
+def _destination_replica_role(seen: Observation, destination: DestinationView) -> Iterator[Found]:
+    error = destination.replica_role
+    if error is None or not {"full", "incremental"} & seen.spec.types:
+        return
+    user = destination.server.user
+    yield Found(
+        user,
+        f"{error.why} (SQLSTATE {error.sqlstate})",
+        "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK",
+        f'GRANT SET ON PARAMETER session_replication_role TO "{user}";'
+        if destination.server.major >= 15 and destination.server.product == "PostgreSQL"
+        else "Use an account that may set it: a superuser, or the cloud's privileged account.",
+    )
+
+
+def _destination_create(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    server = destination.server
+    wanted = [seen.spec.state_schema] if destination.state is None else []
+    if _makes_schema(seen):
+        wanted += sorted({table.schema for table in source.selection.tables} | set(source.selection.schemas))
+    missing = [schema for schema in wanted if schema not in destination.catalog.schemas]
+    if missing and not destination.may_create_schemas:
+        yield Found(
+            server.database,
+            f"CREATE false; schemas to make: {', '.join(missing)}",
+            "SELECT has_database_privilege(current_database(), 'CREATE')",
+            f'GRANT CREATE ON DATABASE "{server.database}" TO "{server.user}";',
+        )
+    for schema in destination.closed_schemas:
+        if schema in wanted:
+            yield Found(
+                schema,
+                "CREATE false",
+                "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace",
+                f'GRANT CREATE, USAGE ON SCHEMA "{schema}" TO "{server.user}";',
+            )
+
+
+def _destination_write(seen: Observation, destination: DestinationView) -> Iterator[Found]:
+    for name in destination.unwritable:
+        yield Found(
+            qualified(name),
+            "false",
+            "SELECT has_table_privilege(oid, 'INSERT'), … FROM pg_class",
+            f'GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {qualified(name)} TO "{destination.server.user}";',
+        )
+
+
+def _destination_temp(seen: Observation, destination: DestinationView) -> Iterator[Found]:
+    if seen.spec.incremental and not destination.may_use_temp:
+        server = destination.server
+        yield Found(
+            server.database,
+            "false",
+            "SELECT has_database_privilege(current_database(), 'TEMP')",
+            f'GRANT TEMP ON DATABASE "{server.database}" TO "{server.user}";',
+        )
+
+
+def _connections_free(seen: Observation) -> Iterator[Found]:
+    for view in (seen.source, seen.destination):
+        if view is None or view.sessions is None:
+            continue
+        free = view.sessions.limit - view.sessions.used
+        if free < _SESSIONS_NEEDED:
+            yield Found(
+                f"{view.server.end} {view.server.database}",
+                f"{max(free, 0)} free ({view.sessions.used} of {view.sessions.limit} used), {_SESSIONS_NEEDED} needed",
+                "SELECT count(*) FROM pg_stat_activity; SHOW max_connections",
+            )
+
+
+def _max_locks(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    server = destination.server
+    room = int(server.setting("max_locks_per_transaction", "64")) * int(server.setting("max_connections", "100"))
+    needed = sum(2 + len(table.unique_indexes) for table in source.selection.tables)
+    if _makes_schema(seen) and needed > room * _MANY_LOCKS:
+        per_session = needed // int(server.setting("max_connections", "100")) + 64
+        yield Found(
+            server.database,
+            f"room for {room} locks, about {needed} for {len(source.selection.tables)} tables",
+            "SHOW max_locks_per_transaction; SHOW max_connections",
+            f"ALTER SYSTEM SET max_locks_per_transaction = {per_session}; then restart the destination.",
+        )
+
+
+def _replication_role_default(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    value = destination.ordinary.get("session_replication_role", "origin")
+    if value != "origin":
+        yield Found(destination.server.database, value, "SHOW session_replication_role")
+
+
+CHECKS = (
+    Check(
+        "conflicting_tables",
+        "error",
+        "A table of that name stands at the destination: its rows would be mixed with the source's.",
+        "Drop it if nobody needs it, or set causeway_conflicting_tables: ignore to keep its rows.",
+        at_both(_conflicting_tables),
+        lock="DROP TABLE: ACCESS EXCLUSIVE at the destination",
+    ),
+    Check(
+        "conflicting_rows",
+        "note",
+        "With conflicting_tables: ignore the copy keeps the rows that stand there; changes overwrite them.",
+        "Nothing to do, or empty the table.",
+        at_both(_conflicting_rows),
+    ),
+    Check(
+        "table_missing",
+        "error",
+        "The migration makes no schema (causeway_types), so the table has to stand.",
+        "Create it, or add schema to causeway_types.",
+        at_both(_table_missing),
+    ),
+    Check(
+        "column_mismatch",
+        "error",
+        "Rows of the source do not fit the table that stands there.",
+        "Make the columns alike, or add schema to causeway_types and let the table be made.",
+        at_both(_column_mismatch),
+        lock="ALTER TABLE: ACCESS EXCLUSIVE at the destination",
+    ),
+    Check(
+        "type_mismatch",
+        "error",
+        "Values of another type may be refused or changed on their way.",
+        "ALTER TABLE … ALTER COLUMN … TYPE at the destination.",
+        at_both(_type_mismatch),
+        lock="ACCESS EXCLUSIVE at the destination while the table is rewritten",
+    ),
+    Check(
+        "destination_replica_role",
+        "error",
+        "Rows are written with session_replication_role = replica: triggers and foreign keys must not act on them twice.",
+        "GRANT SET ON PARAMETER session_replication_role (15 and later), or use a privileged account.",
+        at_destination(_destination_replica_role),
+    ),
+    Check(
+        "destination_create",
+        "error",
+        "The account has to make the schemas and tables, and those of the migration's state.",
+        "GRANT CREATE on the database or the schema to the account.",
+        at_both(_destination_create),
+    ),
+    Check(
+        "destination_write",
+        "error",
+        "Tables that stand already have to be written.",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE on the table to the account.",
+        at_destination(_destination_write),
+    ),
+    Check(
+        "destination_temp_privilege",
+        "error",
+        "Changes are staged in temporary tables.",
+        "GRANT TEMP on the database to the account.",
+        at_destination(_destination_temp),
+        incremental=True,
+    ),
+    Check(
+        "connections_free",
+        "error",
+        "The copy opens several connections at both ends; the application must not be locked out.",
+        "Raise max_connections, or end sessions that nobody needs.",
+        _connections_free,
+        lock="a restart of the server",
+    ),
+    Check(
+        "max_locks_per_transaction",
+        "warning",
+        "Restoring the schema locks every table and index in one transaction.",
+        "Raise max_locks_per_transaction at the destination and restart it.",
+        at_both(_max_locks),
+        lock="a restart of the destination",
+    ),
+    Check(
+        "session_replication_role_default",
+        "note",
+        "Sessions of the application would not fire triggers or check foreign keys after the cutover.",
+        "ALTER DATABASE … RESET session_replication_role before the cutover.",
+        at_destination(_replication_role_default),
+    ),
+)

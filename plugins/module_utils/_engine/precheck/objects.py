@@ -1,0 +1,266 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Family "objects": can what is selected be moved, and be kept up row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ..catalog import qualified
+from .finding import Check, Found, at_both, at_source
+
+if TYPE_CHECKING:
+    from ..catalog import Table
+    from .observed import DestinationView, Observation, SourceView
+
+
+def _problems(check: str) -> Callable[[Observation, SourceView], Iterable[Found]]:
+    """What `selection` itself found wrong, by the id under which precheck reports it."""
+
+    def look(dummy: Observation, source: SourceView) -> Iterator[Found]:
+        for problem in source.selection.problems:
+            if problem.check == check:
+                yield Found(problem.what, problem.why, "the objects of the migration and pg_class", problem.remedy)
+
+    return look
+
+
+def _indexes_of(table: Table) -> str:
+    """Why none of a table's unique indexes is a key, for a person."""
+    reasons = []
+    for index in table.unique_indexes:
+        flaws = [
+            word
+            for word, flawed in (
+                ("deferrable", not index.immediate),
+                ("partial", index.partial),
+                ("invalid", not index.valid),
+                ("an expression", "" in index.columns),
+                ("nullable", not index.all_not_null),
+            )
+            if flawed
+        ]
+        reasons.append(f"{index.name} is {', '.join(flaws)}")
+    return "; ".join(reasons) or "no unique index"
+
+
+def _key_fix(table: Table) -> str:
+    columns = ", ".join(column.name for column in table.columns[:1])
+    return f"ALTER TABLE {table} ADD PRIMARY KEY ({columns or '…'}); or set causeway_allow_keyless: true."
+
+
+def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
+    for table in source.selection.leaves:
+        if not table.keys:
+            allowed = seen.spec.allow_keyless
+            yield Found(
+                str(table),
+                _indexes_of(table),
+                "SELECT indexrelid::regclass, indisunique, indimmediate, indisvalid, indpred FROM pg_index",
+                f"Nothing, or ALTER TABLE {table} ADD PRIMARY KEY (…)." if allowed else _key_fix(table),
+                severity="ignorable" if allowed else None,
+            )
+
+
+def _keyless_with_ignore(seen: Observation, source: SourceView) -> Iterator[Found]:
+    if seen.spec.conflicting_tables != "ignore":
+        return
+    for table in source.selection.leaves:
+        stands = seen.destination and seen.destination.catalog.table_named(table.qualified_name)
+        if not table.keys and stands and not seen.owns(table.qualified_name):
+            yield Found(str(table), _indexes_of(table), "SELECT * FROM pg_index")
+
+
+def _deferred_unique(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for table in source.selection.leaves:
+        deferred = [index.name for index in table.unique_indexes if not index.immediate]
+        if deferred and not table.keys:
+            yield Found(
+                str(table), ", ".join(deferred), "SELECT conname FROM pg_constraint WHERE condeferrable", severity=None
+            )
+
+
+def _replica_identity(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for table in source.selection.leaves:
+        if table.replica_identity == "n":
+            answer = "REPLICA IDENTITY NOTHING"
+        elif table.replica_identity == "i" and not table.identity_index:
+            answer = "REPLICA IDENTITY USING INDEX, and the index is gone"
+        else:
+            continue
+        yield Found(
+            str(table),
+            answer,
+            "SELECT relreplident FROM pg_class",
+            f"ALTER TABLE {table} REPLICA IDENTITY {'DEFAULT' if any(i.primary for i in table.keys) else 'FULL'};",
+        )
+
+
+def _unlogged_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for table in source.selection.leaves:
+        if table.persistence == "u":
+            yield Found(
+                str(table), "UNLOGGED", "SELECT relpersistence FROM pg_class", f"ALTER TABLE {table} SET LOGGED;"
+            )
+
+
+def _extension_missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    there = {extension.name for extension in destination.extensions}
+    for extension in source.extensions:
+        if extension.name not in there:
+            schema = f' SCHEMA "{extension.schema}"' if extension.schema not in ("public", "pg_catalog") else ""
+            yield Found(
+                extension.name,
+                f"version {extension.version} at the source, none at the destination",
+                "SELECT extname, extversion FROM pg_extension",
+                f'CREATE EXTENSION "{extension.name}"{schema};',
+            )
+
+
+def _extension_version(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    there = {extension.name: extension.version for extension in destination.extensions}
+    for extension in source.extensions:
+        version = there.get(extension.name, extension.version)
+        if version != extension.version:
+            yield Found(
+                extension.name,
+                f"source {extension.version}, destination {version}",
+                "SELECT extname, extversion FROM pg_extension",
+                f'ALTER EXTENSION "{extension.name}" UPDATE;',
+            )
+
+
+def _source_select(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for name in source.unreadable:
+        yield Found(
+            qualified(name),
+            "false",
+            "SELECT has_table_privilege(oid, 'SELECT') FROM pg_class",
+            f'GRANT SELECT ON {qualified(name)} TO "{source.server.user}";',
+        )
+
+
+def _source_schema_usage(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for schema in source.closed_schemas:
+        yield Found(
+            schema,
+            "false",
+            "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace",
+            f'GRANT USAGE ON SCHEMA "{schema}" TO "{source.server.user}";',
+        )
+
+
+def _source_replication_role(seen: Observation, source: SourceView) -> Iterator[Found]:
+    if not source.may_replicate and "replication" not in seen.failures:
+        yield Found(
+            source.server.user,
+            "rolreplication false, rolsuper false",
+            "SELECT rolreplication, rolsuper FROM pg_roles",
+            f'ALTER ROLE "{source.server.user}" REPLICATION;',
+        )
+
+
+CHECKS = (
+    Check(
+        "nothing_selected",
+        "error",
+        "There is nothing to move.",
+        "Name a schema that exists.",
+        at_source(_problems("nothing_selected")),
+    ),
+    Check(
+        "pattern_matches_nothing",
+        "error",
+        "A name that matches nothing is a mistake more often than not: what it meant would be left behind.",
+        "Correct the name, or remove it from causeway_objects.",
+        at_source(_problems("pattern_matches_nothing")),
+    ),
+    Check(
+        "partition_incomplete",
+        "error",
+        "A partitioned table is moved with all its partitions, or rows would be left out.",
+        "Select the partitioned table whole, or not at all.",
+        at_source(_problems("partition_incomplete")),
+    ),
+    Check(
+        "no_key",
+        "error",
+        "A row that no key names can only be matched by its whole content, which is slow for updates and deletes.",
+        "ALTER TABLE … ADD PRIMARY KEY, or a unique index on NOT NULL columns; or set causeway_allow_keyless: true.",
+        at_source(_no_key),
+        lock="ADD PRIMARY KEY: ACCESS EXCLUSIVE; CREATE UNIQUE INDEX CONCURRENTLY before it keeps that short",
+    ),
+    Check(
+        "keyless_with_ignore",
+        "error",
+        "With conflicting_tables: ignore only missing rows are inserted, and without a key nobody can say which those are.",
+        "Give the table a key, leave it out, or empty it at the destination and use conflicting_tables: report.",
+        at_source(_keyless_with_ignore),
+        lock="ADD PRIMARY KEY: ACCESS EXCLUSIVE",
+    ),
+    Check(
+        "deferred_unique",
+        "warning",
+        "A deferrable key is no key: two rows may share it within a transaction. Rows are matched as a whole.",
+        "Make the constraint NOT DEFERRABLE, or add another unique index on NOT NULL columns.",
+        at_source(_deferred_unique),
+        lock="ACCESS EXCLUSIVE on the table",
+        incremental=True,
+    ),
+    Check(
+        "replica_identity",
+        "warning",
+        "Its updates and deletes carry no old key now; the capture phase sets an identity and remembers this one.",
+        "Nothing: migrate sets it. By hand: ALTER TABLE … REPLICA IDENTITY DEFAULT, or FULL without a primary key.",
+        at_source(_replica_identity),
+        lock="ACCESS EXCLUSIVE on the table, for an instant",
+        incremental=True,
+    ),
+    Check(
+        "unlogged_tables",
+        "warning",
+        "Its changes are not in the WAL: what is written after the copy is not captured.",
+        "ALTER TABLE … SET LOGGED, or exclude the table.",
+        at_source(_unlogged_tables),
+        lock="ACCESS EXCLUSIVE while the table is rewritten",
+        incremental=True,
+    ),
+    Check(
+        "extension_missing",
+        "error",
+        "Selected objects use it, and the schema phase does not make extensions.",
+        "CREATE EXTENSION at the destination; the finding prints the statement.",
+        at_both(_extension_missing),
+    ),
+    Check(
+        "extension_version",
+        "ignorable",
+        "Types and functions of another version may behave differently.",
+        "ALTER EXTENSION … UPDATE at the older end.",
+        at_both(_extension_version),
+    ),
+    Check(
+        "source_select",
+        "error",
+        "What the account may not read cannot be copied or compared.",
+        "GRANT SELECT on the table to the account.",
+        at_source(_source_select),
+    ),
+    Check(
+        "source_schema_usage",
+        "error",
+        "Without USAGE on the schema none of its tables can be read.",
+        "GRANT USAGE on the schema to the account.",
+        at_source(_source_schema_usage),
+    ),
+    Check(
+        "source_replication_role",
+        "error",
+        "Only an account with the REPLICATION attribute may read a slot.",
+        "ALTER ROLE … REPLICATION; on a cloud, use its privileged account.",
+        at_source(_source_replication_role),
+        incremental=True,
+    ),
+)

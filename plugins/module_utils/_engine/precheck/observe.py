@@ -1,0 +1,270 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at both ends for the checks. A part that fails becomes a finding, never an exception: the others still count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import names
+from .._psycopg import psycopg, sql
+from ..cdc.control import holder
+from ..connect import server_error, speaking
+from ..errors import ConnectError, EngineError
+from ..server import identify_system
+from . import queries
+from .observe_host import observe_host
+from .observed import (
+    DestinationView,
+    Extension,
+    Observation,
+    Publication,
+    Sessions,
+    Slot,
+    SourceView,
+    Transaction,
+)
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog, Name
+    from ..connect import Connection, Endpoint
+    from ..migration import Migration
+    from ..runner import Runner
+    from ..selection import Selection
+    from ..state import MigrationState
+
+Answer = TypeVar("Answer")
+
+_TABLES_AT_ONCE = 200
+
+
+class _Guard:
+    """Collects what could not be seen, by the part's name."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, EngineError] = {}
+
+    def __call__(self, part: str, look: Callable[[], Answer], otherwise: Answer) -> Answer:
+        """What ``look`` answers, or ``otherwise`` with the failure kept."""
+        try:
+            return look()
+        except EngineError as exc:
+            self.failures[part] = exc
+            return otherwise
+
+
+def observe(migration: Migration, runner: Runner, *, client_bin: str = "", worker_home: str = "") -> Observation:
+    """Look at everything once. Writes nothing; raises nothing but for bugs."""
+    host = observe_host(migration.spec, runner, client_bin, worker_home)
+    if psycopg is None:  # without the driver nothing else can be asked, and the check on drivers says so
+        return Observation(spec=migration.spec, host=host)
+    guard = _Guard()
+    source = guard("source", lambda: _source(migration, guard), None)
+    if source is not None and migration.spec.incremental:
+        guard("replication", lambda: _replication(migration), None)
+    destination = guard("destination", lambda: _destination(migration, guard, source), None)
+    return Observation(spec=migration.spec, host=host, source=source, destination=destination, failures=guard.failures)
+
+
+class _Asker:
+    """Asks one end, each question guarded by itself."""
+
+    def __init__(self, guard: _Guard, conn: Connection, end: str) -> None:
+        self._guard = guard
+        self.conn = conn
+        self.end = end
+
+    def rows(self, part: str, query: str, parameters: Any = None) -> list[Any]:
+        """All rows; none where the question failed."""
+
+        def ask() -> list[Any]:
+            with speaking(f"looking at {part} of the", self.end):
+                return self.conn.execute(query, parameters).fetchall()
+
+        return self._guard(f"{self.end}: {part}", ask, [])
+
+    def names(self, part: str, query: str, parameters: Any = None) -> tuple[str, ...]:
+        """The first column."""
+        return tuple(row[0] for row in self.rows(part, query, parameters))
+
+    def value(self, part: str, query: str, otherwise: Answer, parameters: Any = None) -> Answer:
+        """The first column of the first row, ``otherwise`` where there is none."""
+        found = self.rows(part, query, parameters)
+        return otherwise if not found or found[0][0] is None else found[0][0]
+
+
+def _replication(migration: Migration) -> None:
+    """A real replication connection, closed at once: it counts against max_wal_senders."""
+    walsender = migration.open(migration.spec.source, "precheck", replication=True)
+    try:
+        identify_system(walsender, migration.spec.source)
+    finally:
+        walsender.close()
+
+
+def _ordinary(migration: Migration, guard: _Guard, endpoint: Endpoint) -> dict[str, str]:
+    """The settings that the application's sessions start with: ours pin theirs."""
+
+    def ask() -> dict[str, str]:
+        conn = migration.open(endpoint, "precheck", pinned=False)
+        try:
+            with speaking("reading the settings of an ordinary session at the", endpoint.end):
+                return dict(conn.execute(queries.ORDINARY).fetchall())
+        finally:
+            conn.close()
+
+    return guard(f"{endpoint.end}: ordinary settings", ask, {})
+
+
+def _clock(ask: _Asker) -> float:
+    """The server's clock less ours, in seconds; half of the round trip is taken off."""
+    began = time.time()
+    there = ask.value("clock", queries.CLOCK, 0.0)
+    ended = time.time()
+    return there - (began + ended) / 2 if there else 0.0
+
+
+def _sessions(ask: _Asker) -> Sessions | None:
+    found = ask.rows("sessions", queries.SESSIONS)
+    return Sessions(limit=found[0][0] + found[0][1], used=found[0][1]) if found else None
+
+
+def _stale_collations(ask: _Asker, version: int) -> tuple[str, ...]:
+    stale = ask.names("collations", queries.STALE_COLLATIONS)
+    if version >= 150000:
+        stale += ask.names("database collation", queries.STALE_DATABASE_COLLATION)
+    return stale
+
+
+def _source(migration: Migration, guard: _Guard) -> SourceView:
+    ask = _Asker(guard, migration.source, "source")
+    server, catalog, selection = migration.source_server, migration.source_catalog, migration.selection
+    relations = [table.oid for table in selection.tables]
+    schemas = sorted({table.schema for table in selection.tables} | set(selection.schemas))
+    return SourceView(
+        server=server,
+        catalog=catalog,
+        selection=selection,
+        ordinary=_ordinary(migration, guard, migration.spec.source),
+        slots=tuple(Slot(*row) for row in ask.rows("replication slots", queries.SLOTS)),
+        walsenders=ask.value("walsenders", queries.WALSENDERS, 0),
+        standbys=ask.names("standbys", queries.STANDBYS),
+        prepared=tuple(Transaction(*row) for row in ask.rows("prepared transactions", queries.PREPARED)),
+        long_transactions=tuple(Transaction(*row) for row in ask.rows("transactions", queries.LONG_TRANSACTIONS, ())),
+        publications=tuple(Publication(*row) for row in ask.rows("publications", queries.PUBLICATIONS)),
+        leftovers=tuple(ask.rows("leftovers", queries.LEFTOVERS, (names.publication_name(migration.name),))),
+        extensions=_needed_extensions(ask, selection),
+        stale_collations=_stale_collations(ask, server.version),
+        sessions=_sessions(ask),
+        wal_rate=ask.value("WAL rate", queries.WAL_RATE, None) if server.version >= 140000 else None,
+        may_replicate=ask.value("account", queries.MAY_REPLICATE, True),
+        closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
+        unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
+        clock=_clock(ask),
+    )
+
+
+def _needed_extensions(ask: _Asker, selection: Selection) -> tuple[Extension, ...]:
+    parameters = {
+        "relations": [table.oid for table in selection.tables],
+        "schemas": list(selection.schemas),
+    }
+    return tuple(Extension(*row) for row in ask.rows("extensions", queries.EXTENSIONS_NEEDED, parameters))
+
+
+def _destination(migration: Migration, guard: _Guard, source: SourceView | None) -> DestinationView:
+    conn = migration.destination
+    ask = _Asker(guard, conn, "destination")
+    server, catalog = migration.destination_server, migration.destination_catalog()
+    state, state_failure = _state(migration, source)
+    standing = _standing(catalog, source)
+    rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
+    wanted = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+    return DestinationView(
+        server=server,
+        catalog=catalog,
+        ordinary=_ordinary(migration, guard, migration.spec.destination),
+        extensions=tuple(Extension(*row) for row in ask.rows("extensions", queries.EXTENSIONS)),
+        stale_collations=_stale_collations(ask, server.version),
+        sessions=_sessions(ask),
+        replica_role=_replica_role(conn),
+        may_create_schemas=rights[0][0],
+        may_use_temp=rights[0][1],
+        closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (list(catalog.schemas), "CREATE")),
+        unwritable=tuple(
+            ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, ([oid for oid, dummy in standing], wanted))
+        ),
+        filled=guard("destination: rows", lambda: frozenset(_filled(conn, [n for dummy, n in standing])), frozenset()),
+        clock=_clock(ask),
+        state=state,
+        state_failure=state_failure,
+        copied=guard("destination: copies", lambda: _copied(migration, state), frozenset()),
+        worker=guard("destination: worker", lambda: holder(conn, migration.name), None),
+        worker_host=_worker_host(migration, ask, state),
+    )
+
+
+def _state(migration: Migration, source: SourceView | None) -> tuple[MigrationState | None, EngineError | None]:
+    """The migration's row, or why it cannot be used. Without the source nobody can compare whose it is."""
+    try:
+        return (migration.state() if source else migration.store.load()), None
+    except ConnectError:
+        raise
+    except EngineError as exc:
+        return None, exc
+
+
+def _standing(catalog: Catalog, source: SourceView | None) -> list[tuple[int, Name]]:
+    """Selected ordinary tables that stand at the destination: OID and name there."""
+    selected = {table.qualified_name for table in source.selection.tables} if source else set()
+    return [
+        (table.oid, table.qualified_name)
+        for table in catalog.tables.values()
+        if table.holds_rows and table.qualified_name in selected
+    ]
+
+
+def _replica_role(conn: Connection) -> EngineError | None:
+    """Try it in a transaction that is rolled back: neither superuser nor ownership says whether it is allowed."""
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute("SET LOCAL session_replication_role = replica")
+    except psycopg.Error as exc:
+        return server_error(exc, "trying session_replication_role at the", "destination")
+    return None
+
+
+def _filled(conn: Connection, tables: Sequence[Name]) -> Iterator[Name]:
+    """Which of these tables hold a row."""
+    for first in range(0, len(tables), _TABLES_AT_ONCE):
+        some = tables[first : first + _TABLES_AT_ONCE]
+        query = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {}::int WHERE EXISTS (SELECT FROM ONLY {})").format(
+                sql.Literal(number), sql.Identifier(*name)
+            )
+            for number, name in enumerate(some)
+        )
+        with speaking("looking for rows in the selected tables at the", "destination"):
+            found = conn.execute(query).fetchall()
+        yield from (some[row[0]] for row in found)
+
+
+def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Name]:
+    """Tables that the copy has begun, or has found empty: their rows are ours."""
+    if state is None:
+        return frozenset()
+    return frozenset(
+        copy.name for copy in migration.store.table_copies().values() if copy.state != "waiting" or copy.found_empty
+    )
+
+
+def _worker_host(migration: Migration, ask: _Asker, state: MigrationState | None) -> str:
+    if state is None:
+        return ""
+    query = sql.SQL("SELECT coalesce(host, '') FROM {} WHERE migration = %s").format(
+        migration.store.table("cdc_progress")
+    )
+    return ask.value("progress", query.as_string(migration.destination), "", (migration.name,))

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the checks judge: both ends, the worker host and the migration's own state, as one look saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog, Name, Table
+    from ..cdc.control import Holder
+    from ..errors import EngineError
+    from ..migration import Spec
+    from ..selection import Selection
+    from ..server import Server
+    from ..state import MigrationState
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A replication slot of the source's cluster."""
+
+    name: str
+    plugin: str
+    database: str
+    active: bool
+    temporary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction: a session's (``pid``), or a prepared one (``gid``). ``age`` is in seconds."""
+
+    pid: int
+    gid: str
+    user: str
+    database: str
+    application: str
+    since: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    name: str
+    all_tables: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    name: str
+    version: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How many sessions a server admits for an account like ours, and how many stand."""
+
+    limit: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """The source. ``ordinary`` are the settings that a session gets which pins nothing; ``clock`` is its time less
+    the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown."""
+
+    server: Server
+    catalog: Catalog
+    selection: Selection
+    ordinary: Mapping[str, str] = field(default_factory=dict, repr=False)
+    slots: tuple[Slot, ...] = ()
+    walsenders: int = 0
+    standbys: tuple[str, ...] = ()
+    prepared: tuple[Transaction, ...] = ()
+    long_transactions: tuple[Transaction, ...] = ()
+    publications: tuple[Publication, ...] = ()
+    leftovers: tuple[tuple[str, str], ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    stale_collations: tuple[str, ...] = ()
+    sessions: Sessions | None = None
+    wal_rate: float | None = None
+    may_replicate: bool = True
+    closed_schemas: tuple[str, ...] = ()
+    unreadable: tuple[Name, ...] = ()
+    clock: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationView:
+    """The destination, and what the state tables there know of this migration.
+
+    ``filled`` are selected tables that stand there and hold rows; ``replica_role`` is the refusal of
+    `SET session_replication_role`; ``closed_schemas`` those in which the account may not create.
+    """
+
+    server: Server
+    catalog: Catalog
+    ordinary: Mapping[str, str] = field(default_factory=dict, repr=False)
+    extensions: tuple[Extension, ...] = ()
+    stale_collations: tuple[str, ...] = ()
+    sessions: Sessions | None = None
+    replica_role: EngineError | None = None
+    may_create_schemas: bool = True
+    may_use_temp: bool = True
+    closed_schemas: tuple[str, ...] = ()
+    unwritable: tuple[Name, ...] = ()
+    filled: frozenset[Name] = frozenset()
+    clock: float = 0.0
+    state: MigrationState | None = None
+    state_failure: EngineError | None = None
+    copied: frozenset[Name] = frozenset()
+    worker: Holder | None = None
+    worker_host: str = ""
+
+    def owns(self, name: Name) -> bool:
+        """Whether a table that stands there is this migration's: made by its schema phase, or found by its copy."""
+        if self.state is None:
+            return False
+        made = self.state.before_image.get("made") or ()
+        return self.state.reached("schema") or name in self.copied or f"{name[0]}.{name[1]}" in made
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """The worker host. ``tools`` maps a client program to its version, empty where there is none.
+
+    ``drivers`` maps a library to its version, empty where it cannot be imported (then ``missing`` says why);
+    ``free`` is the space for the worker's home in bytes, None where nobody asked.
+    """
+
+    name: str
+    tools: Mapping[str, str] = field(default_factory=dict)
+    drivers: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
+    free: int | None = None
+    systemd: bool = False
+    container: tuple[str, ...] = ()
+    job: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything that one call saw. A part that could not be seen is None or empty, and ``failures`` says why."""
+
+    spec: Spec
+    host: HostView
+    source: SourceView | None = None
+    destination: DestinationView | None = None
+    failures: Mapping[str, EngineError] = field(default_factory=dict)
+
+    @property
+    def selected(self) -> tuple[Table, ...]:
+        """The selected tables; none where the source could not be read."""
+        return self.source.selection.tables if self.source else ()
+
+    def owns(self, name: Name) -> bool:
+        """Whether the destination's table of this name is this migration's own."""
+        return self.destination is not None and self.destination.owns(name)

@@ -1,0 +1,169 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SQL of `observe`: read-only, and answered to an account without special rights where the server allows it."""
+
+from __future__ import annotations
+
+SLOTS = """
+SELECT slot_name::text, coalesce(plugin::text, ''), coalesce(database::text, ''), active, temporary
+  FROM pg_catalog.pg_replication_slots ORDER BY 1
+"""
+
+WALSENDERS = "SELECT count(*) FROM pg_catalog.pg_stat_replication"
+
+STANDBYS = """
+SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, 'a standby')
+  FROM pg_catalog.pg_stat_replication r
+ WHERE r.state = 'streaming'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s
+                    WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+ ORDER BY 1
+"""
+
+PREPARED = """
+SELECT 0, gid, owner::text, database::text, '', prepared::text,
+       extract(epoch FROM pg_catalog.clock_timestamp() - prepared)::float8
+  FROM pg_catalog.pg_prepared_xacts ORDER BY prepared
+"""
+
+# A copy of ours is a long transaction too, and is never a finding. A slot waits for transactions of every database.
+LONG_TRANSACTIONS = """
+SELECT pid, '', coalesce(usename::text, ''), coalesce(datname::text, ''), coalesce(application_name, ''),
+       coalesce(query_start::text, ''),
+       extract(epoch FROM pg_catalog.clock_timestamp() - xact_start)::float8
+  FROM pg_catalog.pg_stat_activity
+ WHERE xact_start < pg_catalog.clock_timestamp() - interval '10 minutes' AND pid <> pg_catalog.pg_backend_pid()
+   AND coalesce(backend_type, '') = 'client backend' AND coalesce(application_name, '') NOT LIKE 'causeway %%'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication r WHERE r.pid = pg_stat_activity.pid)
+ ORDER BY xact_start
+"""
+
+PUBLICATIONS = "SELECT pubname::text, puballtables FROM pg_catalog.pg_publication ORDER BY 1"
+
+# What the reference tool leaves behind, and a publication of our own name.
+LEFTOVERS = r"""
+SELECT 'publication', pubname::text FROM pg_catalog.pg_publication WHERE pubname LIKE 'dts\_%%' OR pubname = %s
+UNION ALL
+SELECT 'event trigger', evtname::text FROM pg_catalog.pg_event_trigger WHERE evtname LIKE 'dts\_%%'
+UNION ALL
+SELECT 'table', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = 'dts_ddl_command' AND c.relkind = 'r'
+ ORDER BY 1, 2
+"""
+
+EXTENSIONS = """
+SELECT e.extname::text, e.extversion, n.nspname::text
+  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
+"""
+
+# Extensions that something selected depends on: a column's type (or an array of it), an index's operator class, a
+# default's or a constraint's function, a view, a function's argument. First parameter: OIDs of selected relations;
+# second: schemas that are selected whole. An extension's own members are not selected.
+EXTENSIONS_NEEDED = """
+WITH relation AS (
+    SELECT c.oid FROM pg_catalog.pg_class c
+     WHERE c.oid::bigint = ANY (%(relations)s) OR c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace
+                                                      WHERE nspname = ANY (%(schemas)s))
+), object(classid, objid) AS (
+    SELECT 'pg_catalog.pg_class'::regclass, oid FROM relation
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::regclass, indexrelid FROM pg_catalog.pg_index WHERE indrelid IN (SELECT oid FROM relation)
+    UNION ALL
+    SELECT 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef WHERE adrelid IN (SELECT oid FROM relation)
+    UNION ALL
+    SELECT 'pg_catalog.pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint
+     WHERE conrelid IN (SELECT oid FROM relation)
+    UNION ALL
+    SELECT 'pg_catalog.pg_rewrite'::regclass, oid FROM pg_catalog.pg_rewrite WHERE ev_class IN (SELECT oid FROM relation)
+    UNION ALL
+    SELECT 'pg_catalog.pg_proc'::regclass, p.oid FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY (%(schemas)s)
+    UNION ALL
+    SELECT 'pg_catalog.pg_type'::regclass, t.oid FROM pg_catalog.pg_type t
+      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = ANY (%(schemas)s)
+), needed AS (
+    SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d JOIN object o USING (classid, objid)
+     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
+                        WHERE own.classid = o.classid AND own.objid = o.objid AND own.deptype = 'e')
+    UNION
+    SELECT 'pg_catalog.pg_type'::regclass, t.typelem FROM pg_catalog.pg_attribute a
+      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid IN (SELECT oid FROM relation) AND t.typelem <> 0 AND NOT a.attisdropped
+)
+SELECT DISTINCT e.extname::text, e.extversion, n.nspname::text
+  FROM needed JOIN pg_catalog.pg_depend m ON m.classid = needed.refclassid AND m.objid = needed.refobjid
+       AND m.deptype = 'e' AND m.refclassid = 'pg_catalog.pg_extension'::regclass
+  JOIN pg_catalog.pg_extension e ON e.oid = m.refobjid
+  JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+ ORDER BY 1
+"""
+
+STALE_COLLATIONS = """
+SELECT pg_catalog.format('%I.%I (%s, now %s)', n.nspname, c.collname, c.collversion,
+                         pg_catalog.pg_collation_actual_version(c.oid))
+  FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+ WHERE c.collversion IS NOT NULL AND c.collversion <> pg_catalog.pg_collation_actual_version(c.oid)
+   AND c.collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database
+                                WHERE datname = pg_catalog.current_database()))
+ ORDER BY 1 LIMIT 20
+"""
+
+STALE_DATABASE_COLLATION = """
+SELECT pg_catalog.format('database %I (%s, now %s)', datname, datcollversion,
+                         pg_catalog.pg_database_collation_actual_version(oid))
+  FROM pg_catalog.pg_database
+ WHERE datname = pg_catalog.current_database()
+   AND datcollversion <> pg_catalog.pg_database_collation_actual_version(oid)
+"""
+"""From PostgreSQL 15 on."""
+
+# Sessions of all databases; a limit of the role or the database, where there is one, counts only its own.
+SESSIONS = """
+SELECT least(
+         pg_catalog.current_setting('max_connections')::int
+           - pg_catalog.current_setting('superuser_reserved_connections')::int
+           - coalesce(nullif(pg_catalog.current_setting('reserved_connections', true), ''), '0')::int
+           - (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database),
+         (SELECT d.datconnlimit - s.numbackends FROM pg_catalog.pg_database d
+            JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+           WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0),
+         (SELECT r.rolconnlimit - (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usename = r.rolname)
+            FROM pg_catalog.pg_roles r WHERE r.rolname = session_user AND r.rolconnlimit >= 0))::int,
+       (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database)::int
+"""
+
+WAL_RATE = """
+SELECT (wal_bytes / extract(epoch FROM pg_catalog.clock_timestamp() - stats_reset))::float8
+  FROM pg_catalog.pg_stat_wal WHERE stats_reset < pg_catalog.clock_timestamp() - interval '1 minute'
+"""
+"""From PostgreSQL 14 on; younger statistics say nothing."""
+
+MAY_REPLICATE = "SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+
+CLOSED_SCHEMAS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+ WHERE nspname = ANY (%s) AND NOT pg_catalog.has_schema_privilege(oid, %s) ORDER BY 1
+"""
+
+WITHOUT_PRIVILEGE = """
+SELECT n.nspname::text, c.relname::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid::bigint = ANY (%s)
+   AND EXISTS (SELECT FROM pg_catalog.unnest(%s::text[]) wanted WHERE NOT pg_catalog.has_table_privilege(c.oid, wanted))
+ ORDER BY 1, 2
+"""
+
+DATABASE_PRIVILEGES = """
+SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP')
+"""
+
+CLOCK = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8"
+
+ORDINARY = """
+SELECT name, setting FROM pg_catalog.pg_settings
+ WHERE name IN ('TimeZone', 'timezone_abbreviations', 'lc_monetary', 'default_transaction_read_only',
+                'idle_in_transaction_session_timeout', 'session_replication_role', 'statement_timeout')
+"""

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_migration_precheck
+short_description: Check whether a database can be migrated, and say what stands in the way
+description:
+  - Looks at both ends and at the worker host, and returns findings. Each has an id, a severity, why it matters, the
+    evidence, the fix, and the lock that the fix takes. The page C(docs/prechecks.md) has the whole catalogue.
+  - Nothing is ever changed. What this migration has made itself is no finding, so that it can be run at any time.
+  - A server that cannot be reached is a finding too.
+version_added: 0.1.0
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.client_bin
+attributes:
+  check_mode:
+    description: Can run in check mode; it never changes anything.
+    support: full
+  diff_mode:
+    description: There is never a difference to show.
+    support: none
+options:
+  ignore_checks:
+    description:
+      - Ids of findings that do not count. Only a finding of severity V(ignorable) may be ignored.
+    type: list
+    elements: str
+    default: []
+  fail_on:
+    description:
+      - What makes the module fail. V(error) is any finding of that severity. V(warning) also counts warnings, and
+        ignorable findings that are not ignored. V(never) only returns them.
+    type: str
+    choices: [error, warning, never]
+    default: error
+  worker_home:
+    description:
+      - Folder on the worker host that will hold the worker's configuration and log. Left out, its space is not checked.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Say what stands in the way of moving two schemas
+  causeway.postgresql.pg_migration_precheck:
+    name: orders
+    source:
+      login_host: old.example.com
+      login_db: orders
+      login_user: mover
+      login_password: "{{ vault_old }}"
+    destination:
+      login_host: new.example.com
+      login_db: orders
+      login_user: mover
+      login_password: "{{ vault_new }}"
+    objects:
+      - schema: sales
+      - schema: billing
+        exclude: [audit_log]
+
+- name: Look, accept other collations, and go on whatever is found
+  causeway.postgresql.pg_migration_precheck:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    ignore_checks: [database_collation]
+    fail_on: never
+  register: precheck
+"""
+
+RETURN = r"""
+findings:
+  description: What was found, the worst first; ignored ones are left out. Also returned when the module fails.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Id of the check.
+      type: str
+      sample: no_key
+    severity:
+      description: V(error) blocks, V(warning) must be fixed, V(ignorable) may be ignored by id, V(note) is good to know.
+      type: str
+    object:
+      description: What it is about, as PostgreSQL prints it.
+      type: str
+      sample: sales.log
+    why:
+      description: Why it matters.
+      type: str
+    evidence:
+      description: The C(query) that shows it and the C(answer) that it gave.
+      type: dict
+    fix:
+      description: SQL or a setting that cures it.
+      type: str
+    lock:
+      description: The lock that the fix takes.
+      type: str
+counts:
+  description: How many findings there are of each severity.
+  returned: always
+  type: dict
+  sample: {error: 0, warning: 1, ignorable: 2, note: 0}
+passed:
+  description: Whether the migration may go on, by O(fail_on).
+  returned: always
+  type: bool
+source_server:
+  description: Product, version, database, encoding and system identifier of the source; empty if it was not reached.
+  returned: always
+  type: dict
+  sample: {product: PostgreSQL, version: "14.22", version_num: 140022, database: orders, encoding: UTF8}
+destination_server:
+  description: The same of the destination.
+  returned: always
+  type: dict
+opened_at:
+  description: When the destination was opened; nothing is checked after that.
+  returned: after the cutover
+  type: str
+msg:
+  description: One sentence about the outcome.
+  returned: always
+  type: str
+error:
+  description: What failed, where, why, and what to do next.
+  returned: failure
+  type: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..module_utils._arguments import client_arguments
+from ..module_utils._engine.migration import Migration
+from ..module_utils._engine.plan import Plan
+from ..module_utils._engine.precheck.run import Wanted, plan
+from ..module_utils._engine.runner import Runner
+from ..module_utils._module import run
+
+
+def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
+    """Look and judge as the options say."""
+    wanted = Wanted(
+        ignore=tuple(options["ignore_checks"]),
+        fail_on=options["fail_on"],
+        client_bin=options.get("client_bin", ""),
+        worker_home=options.get("worker_home", ""),
+    )
+    return plan(migration, runner, wanted)
+
+
+def main() -> None:
+    arguments = {
+        "ignore_checks": {"type": "list", "elements": "str", "default": []},
+        "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
+        "worker_home": {"type": "path"},
+        **client_arguments(),
+    }
+    run(arguments, planner, writes=False, until_opened=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_migration_precheck on real servers: each family once, and that it writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from functional import witness
+from functional.conftest import Clusters, Pair
+from functional.modules import Migration, ModuleFailed
+
+MODULE = "pg_migration_precheck"
+SHOP = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.customer (id bigint PRIMARY KEY, name text);
+CREATE TABLE shop.log (at timestamptz, line text);
+INSERT INTO shop.customer VALUES (1, 'Ada');
+"""
+
+
+def migration(pair: Pair, name: str, clusters: Clusters, **more: Any) -> Migration:
+    common = {"allow_keyless": True, "client_bin": clusters.bin_dir("18"), **more}
+    objects = common.pop("objects", [{"schema": "shop"}])
+    return Migration(name, pair.source.endpoint, pair.destination.endpoint, objects, common)
+
+
+def ids(result: dict[str, Any], severity: str | None = None) -> list[str]:
+    return [one["id"] for one in result["findings"] if severity in (None, one["severity"])]
+
+
+def found(result: dict[str, Any], check: str) -> dict[str, Any]:
+    (one,) = [one for one in result["findings"] if one["id"] == check]
+    assert isinstance(one, dict)
+    return one
+
+
+def failed(one: Migration, **more: Any) -> dict[str, Any]:
+    with pytest.raises(ModuleFailed) as caught:
+        one.run(MODULE, **more)
+    return dict(caught.value.result)
+
+
+def test_a_healthy_pair_passes_and_nothing_is_written(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    before = [witness.fingerprint(end.sql) for end in pair.ends]
+    result = migration(pair, "healthy", clusters).run(MODULE)
+    assert result["passed"] and result["changed"] is False
+    assert ids(result, "error") == [] and ids(result, "warning") == []
+    assert found(result, "no_key")["object"] == "shop.log"
+    assert result["counts"]["ignorable"] == len(ids(result, "ignorable"))
+    assert result["source_server"]["product"] == "PostgreSQL"
+    assert result["source_server"]["version"].startswith("17.")
+    assert [witness.fingerprint(end.sql) for end in pair.ends] == before
+
+
+def test_findings_come_back_although_the_module_fails(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    result = failed(migration(pair, "keyless", clusters, allow_keyless=False))
+    assert "1 finding must be cured first: no_key" in result["msg"]
+    assert result["error"]["code"] == "precheck_failed"
+    assert not result["passed"] and result["counts"]["error"] == 1
+    one = found(result, "no_key")
+    assert one["evidence"]["answer"] == "no unique index" and "ADD PRIMARY KEY" in one["fix"]
+    assert "exception" not in result
+
+
+def test_fail_on_and_ignore_checks(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "judged", clusters)
+    result = one.run(MODULE, fail_on="never", allow_keyless=False)
+    assert ids(result, "error") == ["no_key"] and result["passed"]
+    strict = failed(one, fail_on="warning")
+    assert set(ids(strict, "ignorable")) == {"no_key", "worker_supervisor"}
+    passed = one.run(MODULE, fail_on="warning", ignore_checks=["no_key", "worker_supervisor"])
+    assert passed["passed"] and "no_key" not in ids(passed)
+    assert "only ignorable" in failed(one, ignore_checks=["wal_level"])["msg"]
+    assert "no check of that id" in failed(one, ignore_checks=["no_such_check"])["msg"]
+
+
+def test_each_way_of_not_getting_in_is_told_apart(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "doors", clusters)
+    healthy = dict(one.source)
+    for change, kind in (
+        ({"login_port": 1}, "host"),
+        ({"login_host": "no-such-host.invalid"}, "host"),
+        ({"login_password": "wrong"}, "authentication"),
+        ({"login_db": "no_such_database"}, "database"),
+        ({"ssl_mode": "require"}, "TLS"),
+    ):
+        one.source = {**healthy, **change}
+        result = failed(one)
+        evidence = found(result, "source_connect")["evidence"]["answer"]
+        assert evidence.startswith(f"{kind}: "), evidence
+        assert "wrong" not in str(result)
+        assert result["source_server"] == {} and result["destination_server"]["product"] == "PostgreSQL"
+
+
+def test_a_missing_destination_database_comes_with_the_statement_that_makes_it(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "nowhere", clusters)
+    one.destination = {**one.destination, "login_db": f"{pair.destination.dbname}_new"}
+    finding = found(failed(one), "destination_database_missing")
+    with pair.destination.server.connect() as admin:
+        admin.execute(finding["fix"].encode())
+        try:
+            assert one.run(MODULE)["passed"]
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(f"{pair.destination.dbname}_new")))
+
+
+def test_the_same_database_at_both_ends(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "same", clusters)
+    one.destination = one.source
+    assert "same_database" in ids(failed(one), "error")
+
+
+def test_both_ends_down_is_two_findings(pair: Pair, clusters: Clusters) -> None:
+    one = migration(pair, "down", clusters)
+    one.source = {**one.source, "login_port": 1}
+    one.destination = {**one.destination, "login_port": 1}
+    assert ids(failed(one), "error") == ["source_connect", "destination_connect"]
+
+
+def test_logical_decoding(make_pair: Callable[..., Pair], clusters: Clusters) -> None:
+    pair = make_pair(
+        source_settings={
+            "wal_level": "replica",
+            "max_replication_slots": "1",
+            "max_wal_senders": "1",
+            "wal_sender_timeout": "5s",
+            "max_slot_wal_keep_size": "1GB",
+            "logical_decoding_work_mem": "1MB",
+            "idle_in_transaction_session_timeout": "1h",
+            "max_prepared_transactions": "2",
+        }
+    )
+    pair.source.run(SHOP + "CREATE PUBLICATION everything FOR ALL TABLES; CREATE TABLE shop.dts_ddl_command (id int)")
+    pair.source.run("BEGIN; INSERT INTO shop.customer VALUES (2, 'Bo'); PREPARE TRANSACTION 'half'")
+    one = migration(pair, "decoding", clusters)
+    try:
+        result = failed(one)
+    finally:
+        pair.source.run("ROLLBACK PREPARED 'half'")
+    assert {"wal_level", "max_replication_slots", "max_wal_senders"} <= set(ids(result, "error"))
+    assert {"wal_sender_timeout", "prepared_transactions", "leftovers"} <= set(ids(result, "warning"))
+    assert {"max_slot_wal_keep_size", "publication_for_all_tables"} <= set(ids(result, "ignorable"))
+    assert {"logical_decoding_work_mem", "idle_in_transaction_session_timeout"} <= set(ids(result, "note"))
+    assert found(result, "prepared_transactions")["object"] == "half"
+    # none of it matters where no changes are captured
+    quiet = one.run(MODULE, types=["schema", "full"])
+    assert quiet["passed"] and not {"wal_level", "leftovers", "prepared_transactions"} & set(ids(quiet))
+
+
+def test_a_slot_of_our_name_that_is_not_ours(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    pair.source.run("SELECT pg_create_logical_replication_slot('dts_sync_taken', 'pgoutput')")
+    pair.source.run("SELECT pg_create_logical_replication_slot('dts_forgotten', 'pgoutput')")
+    result = failed(migration(pair, "taken", clusters))
+    assert found(result, "slot_name_taken")["object"] == "dts_sync_taken"
+    assert found(result, "leftovers")["object"] == "dts_forgotten"
+
+
+def test_an_account_with_too_few_rights(
+    make_role: Callable[..., tuple[str, str]], pair: Pair, clusters: Clusters
+) -> None:
+    pair.source.run(SHOP)
+    pair.source.run("CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int PRIMARY KEY)")
+    user, password = make_role(pair)
+    pair.source.run(f'GRANT USAGE ON SCHEMA shop TO "{user}"')
+    pair.destination.run(f'REVOKE TEMP ON DATABASE "{pair.destination.dbname}" FROM PUBLIC')
+    one = migration(pair, "poor", clusters, objects=[{"schema": "shop"}, {"schema": "hidden"}])
+    for end in (one.source, one.destination):
+        end.update(login_user=user, login_password=password)
+    result = failed(one)
+    assert set(ids(result, "error")) == {
+        "replication_connect",
+        "source_select",
+        "source_schema_usage",
+        "destination_replica_role",
+        "destination_create",
+        "destination_temp_privilege",
+    }
+    assert found(result, "replication_connect")["evidence"]["answer"].startswith("replication: ")
+    assert found(result, "source_schema_usage")["object"] == "hidden"
+    pair.destination.run(found(result, "destination_replica_role")["fix"])
+    pair.destination.run(found(result, "destination_create")["fix"])
+    pair.destination.run(found(result, "destination_temp_privilege")["fix"])
+    try:
+        cured = failed(one)
+    finally:
+        pair.destination.run(f'REVOKE SET ON PARAMETER session_replication_role FROM "{user}"')
+    assert set(ids(cured, "error")) == {"replication_connect", "source_select", "source_schema_usage"}
+
+
+def test_objects(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    pair.source.run("""
+        CREATE EXTENSION hstore;
+        CREATE TABLE shop.tagged (id int PRIMARY KEY, tags hstore[]);
+        CREATE UNLOGGED TABLE shop.scratch (id int PRIMARY KEY);
+        CREATE TABLE shop.silent (id int PRIMARY KEY);
+        ALTER TABLE shop.silent REPLICA IDENTITY NOTHING;
+        CREATE TABLE shop.ordered (pos int PRIMARY KEY DEFERRABLE);
+        CREATE TABLE shop.sale (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE shop.sale_2026 PARTITION OF shop.sale FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+    """)
+    objects = [
+        {"schema": "shop", "exclude": ["sale_2026"]},
+        {"schema": "nope"},
+        {"schema": "shop", "tables": [{"name": "x*"}]},
+    ]
+    result = failed(migration(pair, "objects", clusters, objects=objects, allow_keyless=False))
+    by_id = {
+        one["id"]: one["object"] for one in result["findings"] if one["id"] not in ("no_key", "pattern_matches_nothing")
+    }
+    assert by_id["extension_missing"] == "hstore"
+    assert by_id["unlogged_tables"] == "shop.scratch"
+    assert by_id["replica_identity"] == "shop.silent"
+    assert by_id["deferred_unique"] == "shop.ordered"
+    assert by_id["partition_incomplete"] == "shop.sale_2026"
+    assert ids(result).count("pattern_matches_nothing") == 2
+    assert {one["object"] for one in result["findings"] if one["id"] == "no_key"} == {"shop.log", "shop.ordered"}
+    nothing = failed(migration(pair, "objects", clusters, objects=[{"schema": "nope"}]))
+    assert "nothing_selected" in ids(nothing, "error")
+
+
+def test_destination(pair: Pair, clusters: Clusters) -> None:
+    pair.run(SHOP)
+    pair.destination.run("ALTER TABLE shop.customer ADD extra int NOT NULL DEFAULT 0, ALTER name TYPE varchar(10)")
+    pair.destination.run("DROP TABLE shop.log")
+    one = migration(pair, "conflict", clusters)
+    result = failed(one)
+    assert found(result, "conflicting_tables")["object"] == "shop.customer"
+    assert found(result, "conflicting_tables")["severity"] == "error"
+    accepted = one.run(MODULE, conflicting_tables="ignore")
+    assert found(accepted, "conflicting_tables")["severity"] == "ignorable"
+    assert found(accepted, "conflicting_rows")["object"] == "shop.customer"
+    pair.destination.run("CREATE TABLE shop.log (at timestamptz, line text)")
+    assert found(failed(one, conflicting_tables="ignore"), "keyless_with_ignore")["object"] == "shop.log"
+    pair.destination.run("DROP TABLE shop.log; TRUNCATE shop.customer")
+    standing = failed(one, types=["full", "incremental"])
+    assert set(ids(standing, "error")) == {"table_missing", "column_mismatch", "type_mismatch"}
+    assert "extra" in found(standing, "column_mismatch")["evidence"]["answer"]
+
+
+def test_client_tools_that_are_older_than_the_source(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    result = failed(migration(pair, "tools", clusters, client_bin=clusters.bin_dir("14")))
+    assert [one["object"] for one in result["findings"] if one["id"] == "client_tools"] == ["pg_dump", "pg_restore"]
+    assert migration(pair, "tools", clusters, client_bin=clusters.bin_dir("14")).run(
+        MODULE, types=["full"], fail_on="never"
+    )
+
+
+def test_what_the_migration_owns_is_no_finding(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "owner", clusters)
+    del one.more["client_bin"]
+    one.run("pg_replica_identity")
+    one.run("pg_publication")
+    one.run("pg_repl_slot")
+    pair.destination.run(SHOP)
+    one.more["client_bin"] = clusters.bin_dir("18")
+    assert ids(failed(one), "error") == ["conflicting_tables", "conflicting_tables"]
+    pair.destination.run("UPDATE causeway.migration SET phase = 'schema'")
+    result = one.run(MODULE)
+    assert ids(result, "error") == [] and ids(result, "warning") == []
+    # the same name for another source
+    pair.destination.run("UPDATE causeway.migration SET source_system = '1'")
+    assert "migration_name_taken" in ids(failed(one), "error")
+
+
+def test_a_schema_of_the_states_name_that_is_not_ours(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    pair.destination.run("CREATE SCHEMA causeway")
+    assert "state_unusable" in ids(failed(migration(pair, "foreign", clusters)), "error")
+
+
+def test_nothing_is_checked_once_the_destination_is_in_production(pair: Pair, clusters: Clusters) -> None:
+    pair.source.run(SHOP)
+    pair.destination.run(SHOP)
+    database = pair.destination.dbname
+    pair.destination.run(
+        f"COMMENT ON DATABASE \"{database}\" IS '[causeway: migration open opened this database at 2026-11-01 10:00:00+00]'"
+    )
+    result = migration(pair, "open", clusters).run(MODULE)
+    assert result["passed"] and result["findings"] == [] and result["opened_at"] == "2026-11-01 10:00:00+00"
+    assert "in production" in result["msg"]
+    assert "conflicting_tables" in ids(failed(migration(pair, "open", clusters), restart=True), "error")
