@@ -48,6 +48,8 @@ def carry_out(step: Step, facts: Facts) -> Facts:
 
 def die(facts: Facts, guard_lives: bool) -> Facts:
     """What a new process finds: only what is durable, and what the guard has given back."""
+    if facts.opened:
+        return facts
     fence = "reopened" if facts.fence == "fenced" and guard_lives else facts.fence
     return Facts(opened=facts.opened, fence=fence, disarmed=facts.disarmed)
 
