@@ -37,6 +37,8 @@ def _summary(results: list[tuple[str, str, float]]) -> int:
 def main(names: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    # a shell starts background jobs with it ignored, and commands would inherit that and not let themselves be stopped
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     variant, wanted = stages.expand(names)
     started = time.monotonic()
     try:

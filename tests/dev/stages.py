@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -65,10 +66,26 @@ class Stages:
         words = [str(word) for word in command]
         print("+ " + shlex.join(self._short(word) for word in words), flush=True)
         try:
-            return subprocess.run(words, cwd=cwd, env=environ or self.environ(), check=False).returncode == 0
+            process = subprocess.Popen(words, cwd=cwd, env=environ or self.environ())
         except OSError as error:
             print(f"{Path(words[0]).name} could not be started in {cwd}: {error}", flush=True)
             return False
+        try:
+            return process.wait() == 0
+        except BaseException as interrupt:
+            self._end(process, tell=not isinstance(interrupt, KeyboardInterrupt))
+            raise
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], tell: bool) -> None:
+        """Let an interrupted command stop its servers before it is killed; a terminal's Ctrl-C has told it already."""
+        if tell:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.kill()
+            process.wait()
 
     def _short(self, word: str) -> str:
         return word.replace(str(self.bin) + os.sep, "").replace(str(self.workspace.folder), "$TMPDIR")
@@ -79,7 +96,7 @@ class Stages:
         # ansible-lint writes a `.ansible` folder into what it looks at: give it the copy
         return all(
             [
-                self.run(self.bin / "ruff", "check", "."),
+                self.run(self.bin / "ruff", "check", "--output-format", "concise", "."),
                 self.run(self.bin / "ruff", "format", "--check", "."),
                 self.run(self.bin / "yamllint", "--strict", ".", cwd=copy),
                 self.run(
