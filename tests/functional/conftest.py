@@ -213,8 +213,9 @@ def _sweep() -> None:
     for folder in home.glob("tests-*") if home.exists() else []:
         pid = folder.name.partition("-")[2]
         if pid.isdigit() and not pathlib.Path("/proc", pid).exists():
-            for cluster in list(folder.iterdir()):
-                local_clusters.destroy(cluster)
+            with contextlib.suppress(FileNotFoundError):  # another run sweeps at the same time
+                for cluster in list(folder.iterdir()):
+                    local_clusters.destroy(cluster)
             shutil.rmtree(folder, ignore_errors=True)
 
 
