@@ -151,6 +151,11 @@ class Migration:
         """Read anew at each call: what we do changes it."""
         return observe_catalog(self.destination, "destination", leave_out=self._own_schemas)
 
+    def look_again(self) -> None:
+        """Forget what was read of the source's catalog; whoever asks next gets it, and the selection, as it is now."""
+        for name in ("source_catalog", "selection"):
+            self.__dict__.pop(name, None)
+
     @property
     def _own_schemas(self) -> tuple[str, ...]:
         return tuple({"causeway", self.spec.state_schema})

@@ -65,6 +65,7 @@ _TABLES = (
         relation oid NOT NULL,
         part int NOT NULL,
         run bigint NOT NULL,
+        ordinal int NOT NULL,
         first_page bigint NOT NULL,
         end_page bigint,
         state text NOT NULL CHECK (state IN ('waiting', 'done')),

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which columns are copied, in which format, by which statements. Pure but for quoting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from .._psycopg import sql
+from ..errors import MismatchError
+from .fingerprint import SeenColumn
+from .parts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from psycopg.sql import Composed
+
+    from ..catalog import Column, Table
+
+Format = Literal["binary", "text"]
+
+BINARY_SINCE = 140000
+"""Binary is used where both ends are at least of this version."""
+
+STAGE = "causeway_stage"
+
+
+def stored(table: Table) -> tuple[Column, ...]:
+    """The columns that hold values of their own: a generated one is computed again at the destination."""
+    return tuple(column for column in table.columns if not column.generated)
+
+
+def check_columns(what: str, seen: Iterable[SeenColumn], destination: Table) -> None:
+    """Hold the columns that the snapshot sees against the destination's. Raises MismatchError, naming all of them."""
+    here = {column.name: column.type_name for column in seen}
+    there = {column.name: column.type_name for column in stored(destination)}
+    wrong = [f"{name} ({here[name]}) is missing at the destination" for name in here if name not in there]
+    wrong += [f"{name} ({there[name]}) stands at the destination only" for name in there if name not in here]
+    wrong += [
+        f"{name} is {here[name]} at the source and {there[name]} at the destination"
+        for name in here
+        if name in there and here[name] != there[name]
+    ]
+    if wrong:
+        raise MismatchError(
+            "copying table",
+            what,
+            "its columns differ: " + "; ".join(wrong),
+            "Make the destination's table like the source's (or drop it and run the migrate playbook again).",
+        )
+
+
+def format_of(source: Table, source_version: int, destination_version: int) -> Format:
+    """Binary where every copied column means the same bytes at both ends; the types are compared before the copy."""
+    modern = min(source_version, destination_version) >= BINARY_SINCE
+    return "binary" if modern and source.binary_safe else "text"
+
+
+def select_statement(schema: str, name: str, columns: Sequence[str], part: Part) -> Composed:
+    """The query whose result is copied: one part of one table, without its inheritance children."""
+    fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
+    statement = sql.SQL("SELECT {} FROM ONLY {}").format(fields, sql.Identifier(schema, name))
+    first, end = part.bounds
+    limits = [
+        sql.SQL("ctid {} {}::tid").format(sql.SQL(o), sql.Literal(v)) for o, v in ((">=", first), ("<", end)) if v
+    ]
+    if limits:
+        statement = sql.SQL("{} WHERE {}").format(statement, sql.SQL(" AND ").join(limits))
+    return statement
+
+
+def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Part, form: Format) -> Composed:
+    """What the source executes."""
+    query = select_statement(schema, name, columns, part)
+    return sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form))
+
+
+def copy_in_statement(schema: str, name: str, columns: Sequence[str], form: Format) -> Composed:
+    """What the destination executes. A table without columns of its own takes no list of them."""
+    fields = sql.SQL(" ({})").format(sql.SQL(", ").join(sql.Identifier(c) for c in columns)) if columns else sql.SQL("")
+    return sql.SQL("COPY {}{} FROM STDIN (FORMAT {})").format(sql.Identifier(schema, name), fields, sql.SQL(form))
+
+
+def stage_statements(schema: str, name: str, columns: Sequence[str]) -> tuple[Composed, Composed]:
+    """Make a staging table, and insert from it what is missing by key: for a table that held rows before us."""
+    fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
+    table, stage = sql.Identifier(schema, name), sql.Identifier("pg_temp", STAGE)
+    return (
+        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM ONLY {} WITH NO DATA").format(
+            sql.Identifier(STAGE), fields, table
+        ),
+        sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ON CONFLICT DO NOTHING").format(
+            table, fields, fields, stage
+        ),
+    )

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a table is, as one session sees it: two of these are equal unless something changed the table between.
+
+TRUNCATE and rewrites are not MVCC-safe, and COPY names a table by a name that may have gone to another one: so what
+the snapshot sees is compared with what an ordinary session sees while we hold a lock on the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .._psycopg import sql
+from ..catalog import Name
+
+_STATEMENT = """
+SELECT 0 AS number, c.relname::text, n.nspname::text, '' AS generated, false::text AS dropped,
+       ROW(c.oid, c.relfilenode, c.xmin, c.relkind)::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid}
+UNION ALL
+SELECT a.attnum::int, a.attname::text,
+       CASE WHEN a.attisdropped THEN '' ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END,
+       {generated}, a.attisdropped::text, ROW(a.atttypid, a.atttypmod, a.xmin)::text
+  FROM pg_catalog.pg_attribute a WHERE a.attrelid = {oid} AND a.attnum > 0
+ ORDER BY number
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenColumn:
+    """A column that is there and holds values of its own. ``type_name`` is format_type's."""
+
+    name: str
+    type_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """``lines`` are compared as a whole; empty for a table that is not there."""
+
+    lines: tuple[tuple[str, ...], ...]
+
+    @property
+    def name(self) -> Name | None:
+        """The table's name as this session sees it."""
+        return (self.lines[0][2], self.lines[0][1]) if self.lines and self.lines[0][0] == "0" else None
+
+    @property
+    def columns(self) -> tuple[SeenColumn, ...]:
+        """The columns that a copy reads: neither dropped nor generated."""
+        return tuple(
+            SeenColumn(name, type_name)
+            for number, name, type_name, generated, dropped, dummy in self.lines
+            if number != "0" and not generated and dropped == "false"
+        )
+
+
+def statement(oid: int, server_version: int) -> str:
+    """The query for the fingerprint of one table, without parameters: it also runs on a walsender."""
+    generated = "a.attgenerated::text" if server_version >= 120000 else "''"
+    return sql.SQL(_STATEMENT).format(oid=sql.Literal(oid), generated=sql.SQL(generated)).as_string(None)
+
+
+def read(rows: Iterable[Sequence[object]]) -> Fingerprint:
+    """The rows of `statement`, from whatever driver, as a Fingerprint."""
+    return Fingerprint(tuple(tuple(str(value) for value in row) for row in rows))

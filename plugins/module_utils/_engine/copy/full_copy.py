@@ -1,0 +1,149 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a full copy: which tables, by which statements; and carrying it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._asyncpg import require_asyncpg
+from .._psycopg import sql
+from ..catalog import Table, qualified
+from ..connect import speaking
+from ..errors import StateError
+from ..plan import Change, Plan
+from .columns import (
+    STAGE,
+    Format,
+    copy_in_statement,
+    copy_out_statement,
+    format_of,
+    stage_statements,
+    stored,
+)
+from .parts import WHOLE, Part
+from .queue import Job, observed, partly_copied
+from .run import copy_tables, lay_out, missing_tables, unfinished, worker_kept_away
+from .workers import Limits
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+
+def plan(migration: Migration, limits: Limits) -> Plan:
+    """Plan the copy of every selected table that is not complete. Raises SpecError, MismatchError, StateError."""
+    if "full" not in migration.spec.types:
+        return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
+    leaves = migration.selected().leaves
+    waiting = unfinished(migration)
+    state = migration.state()
+    reached = state is not None and state.reached("copied")
+    if not waiting and reached:
+        return Plan(result=_result(migration))
+    there = migration.destination_catalog()
+    jobs = lay_out(migration, waiting, limits, there)
+    without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
+    schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
+    if without and schema_made:
+        raise missing_tables(without)
+    notes = []
+    if without:
+        notes.append(f"{len(without)} of {len(waiting)} tables are taken as the schema phase will make them.")
+    if migration.spec.incremental and (state is None or state.slot is None):
+        notes.append("The slot is taken as made: the copy itself needs it.")
+    begun = partly_copied(migration.store) if state is not None else set()
+    changes: list[Change] = []
+    for table in waiting:
+        changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
+    if not reached:
+        after = "copied"
+        changes.append(Change("destination", f"migration {migration.name}", _phase(migration), after))
+    if waiting:
+        require_asyncpg()
+    return Plan(
+        changes=tuple(changes),
+        result=_result(migration),
+        apply=lambda: _apply(migration, limits, bool(leaves)),
+        notes=tuple(notes),
+    )
+
+
+def _phase(migration: Migration) -> str | None:
+    state = migration.state()
+    return state.phase if state else None
+
+
+def _table_changes(migration: Migration, table: Table, job: Job | None, begun: bool) -> list[Change]:
+    """What is read at the source and written at the destination for one table."""
+    form = format_of(table, migration.source_server.version, migration.destination_server.version)
+    columns = [column.name for column in stored(table)]
+    parts: tuple[Part, ...] = job.parts if job else WHOLE
+    merge = (
+        job is not None and not begun and migration.spec.conflicting_tables == "ignore" and _holds_rows(migration, job)
+    )
+    if merge:
+        parts = WHOLE
+    out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
+    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), begun)
+    before = "partly copied" if begun else "not copied"
+    return [
+        Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
+        Change("destination", f"table {table}", before, "merged" if merge else "copied", into),
+    ]
+
+
+def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool) -> tuple[str, ...]:
+    copy = _sql(copy_in_statement(table.schema, table.name, columns, form))
+    first = (_sql(sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(table.schema, table.name))),) if begun else ()
+    return (*first, *([copy] * parts))
+
+
+def _merge(table: Table, columns: list[str], form: Format) -> tuple[str, ...]:
+    make, add = stage_statements(table.schema, table.name, columns)
+    return (_sql(make), _sql(copy_in_statement("pg_temp", STAGE, columns, form)), _sql(add))
+
+
+def _sql(statement: sql.Composable) -> str:
+    return statement.as_string(None)
+
+
+def _holds_rows(migration: Migration, job: Job) -> bool:
+    table = sql.Identifier(job.destination.schema, job.destination.name)
+    with speaking("looking into table", str(job.destination)):
+        row = migration.destination.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(table)).fetchone()
+    return bool(row and row[0])
+
+
+def _result(migration: Migration, runs: int = 0) -> Mapping[str, object]:
+    """Every selected table as it stands: those that nobody has begun are waiting."""
+    known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
+    tables: list[Mapping[str, Any]] = []
+    for table in migration.selected().leaves:
+        empty = {"table": str(table), "state": "waiting", "rows": 0, "bytes": 0, "mark": "", "run": 0, "seconds": 0.0}
+        tables.append(known.get(qualified(table.qualified_name), empty))
+    return {
+        "tables": tables,
+        "rows": sum(entry["rows"] for entry in tables),
+        "bytes": sum(entry["bytes"] for entry in tables),
+        "runs": runs,
+    }
+
+
+def _apply(migration: Migration, limits: Limits, anything: bool) -> Mapping[str, object]:
+    """Copy, then note the phase."""
+    state = migration.state()
+    if migration.spec.incremental and (state is None or state.slot is None):
+        raise StateError(
+            "copying into migration",
+            migration.name,
+            "changes are to follow the copy, and the slot that keeps them has not been made",
+            "Run the migrate playbook, whose prepare phase makes it first.",
+        )
+    runs = 0
+    if anything and unfinished(migration):
+        with worker_kept_away(migration):
+            runs = copy_tables(migration, limits)
+    migration.store.advance("copied")
+    return _result(migration, runs)

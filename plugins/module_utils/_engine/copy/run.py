@@ -1,0 +1,203 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copy runs, one after the other until every table is complete: form of the snapshot, mark, queue, workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from .. import names
+from .._asyncpg import require_asyncpg
+from .._psycopg import psycopg, sql
+from ..catalog import Name, Table, qualified
+from ..cdc.control import read_control, set_wanted, wait_gone
+from ..connect import connect, speaking
+from ..errors import MismatchError, StateError
+from ..lsn import Lsn, format_lsn, parse_lsn
+from .parts import WHOLE, cut
+from .queue import Job, close_run, enqueue, open_run, set_run
+from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
+from .workers import Limits, Run, copy_run
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog
+    from ..migration import Migration
+
+MAX_RUNS = 8
+"""Tables that change under every one of so many runs are a person's business."""
+
+WORKER_PATIENCE = 600.0
+"""Seconds that the CDC worker has for draining to a commit."""
+
+
+def unfinished(migration: Migration) -> list[Table]:
+    """The selected tables whose rows do not all stand at the destination under their present name."""
+    copies = migration.copies()
+    return [
+        table
+        for table in migration.selected().leaves
+        if (copy := copies.get(table.oid)) is None or copy.state != "complete" or copy.name != table.qualified_name
+    ]
+
+
+def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there: Catalog) -> dict[int, Job | None]:
+    """A job for each table, cut into parts; None where the destination has no table of that name."""
+    server = migration.source_server
+    large = [table.oid for table in tables if table.bytes > limits.part_size]
+    with speaking("asking for the sizes of tables at the", "source"):
+        heaps: dict[int, int] = dict(
+            migration.source.execute(
+                "SELECT oid::bigint, pg_catalog.pg_relation_size(oid) FROM pg_catalog.pg_class"
+                " WHERE oid = ANY (%s::oid[])",
+                (large,),
+            ).fetchall()
+            if large
+            else []
+        )
+    block = int(server.setting("block_size", "8192"))
+    by_name = there.tables_by_name()
+    jobs: dict[int, Job | None] = {}
+    for table in tables:
+        destination = by_name.get(table.qualified_name)
+        parts = cut(heaps.get(table.oid, 0), block, limits.part_size, server.version)
+        jobs[table.oid] = None if destination is None else Job(table, destination, parts)
+    return jobs
+
+
+def missing_tables(names_missing: Sequence[Name]) -> MismatchError:
+    """The error for tables that the destination does not have."""
+    listed = ", ".join(qualified(name) for name in names_missing[:5])
+    more = f" and {len(names_missing) - 5} more" if len(names_missing) > 5 else ""
+    return MismatchError(
+        "copying table",
+        f"{listed}{more}",
+        "the destination has no table of that name",
+        "Run the migrate playbook, whose schema phase makes it; with types [full] make it yourself.",
+    )
+
+
+@contextmanager
+def worker_kept_away(migration: Migration) -> Iterator[None]:
+    """Stop the CDC worker at a commit and keep its lock until the marks are stored (design: A copy run, 1 and 6)."""
+    store, conn = migration.store, migration.destination
+    control = read_control(store)
+    if control is not None and control.wanted in ("started", "paused"):
+        set_wanted(store, "stopped")
+    wait_gone(conn, migration.name, WORKER_PATIENCE)
+    key = (names.lock_key(migration.name, "worker"),)
+    with speaking("keeping the CDC worker away in migration", migration.name):
+        row = conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
+    if row is None or not row[0]:
+        raise StateError(
+            "keeping the CDC worker away in migration",
+            migration.name,
+            "a worker has started in this moment",
+            "Run the playbook again.",
+        )
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            with speaking("letting the CDC worker start again in migration", migration.name):
+                conn.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", key)
+
+
+def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) -> int:
+    """Copy what is unfinished, in as many runs as it takes. Returns their number.
+
+    ``form`` leaves out the probing and starts with that form. Raises EngineErrors of all kinds; what is complete
+    stays, and the next call goes on.
+    """
+    require_asyncpg()
+    wanted: Form = form or ("slot" if migration.spec.incremental else "plain")
+    for number in range(MAX_RUNS):
+        if number:
+            migration.look_again()
+        tables = unfinished(migration)
+        if not tables:
+            return number
+        jobs = lay_out(migration, tables, limits, migration.destination_catalog())
+        without = [table.qualified_name for table in tables if jobs[table.oid] is None]
+        if without:
+            raise missing_tables(without)
+        wanted = _one_run(migration, limits, [job for job in jobs.values() if job is not None], wanted)
+    left = unfinished(migration)
+    if left:
+        raise MismatchError(
+            "copying table",
+            ", ".join(str(table) for table in left[:5]),
+            f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
+            "Let the application leave its definition alone for a while, then run the playbook again.",
+        )
+    return MAX_RUNS
+
+
+def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> Form:
+    """One run; returns the form that it came down to, which the next one starts with."""
+    store = migration.store
+    number = open_run(store, form)
+    with ExitStack() as stack:
+        taken: Snapshot | None = None
+        if form in ("slot", "plain"):
+            try:
+                taken = stack.enter_context(open_snapshot(migration, number, slot=form == "slot"))
+            except SnapshotTooLarge:
+                form = "share"
+            else:
+                if form == "slot" and not can_import(migration, taken.name):
+                    stack.close()
+                    taken, form = None, "own_slot"
+        mark = taken.mark if taken else 0
+        _require_behind(migration, mark)
+        if taken is None:  # marks hold for one table each, so a table is one part
+            jobs = [Job(job.source, job.destination, WHOLE, job.merge) for job in jobs]
+        name = taken.name if taken else ""
+        set_run(store, number, form, mark, name)
+        keep = migration.spec.conflicting_tables == "ignore"
+        todo = enqueue(store, number, mark, jobs, keep_foreign_rows=keep)
+        run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo})
+        if todo:
+            asyncio.run(copy_run(run))
+    close_run(store, number)
+    again = [str(run.jobs[oid].source) for oid in sorted(run.changed)]
+    store.event("copied", f"copy run {number} ({form})", {"tables": len(todo), "again": again[:50]})
+    return form
+
+
+def can_import(migration: Migration, snapshot: str) -> bool:
+    """Whether an ordinary session may import this snapshot: PolarDB 11 refuses one that a slot has made."""
+    with connect(migration.spec.source, f"probe {migration.name}") as probe:
+        try:
+            probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+        except psycopg.errors.InvalidTextRepresentation:
+            return False
+        except psycopg.Error:  # whatever else it is, the workers meet it too, and say what they were doing
+            return True
+    return True
+
+
+def _require_behind(migration: Migration, mark: Lsn) -> None:
+    """What was applied must lie below the mark to come: changes between the two would be applied to no table."""
+    store = migration.store
+    with speaking("reading the progress of migration", migration.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT applied::text FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
+            (migration.name,),
+        ).fetchone()
+        if row is None:
+            return
+        if not mark:
+            position = migration.source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+            mark = parse_lsn(position[0]) if position else 0
+    if parse_lsn(row[0]) > mark:
+        raise StateError(
+            "copying into migration",
+            migration.name,
+            f"changes up to {row[0]} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
+            "The source has lost changes, as after a failover: release the migration and begin again.",
+        )

@@ -1,0 +1,260 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The workers of one copy run: each claims a part, copies it and marks it done, in one destination transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ServerError
+from ..lsn import Lsn
+from .columns import (
+    STAGE,
+    Format,
+    check_columns,
+    format_of,
+    select_statement,
+    stage_statements,
+)
+from .fingerprint import Fingerprint
+from .parts import Part
+from .pump import Copied, pump
+from .queue import Claims, Job
+from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
+from .sessions import open_session, talking
+from .snapshot import Form, Snapshot, open_shared_snapshot
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+NO_BINARY = ("22P03", "42883", "0A000")
+"""What a destination says that cannot take a type's binary form after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a copy is done: parts at once, bytes of heap in a part, and how patiently locks are asked for (seconds)."""
+
+    parallel: int = 2
+    part_size: int = 1 << 30
+    lock_timeout: float = 2.0
+    lock_retries: int = 60
+
+
+@dataclass(slots=True)
+class Run:
+    """One copy run while it lasts. ``changed`` collects the tables that have to go to a new run."""
+
+    migration: Migration
+    limits: Limits
+    number: int
+    form: Form
+    snapshot: str
+    jobs: Mapping[int, Job]
+    changed: set[int] = field(default_factory=set)
+    text_only: set[int] = field(default_factory=set)
+    began: dict[int, float] = field(default_factory=dict)
+    ordinals: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def format(self, job: Job) -> Format:
+        """The format of a table's COPY, once the destination has not refused binary."""
+        if job.source.oid in self.text_only:
+            return "text"
+        ends = self.migration
+        return format_of(job.source, ends.source.info.server_version, ends.destination.info.server_version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A source side that is ready to be copied from. ``mark`` is 0 where the run's own stands."""
+
+    reading: SnapshotReading | OwnSlotReading
+    seen: Fingerprint
+    mark: Lsn
+
+
+async def copy_run(run: Run) -> None:
+    """Copy all parts of a run with as many workers as wanted. What changed under us is left in ``run.changed``.
+
+    Raises the first error of a worker; the others are cancelled, their transactions rolled back.
+    """
+    count = max(1, min(run.limits.parallel, sum(len(job.parts) for job in run.jobs.values())))
+    tasks = [asyncio.ensure_future(_work(run, number)) for number in range(count)]
+    try:
+        done, dummy = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _work(run: Run, number: int) -> None:
+    """One worker: parts until there are none. A new pair of sessions after whatever went wrong in the old one."""
+    while True:
+        worker = _Worker(run, number)
+        try:
+            await worker.open()
+            while await worker.one_part():
+                pass
+            await worker.close()
+        except TableChanged:
+            pass
+        except SnapshotGone:
+            run.changed.update(run.jobs)
+            return
+        except _Again:
+            pass
+        else:
+            return
+        finally:
+            worker.terminate()
+
+
+class _Again(Exception):
+    """The part is tried once more, in another way."""
+
+
+class _Worker:
+    """A session at either end."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self._run = run
+        self._claims = Claims(run.migration.store, run.number)
+        self._number = number
+        self._source: Any = None
+        self._destination: Any = None
+
+    async def open(self) -> None:
+        """Open both sessions; the source's only where a snapshot is imported. Raises ConnectError, ServerError."""
+        migration = self._run.migration
+        purpose = f"copy {migration.name} {self._number}"
+        self._destination = await open_session(migration.destination, migration.spec.destination, purpose)
+        async with talking("preparing a session at the", "destination", _REPLICA_REMEDY):
+            await self._destination.execute("SET session_replication_role = replica")
+        if self._run.form != "own_slot":
+            self._source = await open_session(migration.source, migration.spec.source, purpose)
+
+    async def close(self) -> None:
+        """Leave both servers in good order."""
+        for session in (self._source, self._destination):
+            if session is not None:
+                await session.close(timeout=10)
+
+    def terminate(self) -> None:
+        """Drop both sessions; whatever was open is rolled back. Harmless after `close`."""
+        for session in (self._source, self._destination):
+            if session is not None:
+                session.terminate()
+
+    async def one_part(self) -> bool:
+        """Claim, copy and finish one part; False when none is waiting."""
+        run = self._run
+        async with talking("claiming a part of the copy of migration", run.migration.name):
+            await self._destination.execute("BEGIN")
+            claimed = await self._claims.claim(self._destination, run.changed)
+            if claimed is None:
+                await self._destination.execute("ROLLBACK")
+                return False
+        relation, part = claimed
+        job = run.jobs[relation]
+        began = run.began.setdefault(relation, time.monotonic())
+        with ExitStack() as stack:
+            try:
+                reader = await self._read(job, stack)
+                copied = await self._transfer(job, part, reader)
+            except TableChanged:
+                run.changed.add(relation)
+                raise
+            if isinstance(reader.reading, SnapshotReading):
+                await reader.reading.end()
+        async with talking("finishing a part of table", str(job.source)):
+            seconds = time.monotonic() - began
+            await self._claims.finish(
+                self._destination, relation, part, copied.rows, copied.bytes, mark=reader.mark, seconds=seconds
+            )
+            await self._destination.execute("COMMIT")
+        return True
+
+    async def _read(self, job: Job, stack: ExitStack) -> _Reader:
+        """The source side of one part, in the run's form. What the stack holds is given back after the part."""
+        run, limits = self._run, self._run.limits
+        source = run.migration.source
+        if run.form == "own_slot":
+            walsender = OwnSlotReading(
+                run.migration, run.number, next(run.ordinals), limits.lock_timeout, limits.lock_retries
+            )
+            stack.callback(walsender.close)
+            mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
+            return _Reader(walsender, seen, mark)
+        snapshot, mark = run.snapshot, 0
+        if run.form == "share":
+            taken = await self._share(job, stack)
+            snapshot, mark = taken.name, taken.mark
+        reading = SnapshotReading(self._source, source, limits.lock_timeout, limits.lock_retries)
+        return _Reader(reading, await reading.begin(snapshot, job.source), mark)
+
+    async def _share(self, job: Job, stack: ExitStack) -> Snapshot:
+        """A snapshot for this table alone; asked for again and again, since each attempt keeps writers waiting."""
+        limits = self._run.limits
+        for attempt in range(limits.lock_retries + 1):
+            try:
+                holding = open_shared_snapshot(self._run.migration, job.source, limits.lock_timeout)
+                return await asyncio.to_thread(stack.enter_context, holding)
+            except ServerError as exc:
+                if exc.sqlstate in ("42P01", "3F000"):
+                    raise TableChanged(exc.doing, exc.what, exc.why, exc.remedy, sqlstate=exc.sqlstate) from exc
+                if exc.sqlstate != "55P03" or attempt == limits.lock_retries:
+                    raise
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # writers that queued up behind us go first
+        raise RuntimeError("unreachable")
+
+    async def _transfer(self, job: Job, part: Part, reader: _Reader) -> Copied:
+        """The COPY from one end to the other."""
+        run, table, there = self._run, job.source, job.destination
+        check_columns(str(table), reader.seen.columns, there)
+        columns = [column.name for column in reader.seen.columns]
+        form = run.format(job)
+        query = select_statement(table.schema, table.name, columns, part).as_string(None)
+        into, stage = (there.schema, there.name), None
+        if job.merge:
+            stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns)]
+            into = ("pg_temp", STAGE)
+
+        async def read(sink: Any) -> str:
+            async with talking("reading at the source table", str(table)):
+                return await reader.reading.copy(query, form, sink)
+
+        async def write(pieces: AsyncIterator[bytes]) -> str:
+            async with talking("writing at the destination table", str(table)):
+                tag: str = await self._destination.copy_to_table(
+                    into[1], schema_name=into[0], columns=columns or None, source=pieces, format=form
+                )
+                return tag
+
+        try:
+            if stage:
+                async with talking("making a staging table for table", str(table)):
+                    await self._destination.execute(stage[0])
+            copied = await pump(str(table), read, write)
+            if stage:
+                async with talking("adding the missing rows to table", str(table)):
+                    await self._destination.execute(stage[1])
+        except ServerError as exc:
+            if form == "binary" and exc.sqlstate in NO_BINARY:
+                run.text_only.add(table.oid)
+                raise _Again from exc
+            raise
+        return copied
+
+
+_REPLICA_REMEDY = "The migration's account must be a superuser, or have GRANT SET ON PARAMETER session_replication_role (15 and later)."

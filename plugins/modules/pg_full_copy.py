@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_full_copy
+short_description: Copy the rows of the selected tables to the destination
+version_added: 0.1.0
+description:
+  - Copies every selected table that is not complete yet, several parts at once, straight from server to server.
+  - All tables of a run are read under one snapshot of the source, which stands for one position in its WAL, the mark.
+    Changes of transactions that committed at or after a table's mark are left to the CDC task; so the two together
+    lose no row and double none. No table of the source is locked against reading or writing.
+  - Where the server cannot make such a snapshot, each table is locked against writers for some milliseconds, or is read
+    under a snapshot of its own.
+  - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
+  - After an interruption finished tables stay; an unfinished one is emptied and copied again. A table that held rows
+    before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
+  - A running CDC worker is stopped at a commit first; M(causeway.postgresql.pg_cdc_task) starts it again.
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.lock_timeout
+options:
+  parallel:
+    description:
+      - How many parts are copied at the same time. Each takes one session at either end.
+    type: int
+    default: 2
+  part_size:
+    description:
+      - Bytes of a table that make one part. A larger table is cut, so that its parts can be copied at the same time.
+      - Only tables of servers from PostgreSQL 14 on are cut.
+    type: int
+    default: 1073741824
+attributes:
+  check_mode:
+    description: Shows the statements that a real run executes, also before the destination's tables stand.
+    support: full
+  diff_mode:
+    description: Names each table that is copied.
+    support: full
+author:
+  - Causeway contributors (@causeway)
+"""
+
+EXAMPLES = r"""
+- name: Copy the rows
+  causeway.postgresql.pg_full_copy:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects:
+      - schema: sales
+    parallel: 4
+"""
+
+RETURN = r"""
+tables:
+  description: Every selected table that holds rows, as its copy stands after the run, or as it stands now in check mode.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    table:
+      description: The table as PostgreSQL prints it.
+      type: str
+    state:
+      description: C(waiting), C(copying) or C(complete).
+      type: str
+    rows:
+      description: Rows that were copied.
+      type: int
+    bytes:
+      description: Bytes of COPY data that were moved.
+      type: int
+    mark:
+      description: Position in the source's WAL that the copy stands for; empty before there is one.
+      type: str
+    run:
+      description: Number of the copy run that it belongs to.
+      type: int
+    seconds:
+      description: How long it took.
+      type: float
+rows:
+  description: Rows of all tables together.
+  returned: always
+  type: int
+bytes:
+  description: Bytes of all tables together.
+  returned: always
+  type: int
+runs:
+  description: How many copy runs this call needed; more than one when a table changed under its copy.
+  returned: always
+  type: int
+opened_at:
+  description: When the destination was opened. Nothing is copied after that.
+  returned: after the cutover
+  type: str
+changed:
+  description: Whether a table was copied, or would be.
+  returned: always
+  type: bool
+diff:
+  description: Before and after, for each table.
+  returned: always
+  type: list
+  elements: dict
+statements:
+  description: The statements of the copy, in order, at most 500; each with C(end) and C(sql).
+  returned: always
+  type: list
+  elements: dict
+statements_total:
+  description: How many statements there are.
+  returned: always
+  type: int
+notes:
+  description: What the plan takes for granted, such as an earlier phase that has only been planned.
+  returned: always
+  type: list
+  elements: str
+error:
+  description: The error as data (code, doing, object, why, remedy, sqlstate, detail).
+  returned: on failure
+  type: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..module_utils._arguments import lock_timeout_arguments
+from ..module_utils._engine.copy import full_copy
+from ..module_utils._engine.copy.workers import Limits
+from ..module_utils._module import run
+
+
+def _limits(options: Mapping[str, Any]) -> Limits:
+    return Limits(
+        parallel=options["parallel"],
+        part_size=options["part_size"],
+        lock_timeout=float(options["lock_timeout"]),
+        lock_retries=options["lock_retries"],
+    )
+
+
+def main() -> None:
+    """Copy what is not copied yet."""
+    run(
+        {
+            "parallel": {"type": "int", "default": 2},
+            "part_size": {"type": "int", "default": 1 << 30},
+            **lock_timeout_arguments(),
+        },
+        lambda migration, options, dummy: full_copy.plan(migration, _limits(options)),
+    )
+
+
+if __name__ == "__main__":
+    main()
