@@ -172,6 +172,15 @@ class StateStore:
             (key, json.dumps(values), key, self.name),
         )
 
+    def forget_before(self, key: str, names: Sequence[str]) -> None:
+        """Take out of the before-image under ``key`` what has been put back, so that a later finding counts again."""
+        self._run(
+            "recording the before-image",
+            "UPDATE {s}.migration SET before_image = pg_catalog.jsonb_set(before_image, ARRAY[%s::text],"
+            " coalesce(before_image -> %s, '{{}}'::jsonb) - %s::text[]) WHERE name = %s",
+            (key, key, list(names), self.name),
+        )
+
     def event(self, phase: str, what: str, detail: Mapping[str, object] | None = None) -> None:
         """One line of the timeline. ``detail`` holds names, counts and LSNs only."""
         self._run(

@@ -1,0 +1,199 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replica identities at the source: what UPDATE and DELETE put into the stream to find a row by.
+
+They are set before the publication stands, since a published table without an identity refuses UPDATE and DELETE. The
+original ones are recorded first, and put back at the end where the present one is still ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._psycopg import sql
+from .catalog import Table, observe_catalog
+from .errors import MismatchError, ServerError
+from .locks import Locked, Patience, each_under_lock
+from .plan import Leftover, Plan, SqlChange, shown
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from .migration import Migration
+
+WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
+BEFORE = "identities"
+"""Key of the before-image: {table: {"relation": OID, "identity": letter, "index": name}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """pg_class.relreplident, and the index's name where it is 'i'."""
+
+    letter: str
+    index: str = ""
+
+    def __str__(self) -> str:
+        return f"{WORDS[self.letter]} {self.index}".strip()
+
+
+def identity_of(table: Table) -> Identity:
+    """A table's present identity."""
+    return Identity(table.replica_identity, table.identity_index if table.replica_identity == "i" else "")
+
+
+def identifies_rows(table: Table) -> bool:
+    """Whether the stream tells which row an UPDATE or DELETE touched, by a key that we accept (design: Keys)."""
+    if table.replica_identity == "f":
+        return True
+    if table.replica_identity == "d":
+        return any(key.primary for key in table.keys)
+    return table.replica_identity == "i" and any(key.name == table.identity_index for key in table.keys)
+
+
+def needs_full(table: Table, mode: str) -> bool:
+    """Whether ``table`` must be given FULL. ``mode`` is full, or auto: only where a missing key needs it.
+
+    Only a table that holds rows has an identity that counts: a partitioned one's is never read, nor inherited.
+    """
+    if not table.holds_rows or table.replica_identity == "f":
+        return False
+    return mode == "full" or not identifies_rows(table)
+
+
+def identity_statement(table: Table, identity: Identity) -> Composed:
+    """ALTER TABLE ONLY … REPLICA IDENTITY …"""
+    form = sql.SQL("ALTER TABLE ONLY {} REPLICA IDENTITY {}")
+    words = sql.SQL(WORDS[identity.letter])
+    wanted = sql.SQL("{} {}").format(words, sql.Identifier(identity.index)) if identity.letter == "i" else words
+    return form.format(sql.Identifier(table.schema, table.name), wanted)
+
+
+def _locked(table: Table, wanted: Identity) -> Locked:
+    statement = identity_statement(table, wanted)
+    return Locked(
+        (table.oid,),
+        SqlChange("source", f"replica identity of {table}", str(identity_of(table)), str(wanted), (statement,)),
+    )
+
+
+def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
+    """``options``: identity (full, auto), lock_timeout (s), lock_retries, state (present, absent)."""
+    patience = Patience(options["lock_timeout"], options["lock_retries"])
+    if options["state"] == "absent":
+        return _plan_absent(migration, patience)
+    if not migration.spec.incremental:
+        return Plan(notes=("no replica identity is needed: the migration is not incremental",))
+    return _plan_present(migration, options["identity"], patience)
+
+
+def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
+    tables = migration.selected().leaves
+    todo = [table for table in tables if needs_full(table, mode)]
+    work = [_locked(table, Identity("f")) for table in todo]
+
+    def apply() -> Mapping[str, object]:
+        migration.store.remember_before(
+            BEFORE,
+            {
+                str(table): {
+                    "relation": table.oid,
+                    "identity": table.replica_identity,
+                    "index": identity_of(table).index,
+                }
+                for table in todo
+            },
+        )
+        each_under_lock(migration.source, work, patience, "setting the")
+        _verify(migration, {table.oid: Identity("f") for table in todo})
+        return {}
+
+    notes = []
+    kept = sum(1 for table in tables if not needs_full(table, mode) and table.replica_identity != "f")
+    if kept:
+        notes.append(f"{kept} of {len(tables)} tables keep their replica identity: their key finds every row")
+    return Plan(
+        changes=shown([piece.change for piece in work], migration.source),
+        result={"tables": len(tables), "to_change": len(todo)},
+        apply=apply,
+        notes=tuple(notes),
+    )
+
+
+def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
+    """Look again, with a fresh reading of the catalog. Raises MismatchError."""
+    catalog = observe_catalog(migration.source, "source")
+    for oid, identity in wanted.items():
+        table = catalog.tables.get(oid)
+        if table is not None and identity_of(table) != identity:
+            raise MismatchError(
+                "setting the replica identity of",
+                str(table),
+                f"it is {identity_of(table)} right after it was set to {identity}",
+                "Somebody else changes it at the same time: find out who, and run the playbook again.",
+            )
+
+
+def _plan_absent(migration: Migration, patience: Patience) -> Plan:
+    state = migration.state()
+    originals: Mapping[str, Mapping[str, Any]] = dict(state.before_image).get(BEFORE, {}) if state else {}
+    if not originals:
+        return Plan(result={"left_behind": []})
+    work: dict[str, tuple[Table, Identity]] = {}
+    leftovers: list[Leftover] = []
+    notes: list[str] = []
+    for name, original in sorted(originals.items()):
+        table = migration.source_catalog.tables.get(int(original.get("relation", 0)))
+        wanted = Identity(str(original["identity"]), str(original.get("index") or ""))
+        if table is None:
+            notes.append(f"{name} is gone from the source: there is no identity to put back")
+        elif identity_of(table) == wanted:
+            continue
+        elif table.replica_identity != "f":
+            notes.append(f"{table} was given {identity_of(table)} by somebody else since: it is left so")
+        elif wanted.letter == "i" and wanted.index not in {index.name for index in table.unique_indexes}:
+            why = f"its original identity, index {wanted.index}, does not stand any more"
+            leftovers.append(_leftover(migration, table, Identity("d"), why))
+        else:
+            work[name] = (table, wanted)
+    pieces = [_locked(table, wanted) for table, wanted in work.values()]
+
+    def apply() -> Mapping[str, object]:
+        failed = _put_back(migration, work, patience)
+        return {"left_behind": [leftover.as_result() for leftover in [*leftovers, *failed]]}
+
+    return Plan(
+        changes=shown([piece.change for piece in pieces], migration.source),
+        result={"left_behind": [leftover.as_result() for leftover in leftovers]},
+        apply=apply,
+        notes=tuple(notes),
+        warnings=tuple(str(leftover) for leftover in leftovers),
+    )
+
+
+def _leftover(migration: Migration, table: Table, wanted: Identity, why: str) -> Leftover:
+    return Leftover(
+        "source",
+        f"replica identity of {table}",
+        why,
+        (identity_statement(table, wanted).as_string(migration.source),),
+    )
+
+
+def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], patience: Patience) -> list[Leftover]:
+    """One that is refused does not keep the others from being put back. Raises TimeoutExpired for busy ones."""
+    failed: dict[int, Leftover] = {}
+
+    def refused(piece: Locked, exc: ServerError) -> None:
+        table, wanted = next(entry for entry in work.values() if entry[0].oid == piece.relations[0])
+        failed[table.oid] = _leftover(migration, table, wanted, exc.why)
+
+    pieces = [_locked(table, wanted) for table, wanted in work.values()]
+    each_under_lock(migration.source, pieces, patience, "putting back the", refused)
+    done = {name: entry for name, entry in work.items() if entry[0].oid not in failed}
+    _verify(migration, {table.oid: wanted for table, wanted in done.values()})
+    migration.store.forget_before(BEFORE, list(done))
+    return list(failed.values())

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_replica_identity against real servers, judged by pg_class."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from functional import witness
+from functional.modules import Migration, ModuleFailed
+
+SCHEMA = """
+CREATE SCHEMA sales;
+CREATE TABLE sales.orders (id int PRIMARY KEY, note text);
+CREATE TABLE sales."Keyless Ü" (a int, b text);
+CREATE TABLE sales.uniq (a int NOT NULL, b text);
+CREATE UNIQUE INDEX uniq_a ON sales.uniq (a);
+ALTER TABLE sales.uniq REPLICA IDENTITY USING INDEX uniq_a;
+CREATE TABLE sales.silent (id int PRIMARY KEY);
+ALTER TABLE sales.silent REPLICA IDENTITY NOTHING;
+CREATE TABLE sales.late (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE sales.full (id int PRIMARY KEY);
+ALTER TABLE sales.full REPLICA IDENTITY FULL;
+CREATE TABLE sales.part (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE sales.part_1 PARTITION OF sales.part FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE sales.parent (id int PRIMARY KEY);
+CREATE TABLE sales.child () INHERITS (sales.parent);
+CREATE SCHEMA other;
+CREATE TABLE other.untouched (id int PRIMARY KEY);
+"""
+
+IDENTITIES = """
+SELECT c.relname, c.relreplident::text || coalesce(':' || i.indexrelid::regclass::text, '')
+  FROM pg_class c LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisreplident
+ WHERE c.relkind IN ('r', 'p') AND c.relnamespace::regnamespace::text IN ('sales', 'other')
+"""
+
+ORIGINAL = {
+    "orders": "d",
+    "Keyless Ü": "d",
+    "uniq": "i:sales.uniq_a",
+    "silent": "n",
+    "late": "d",
+    "full": "f",
+    "part": "d",
+    "part_1": "d",
+    "parent": "d",
+    "child": "d",
+    "untouched": "d",
+}
+
+
+def migration(pair: Any, **more: Any) -> Migration:
+    return Migration("orders", pair.source.endpoint, pair.destination.endpoint, [{"schema": "sales"}], more)
+
+
+def identities(pair: Any) -> dict[str, str]:
+    return dict(pair.source.query(IDENTITIES))
+
+
+@pytest.fixture
+def shop(pair: Any) -> Any:
+    pair.source.run(SCHEMA)
+    assert identities(pair) == ORIGINAL
+    return pair
+
+
+def test_full_in_four_beats_and_back(shop: Any) -> None:
+    before = witness.fingerprint(shop.source.sql)
+    assert migration(shop).run("pg_replica_identity", check=True)["changed"]
+    assert witness.fingerprint(shop.source.sql) == before
+    assert not shop.destination.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'causeway'")
+
+    results = migration(shop).four_beats("pg_replica_identity")
+    assert results[1]["tables"] == 9
+    wanted = dict.fromkeys(ORIGINAL, "f") | {"part": "d", "untouched": "d"}
+    assert identities(shop) == wanted
+    assert len([s for s in results[1]["statements"] if s["end"] == "source"]) == 8
+
+    back = migration(shop).four_beats("pg_replica_identity", state="absent")
+    assert back[1]["left_behind"] == []
+    assert identities(shop) == ORIGINAL
+
+
+def test_auto_changes_only_what_no_key_finds(shop: Any) -> None:
+    migration(shop).four_beats("pg_replica_identity", identity="auto")
+    changed = {name for name, identity in identities(shop).items() if identity != ORIGINAL[name]}
+    assert changed == {"Keyless Ü", "silent", "late", "child"}
+
+
+def test_absent_leaves_what_somebody_else_changed_since(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    shop.source.run("ALTER TABLE sales.orders REPLICA IDENTITY NOTHING; DROP TABLE sales.late")
+    shop.source.run("ALTER TABLE sales.silent RENAME TO renamed")
+    result = migration(shop).run("pg_replica_identity", state="absent")
+    assert "sales.orders was given NOTHING" in " ".join(result["notes"])
+    found = identities(shop)
+    assert found["orders"] == "n"
+    assert found["renamed"] == "n"
+    assert found["Keyless Ü"] == "d"
+
+
+def test_an_original_index_that_is_gone_is_left_behind_with_its_statement(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    shop.source.run("DROP INDEX sales.uniq_a")
+    result = migration(shop).run("pg_replica_identity", state="absent")
+    (left,) = result["left_behind"]
+    assert left["what"] == "replica identity of sales.uniq"
+    shop.source.run(left["statements"][0])
+    assert identities(shop)["uniq"] == "d"
+
+
+def test_a_busy_table_comes_last_and_its_holder_is_named(shop: Any) -> None:
+    with shop.source.connect(application_name="long report") as holder, holder.transaction():
+        holder.execute("SELECT * FROM sales.orders")
+        with pytest.raises(ModuleFailed) as failed:
+            migration(shop).run("pg_replica_identity", lock_timeout=1, lock_retries=0)
+    error = failed.value.result["error"]
+    assert error["code"] == "timeout"
+    assert "sales.orders" in error["why"]
+    assert "long report" in error["why"]
+    found = identities(shop)
+    assert found.pop("orders") == "d"
+    assert found["uniq"] == "f"
+
+
+def test_a_prepared_transaction_is_named(make_pair: Any) -> None:
+    pair = make_pair(source_settings={"max_prepared_transactions": 5})
+    pair.source.run(SCHEMA)
+    pair.source.run("BEGIN; INSERT INTO sales.orders VALUES (1); PREPARE TRANSACTION 'forgotten'")
+    with pytest.raises(ModuleFailed, match="prepared transaction 'forgotten'"):
+        migration(pair).run("pg_replica_identity", lock_timeout=1, lock_retries=0)
+    pair.source.run("ROLLBACK PREPARED 'forgotten'")
+
+
+def test_it_gets_through_beside_transactions_that_come_and_go(shop: Any) -> None:
+    stop = threading.Event()
+
+    def work() -> None:
+        with shop.source.connect() as busy:
+            while not stop.is_set():
+                with busy.transaction():
+                    busy.execute("INSERT INTO sales.orders SELECT coalesce(max(id), 0) + 1 FROM sales.orders")
+                    time.sleep(0.3)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        migration(shop).run("pg_replica_identity", lock_timeout=1)
+    finally:
+        stop.set()
+        thread.join()
+    assert identities(shop)["orders"] == "f"
+
+
+def test_nothing_is_done_without_incremental(shop: Any) -> None:
+    result = migration(shop, types=["schema", "full"]).run("pg_replica_identity")
+    assert not result["changed"]
+    assert "not incremental" in result["notes"][0]
+    assert identities(shop) == ORIGINAL
