@@ -1,0 +1,111 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Schema ``causeway`` at the source: the heartbeat table, which all running migrations of one source share.
+
+A migration's row in it says that it shares the schema; the last one takes table and schema with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._psycopg import sql
+from .catalog import qualified
+from .connect import speaking
+from .errors import MismatchError
+from .locks import in_lock_timeout
+from .marker import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
+from .plan import SqlChange
+
+if TYPE_CHECKING:
+    from .connect import Connection
+
+HEARTBEAT_NAME = (SOURCE_SCHEMA, HEARTBEAT)
+
+_LOOK = """
+SELECT c.oid::bigint,
+       (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_depend d
+         WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
+           AND d.objid IS DISTINCT FROM c.oid)
+  FROM pg_catalog.pg_namespace n
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = %s
+ WHERE n.nspname = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bookkeeping:
+    """What stands: the schema, the heartbeat table's OID (0 for none), how many ``others`` the schema holds, and the
+    migrations that share it."""
+
+    schema: bool
+    heartbeat: int
+    others: int
+    rows: frozenset[str]
+
+
+def observe_bookkeeping(conn: Connection) -> Bookkeeping:
+    """Look at the source. Raises MismatchError for a heartbeat table that is not ours, and ServerError."""
+    with speaking("looking for schema", f"{SOURCE_SCHEMA} at the source"):
+        row = conn.execute(_LOOK, (HEARTBEAT, SOURCE_SCHEMA)).fetchone()
+        if row is None or row[0] is None:
+            return Bookkeeping(row is not None, 0, row[2] if row else 0, frozenset())
+        if list(row[1] or []) != ["migration", "marker", "written_at", "fence"]:
+            raise MismatchError(
+                "looking for the heartbeat table at the source",
+                qualified(HEARTBEAT_NAME),
+                "a relation of that name stands there and is not ours",
+                "Rename or drop it: schema causeway at the source is for running migrations.",
+            )
+        found = conn.execute(sql.SQL("SELECT migration FROM ONLY {}").format(heartbeat_table())).fetchall()
+    return Bookkeeping(True, int(row[0]), row[2], frozenset(entry[0] for entry in found))
+
+
+def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
+    """What is missing of schema, table and our row."""
+    changes = []
+    if not found.schema:
+        create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SOURCE_SCHEMA))
+        changes.append(SqlChange("source", f"schema {SOURCE_SCHEMA}", None, "bookkeeping", (create,)))
+    if not found.heartbeat:
+        what = f"table {qualified(HEARTBEAT_NAME)}"
+        changes.append(SqlChange("source", what, None, "heartbeat and markers", (create_heartbeat(),)))
+    if name not in found.rows:
+        # Our row says that we share the schema: without it another migration's release would drop it under us.
+        insert = sql.SQL(
+            "INSERT INTO {} (migration, marker, written_at) VALUES ({}, 0, pg_catalog.clock_timestamp())"
+            " ON CONFLICT (migration) DO NOTHING"
+        ).format(heartbeat_table(), sql.Literal(name))
+        changes.append(SqlChange("source", f"heartbeat row of migration {name}", None, "marker 0", (insert,)))
+    return changes
+
+
+def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
+    """What goes with this migration: its row, or with the last one the table, and the schema if nothing else is in it."""
+    if name not in found.rows:
+        return []
+    if found.rows - {name}:
+        delete = sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
+        return [SqlChange("source", f"heartbeat row of migration {name}", "there", None, (delete,))]
+    drop = sql.SQL("DROP TABLE {}").format(heartbeat_table())
+    changes = [SqlChange("source", f"table {qualified(HEARTBEAT_NAME)}", "heartbeat and markers", None, (drop,))]
+    if not found.others:
+        schema = sql.SQL("DROP SCHEMA {}").format(sql.Identifier(SOURCE_SCHEMA))
+        changes.append(SqlChange("source", f"schema {SOURCE_SCHEMA}", "bookkeeping", None, (schema,)))
+    return changes
+
+
+def drop(conn: Connection, name: str, lock_timeout: float) -> None:
+    """Take this migration's part away, decided behind a lock: another migration may be coming or going right now.
+
+    Raises ServerError.
+    """
+    with speaking("dropping", qualified(HEARTBEAT_NAME)), conn.transaction():
+        in_lock_timeout(conn, lock_timeout)
+        conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(heartbeat_table()))
+        for change in drop_changes(observe_bookkeeping(conn), name):
+            change.execute(conn, "dropping")

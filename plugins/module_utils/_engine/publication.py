@@ -1,0 +1,347 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The publication at the source: exactly the selection and the heartbeat, made after the identities, before the slot.
+
+Changes that are written while a table is outside the publication are not in the stream. So once there is a slot, a
+publication that is gone, was made anew, or has lost a table means lost rows, and nothing is mended silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import names
+from ._psycopg import sql
+from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make_changes, observe_bookkeeping
+from .catalog import Name, Table, observe_catalog, qualified
+from .connect import speaking
+from .errors import LossError, MismatchError, ServerError, SpecError, StateError
+from .identity import identifies_rows
+from .locks import Locked, Patience, each_under_lock, wait_for_running
+from .plan import Leftover, Plan, SqlChange, shown
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from .connect import Connection
+    from .migration import Migration
+    from .state import MigrationState
+
+BEFORE = "publication"
+"""Key of the before-image: {"name": …, "oid": …}; the OID is there once it was made."""
+
+# ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.
+_HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
+_DOING = "making the publication"
+
+_PUBLICATION = """
+SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+       coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::boolean, false)
+  FROM pg_catalog.pg_publication p WHERE p.pubname = %s
+"""
+
+# Row filters and column lists exist from PostgreSQL 15 on; to_jsonb sees the columns that there are.
+_MEMBERS = """
+SELECT c.oid::bigint, n.nspname, c.relname,
+       coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL
+  FROM pg_catalog.pg_publication_rel r
+  JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE r.prpubid::bigint = %s ORDER BY 2, 3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication as it stands. ``whole_rows`` is false where a member has a row filter or a column list."""
+
+    oid: int
+    all_tables: bool
+    all_operations: bool
+    via_root: bool
+    whole_rows: bool
+    members: Mapping[int, Name]
+
+    @property
+    def as_we_make_them(self) -> bool:
+        """Whether it publishes as ours do: decided once, never altered."""
+        return not self.all_tables and self.all_operations and not self.via_root and self.whole_rows
+
+
+def observe_publication(conn: Connection, name: str) -> Publication | None:
+    """The publication of that name, or None. Raises ServerError."""
+    with speaking("reading the publication", name):
+        row = conn.execute(_PUBLICATION, (name,)).fetchone()
+        if row is None:
+            return None
+        members = conn.execute(_MEMBERS, (row[0],)).fetchall()
+    oid, all_tables, all_operations, via_root = row
+    whole_rows = not any(member[3] for member in members)
+    return Publication(
+        oid, all_tables, all_operations, via_root, whole_rows, {member[0]: (member[1], member[2]) for member in members}
+    )
+
+
+def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
+    """``options``: lock_timeout (s), lock_retries, wait_timeout (s), state (present, absent)."""
+    name = names.publication_name(migration.name)
+    if options["state"] == "absent":
+        return _plan_absent(migration, name, options["lock_timeout"])
+    if not migration.spec.incremental:
+        return Plan(notes=("no publication is needed: the migration is not incremental",))
+    state = migration.state()
+    found = observe_publication(migration.source, name)
+    recorded = dict(state.before_image).get(BEFORE) if state else None
+    _check_ownership(name, recorded, found, state)
+    wanted = migration.selected().published
+    if found is None:
+        return _plan_create(migration, name, wanted, options)
+    return _plan_alter(migration, name, found, wanted, options)
+
+
+def _has_slot(state: MigrationState | None) -> bool:
+    return bool(state and state.slot and state.slot.get("consistent_point"))
+
+
+_BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew."
+
+
+def _check_ownership(
+    name: str, recorded: Mapping[str, Any] | None, found: Publication | None, state: MigrationState | None
+) -> None:
+    if found is None:
+        if recorded and _has_slot(state):
+            raise LossError(
+                "looking at the publication",
+                name,
+                "it was dropped while the slot kept streaming: what was written since cannot be decoded",
+                _BEGIN_AGAIN,
+            )
+        return
+    if not recorded or recorded.get("oid") not in (None, found.oid):
+        since = "was made anew by somebody else" if recorded else "stands there and was not made by this migration"
+        raise MismatchError(
+            "looking at the publication",
+            name,
+            f"a publication of that name {since}",
+            _BEGIN_AGAIN if recorded else "Drop it if nobody needs it, or give the migration another causeway_name.",
+        )
+    if not found.as_we_make_them:
+        raise MismatchError(
+            "looking at the publication",
+            name,
+            "it was altered: it must publish whole rows, all four operations, and partitions as themselves",
+            _BEGIN_AGAIN,
+        )
+
+
+def _only(table: Name) -> Composed:
+    return sql.SQL("ONLY {}").format(sql.Identifier(*table))
+
+
+def create_statement(name: str, tables: Sequence[Name]) -> Composed:
+    """CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
+    options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH ({})").format(
+        sql.Identifier(name), sql.SQL(", ").join(map(_only, tables)), sql.SQL(options)
+    )
+
+
+def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], options: Mapping[str, Any]) -> Plan:
+    _refuse_unpublishable(migration)
+    bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
+    members = [table.qualified_name for table in wanted] + [HEARTBEAT_NAME]
+    create = SqlChange(
+        "source",
+        f"publication {name}",
+        None,
+        {"tables": [qualified(member) for member in members], "publish_via_partition_root": False},
+        (create_statement(name, members),),
+    )
+    unready = [table for table in migration.selected().leaves if not identifies_rows(table)]
+
+    def apply() -> Mapping[str, object]:
+        _require_identities(migration)
+        migration.store.forget_before(BEFORE, ["name", "oid"])
+        # The intent first: a publication of our name that stands after a crash is then known to be ours.
+        migration.store.remember_before(BEFORE, {"name": name})
+        for change in bookkeeping:
+            change.execute(migration.source, "making")
+        waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to make the publication", name)
+        patience = Patience(options["lock_timeout"], options["lock_retries"])
+        oids = tuple(table.oid for table in wanted)
+        # VACUUM and ANALYZE hold what it waits for, as every DDL does
+        harmless = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
+        each_under_lock(migration.source, [Locked(oids, create, harmless)], patience, _DOING)
+        _record(migration, name, {table.oid for table in wanted})
+        return {"waited": round(waited, 3)}
+
+    notes = []
+    if unready:
+        notes.append(
+            f"{len(unready)} tables have no replica identity yet; pg_replica_identity sets it before this runs"
+        )
+    return Plan(
+        changes=shown([*bookkeeping, create], migration.source),
+        result={"publication": name, "tables": len(wanted)},
+        apply=apply,
+        notes=tuple(notes),
+    )
+
+
+def _refuse_unpublishable(migration: Migration) -> None:
+    for table in migration.selected().tables:
+        if table.persistence != "p":
+            raise SpecError(
+                _DOING,
+                str(table),
+                "it is unlogged: PostgreSQL writes no WAL for it, so its changes cannot be streamed",
+                "ALTER TABLE … SET LOGGED, or exclude it from causeway_objects.",
+            )
+
+
+def _require_identities(migration: Migration) -> None:
+    """A published table without an identity refuses the application's UPDATE and DELETE. Raises StateError."""
+    catalog = observe_catalog(migration.source, "source")
+    for table in migration.selected().leaves:
+        now = catalog.tables.get(table.oid)
+        if now is not None and not identifies_rows(now):
+            raise StateError(
+                _DOING,
+                str(now),
+                "it has no replica identity: once published, the application's UPDATE and DELETE on it would fail",
+                "Run pg_replica_identity first.",
+            )
+
+
+def _record(migration: Migration, name: str, oids: set[int]) -> None:
+    """Record the OID of what was made, after looking at it. Raises MismatchError."""
+    made = observe_publication(migration.source, name)
+    if made is None or not made.as_we_make_them or not oids <= made.members.keys():
+        raise MismatchError(_DOING, name, "it is not what was asked for right after", "Run the playbook again.")
+    migration.store.remember_before(BEFORE, {"oid": made.oid})
+
+
+def _plan_alter(
+    migration: Migration, name: str, found: Publication, wanted: Sequence[Table], options: Mapping[str, Any]
+) -> Plan:
+    published = set(found.members)
+    heartbeat = {oid for oid, member in found.members.items() if member == HEARTBEAT_NAME}
+    bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
+    if not heartbeat:
+        raise LossError(
+            "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was taken out of it", _BEGIN_AGAIN
+        )
+    added = [table for table in wanted if table.oid not in published]
+    gone = [found.members[oid] for oid in sorted(published - heartbeat - {table.oid for table in wanted})]
+    _refuse_reentry(migration, name, added)
+    if added:
+        _refuse_unpublishable(migration)
+    work = [_addition(migration, name, table) for table in added]
+    removals = [_removal(name, member) for member in gone]
+
+    def apply() -> Mapping[str, object]:
+        for change in bookkeeping:
+            change.execute(migration.source, "making")
+        if added:
+            _require_identities(migration)
+            wait_for_running(migration.source, options["wait_timeout"], "waiting to add to the publication", name)
+        each_under_lock(
+            migration.source, work, Patience(options["lock_timeout"], options["lock_retries"]), "changing the"
+        )
+        for removal in removals:
+            removal.execute(migration.source, "changing the")
+        _record(migration, name, {table.oid for table in wanted})
+        return {}
+
+    return Plan(
+        changes=shown([*bookkeeping, *(piece.change for piece in work), *removals], migration.source),
+        result={"publication": name, "tables": len(wanted)},
+        apply=apply,
+    )
+
+
+def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> None:
+    """A table that has a mark was published when it was copied: its changes since are missing. Raises LossError."""
+    copies = migration.copies()
+    catalog = migration.source_catalog
+    for table in added:
+        if any(oid in copies and copies[oid].mark for oid in _with_descendants(catalog.children_of, table)):
+            raise LossError(
+                "looking at the publication",
+                name,
+                f"{table} was taken out of it after it had been copied: changes of its rows are missing",
+                _BEGIN_AGAIN,
+            )
+
+
+def _with_descendants(children_of: Any, table: Table) -> tuple[int, ...]:
+    """A table's OID and, for a partitioned one, those of all its partitions, in the order of their names."""
+    found = {table.oid: table}
+    todo = [table] if table.kind == "p" else []
+    while todo:
+        for child in children_of(todo.pop().oid):
+            if child.oid not in found:
+                found[child.oid] = child
+                todo.append(child)
+    return tuple(found)
+
+
+def _addition(migration: Migration, name: str, table: Table) -> Locked:
+    """Lock first: an addition while transactions write to the table loses their later changes (before May 2025)."""
+    catalog = migration.source_catalog
+    oids = _with_descendants(catalog.children_of, table)
+    members = sorted(catalog.tables[oid].qualified_name for oid in oids)
+    lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(map(_only, members)))
+    add = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _only(table.qualified_name))
+    change = SqlChange("source", f"{table} in publication {name}", None, "published", (lock, add))
+    return Locked(oids, change, _HARMLESS_TO_ADD)
+
+
+def _removal(name: str, member: Name) -> SqlChange:
+    drop = sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _only(member))
+    return SqlChange("source", f"{qualified(member)} in publication {name}", "published", None, (drop,))
+
+
+def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
+    state = migration.state()
+    recorded = dict(state.before_image).get(BEFORE) if state else None
+    if not recorded:
+        return Plan(result={"left_behind": []})
+    found = observe_publication(migration.source, name)
+    ours = found is not None and recorded.get("oid") in (None, found.oid)
+    statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
+    publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
+    bookkeeping = drop_changes(observe_bookkeeping(migration.source), migration.name)
+
+    def apply() -> Mapping[str, object]:
+        left: list[Leftover] = []
+        if ours:
+            try:
+                publication.execute(migration.source, "dropping the")
+                migration.store.forget_before(BEFORE, ["name", "oid"])
+            except ServerError as exc:
+                left.append(_leftover(migration, publication, exc))
+        if bookkeeping:
+            try:
+                drop(migration.source, migration.name, lock_timeout)
+            except ServerError as exc:
+                left += [_leftover(migration, change, exc) for change in bookkeeping]
+        return {"left_behind": [leftover.as_result() for leftover in left]}
+
+    note = f"publication {name} was made anew by somebody else: it is left"
+    return Plan(
+        changes=shown([*([publication] if ours else []), *bookkeeping], migration.source),
+        result={"publication": name, "left_behind": []},
+        apply=apply,
+        notes=(note,) if found is not None and not ours else (),
+    )
+
+
+def _leftover(migration: Migration, change: SqlChange, exc: ServerError) -> Leftover:
+    return Leftover(
+        "source", change.what, exc.why, tuple(statement.as_string(migration.source) for statement in change.statements)
+    )

@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_publication
+short_description: The publication of a migration at the source
+version_added: "0.1.0"
+description:
+  - Makes schema C(causeway) with the heartbeat table at the source, and a publication that names exactly the selected
+    tables and the heartbeat. Partitions are published as themselves.
+  - Runs after M(causeway.postgresql.pg_replica_identity) and before M(causeway.postgresql.pg_repl_slot). It waits until
+    the transactions that were open before have ended.
+  - A table that enters the selection later is locked with C(SHARE ROW EXCLUSIVE) while it is added, so that no change
+    of an open transaction is lost.
+  - A publication of the same name that this migration did not make, or that was altered, is an error.
+  - Does nothing for a migration without V(incremental) in O(types).
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.state
+  - causeway.postgresql.lock_timeout
+attributes:
+  check_mode:
+    description: Can run in check mode and show what would be changed without changing it.
+    support: full
+  diff_mode:
+    description: Shows what is and what will be.
+    support: full
+options:
+  wait_timeout:
+    description:
+      - Seconds to wait for transactions that were open before.
+        The error then names who is waited for.
+    type: int
+    default: 60
+seealso:
+  - module: causeway.postgresql.pg_replica_identity
+  - module: causeway.postgresql.pg_repl_slot
+"""
+
+EXAMPLES = r"""
+- name: Publish the selected tables
+  causeway.postgresql.pg_publication:
+    name: orders
+    source: "{ causeway_source }"
+    destination: "{ causeway_destination }"
+    objects: "{ causeway_objects }"
+
+- name: Take it back at the end
+  causeway.postgresql.pg_publication:
+    name: orders
+    source: "{ causeway_source }"
+    destination: "{ causeway_destination }"
+    objects: "{ causeway_objects }"
+    state: absent
+"""
+
+RETURN = r"""
+statements:
+  description: What was executed, or in check mode would be; at most 500.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is executed, V(source) or V(destination).
+      type: str
+    sql:
+      description: The statement.
+      type: str
+  sample:
+    - end: source
+      sql: >-
+        CREATE PUBLICATION "causeway_orders" FOR TABLE ONLY "sales"."orders", ONLY "causeway"."heartbeat" WITH (publish =
+        'insert, update, delete, truncate', publish_via_partition_root = false)
+statements_total:
+  description: How many statements there are in all.
+  returned: always
+  type: int
+  sample: 1
+notes:
+  description: What was taken for granted or left alone, in full sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+opened_at:
+  description: When the destination was opened. Then nothing was done.
+  returned: when the migration has been cut over
+  type: str
+  sample: "2026-11-22 10:00:00+00"
+publication:
+  description: The publication's name.
+  returned: for an incremental migration
+  type: str
+  sample: causeway_orders
+tables:
+  description: Number of tables that it names, a partitioned one standing for its partitions; the heartbeat apart.
+  returned: with O(state=present), for an incremental migration
+  type: int
+  sample: 12
+waited:
+  description: Seconds spent waiting for transactions that were open before.
+  returned: when the publication was made
+  type: float
+  sample: 0.02
+left_behind:
+  description: What could not be taken back, why, and the statements that do it by hand.
+  returned: with O(state=absent)
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is, V(source) or V(destination).
+      type: str
+    what:
+      description: The object.
+      type: str
+    why:
+      description: What kept it from being taken back.
+      type: str
+    statements:
+      description: What does it by hand.
+      type: list
+      elements: str
+  sample: []
+"""
+
+from ..module_utils._arguments import lock_timeout_arguments, state_argument
+from ..module_utils._engine import publication
+from ..module_utils._module import run
+
+
+def main() -> None:
+    run(
+        {**state_argument(), **lock_timeout_arguments(), "wait_timeout": {"type": "int", "default": 60}},
+        lambda migration, options, dummy_runner: publication.plan(migration, options),
+    )
+
+
+if __name__ == "__main__":
+    main()
