@@ -1,0 +1,108 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a logical slot: on a replication connection, in bounded time, and naming who is waited for.
+
+The SQL function is no substitute: on PolarDB 11 it returned while a transaction was open and lost one of its rows.
+PostgreSQL manual, Streaming Replication Protocol: CREATE_REPLICATION_SLOT.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING
+
+from ._psycopg import pq, psycopg
+from .connect import speaking
+from .errors import ConnectError, ProtocolError, ServerError, TimeoutExpired
+from .locks import REMEDY, blockers_of, named
+from .policy import judge
+
+if TYPE_CHECKING:
+    from .connect import Connection
+
+_MAKING = "making the replication slot"
+
+
+def creation_statement(name: str, plugin: str, failover: bool, version: int) -> str:
+    """CREATE_REPLICATION_SLOT without a snapshot; the old words where the server's version knows no others."""
+    if version >= 150000:
+        more = ", FAILOVER true" if failover else ""
+        return f"CREATE_REPLICATION_SLOT \"{name}\" LOGICAL {plugin} (SNAPSHOT 'nothing'{more})"
+    return f'CREATE_REPLICATION_SLOT "{name}" LOGICAL {plugin} NOEXPORT_SNAPSHOT'
+
+
+def create_slot(walsender: Connection, watcher: Connection, statement: str, name: str, timeout: float) -> str:
+    """Make the slot and return its consistent point as text.
+
+    PostgreSQL waits here for every running transaction, one after the other, prepared ones and commits that wait for
+    a standby too; no timeout of the server's bounds the whole. After ``timeout`` seconds we look who is waited for
+    (over ``watcher``, an ordinary session) and cancel: the server then drops what it had begun. Raises TimeoutExpired,
+    ServerError, ConnectError.
+    """
+    pgconn = walsender.pgconn
+    pid = walsender.info.backend_pid
+    pgconn.send_query(statement.encode())
+    deadline = time.monotonic() + timeout
+    waited_for: tuple[str, ...] = ()
+    cancelled = False
+    while _busy(walsender, name):
+        left = deadline - time.monotonic()
+        if left <= 0 and not cancelled:
+            cancelled = True
+            # Asked before cancelling: afterwards it waits for nobody.
+            waited_for = blockers_of(watcher, pid)
+            with speaking("cancelling the replication slot", name):
+                walsender.cancel_safe(timeout=10.0)
+        select.select([pgconn.socket], [], [], min(max(left, 0.05), 0.5))
+    return _consistent_point(walsender, name, waited_for, timeout if cancelled else 0)
+
+
+def _busy(walsender: Connection, name: str) -> bool:
+    try:
+        walsender.pgconn.consume_input()
+        return bool(walsender.pgconn.is_busy())
+    except psycopg.Error as exc:
+        raise ConnectError(_MAKING, name, "the connection broke", judge("").remedy) from exc
+
+
+def _consistent_point(walsender: Connection, name: str, waited_for: tuple[str, ...], timeout: float) -> str:
+    result = walsender.pgconn.get_result()
+    while walsender.pgconn.get_result() is not None:  # the end of the command
+        pass
+    if result is not None and result.status == pq.ExecStatus.TUPLES_OK and result.ntuples == 1:
+        point = result.get_value(0, 1)
+        if point:
+            return point.decode()
+        raise ProtocolError(_MAKING, name, "the server named no consistent point", "Name the primary, not a proxy.")
+    state = result.error_field(pq.DiagnosticField.SQLSTATE) if result is not None else None
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) if result is not None else None
+    sqlstate = state.decode() if state else ""
+    if sqlstate == "57014" and timeout:
+        raise TimeoutExpired(
+            _MAKING,
+            name,
+            f"it waits for transactions that were open before, and after {timeout:g} s still for {named(waited_for)}",
+            REMEDY,
+        )
+    why = message.decode(errors="replace") if message else "the server gave no answer"
+    remedy = judge(sqlstate).remedy
+    if sqlstate == "53400":
+        remedy = "Raise max_replication_slots at the source, or drop a slot that nobody needs."
+    raise ServerError(_MAKING, name, why, remedy or "See the server's log.", sqlstate=sqlstate)
+
+
+def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1) -> int:
+    """Wait until nobody reads the slot. Returns 0, or the pid that still does after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        with speaking("looking at the replication slot", name):
+            row = conn.execute(
+                "SELECT coalesce(active_pid, 0) FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (name,)
+            ).fetchone()
+        if row is None or not row[0]:
+            return 0
+        if time.monotonic() > deadline:
+            return int(row[0])
+        time.sleep(poll)

@@ -1,0 +1,341 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The migration's replication slot: its whole identity is stored when it is made, and compared at every look.
+
+A slot that is gone, lost its WAL, or stands ahead of what we recorded means that changes are missing: that is an
+error for a person, never "lag 0", and a slot is never made anew behind rows that were copied under an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from . import names
+from ._psycopg import sql
+from .connect import speaking
+from .errors import LossError, MismatchError, ServerError, SpecError, StateError
+from .lsn import Lsn, format_lsn, parse_lsn
+from .plan import Change, Leftover, Plan
+from .publication import BEFORE as PUBLICATION
+from .publication import observe_publication
+from .server import System, identify_system
+from .slot_creation import create_slot, creation_statement, wait_inactive
+
+if TYPE_CHECKING:
+    from .connect import Connection
+    from .migration import Migration
+
+PLUGIN = "pgoutput"
+_LOOKING = "looking at the replication slot"
+_BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew under a new slot."
+
+# to_jsonb sees the columns that this version has: wal_status from 13, failover from 17.
+_SLOT = """
+SELECT s.slot_name, coalesce(s.plugin, ''), s.slot_type, coalesce(s.database, ''), s.temporary,
+       coalesce(s.active_pid, 0), s.confirmed_flush_lsn::text, s.restart_lsn::text,
+       coalesce(pg_catalog.to_jsonb(s) ->> 'wal_status', ''),
+       coalesce((pg_catalog.to_jsonb(s) ->> 'failover')::boolean, false)
+  FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A slot as pg_replication_slots shows it. ``active_pid`` is 0 for nobody; a position is 0 where there is none.
+
+    ``wal_status`` is reserved, extended, unreserved, lost, or empty on a server that does not say.
+    """
+
+    name: str
+    plugin: str
+    kind: str
+    database: str
+    temporary: bool
+    active_pid: int
+    confirmed: Lsn
+    restart: Lsn
+    wal_status: str
+    failover: bool
+
+
+class Step(Enum):
+    """What a run has to do about the slot."""
+
+    KEEP = "keep"
+    MAKE = "make"
+    REMAKE = "drop what a crash left half made, and make it"
+
+
+def observe_slot(conn: Connection, name: str) -> Slot | None:
+    """The slot of that name, or None. Raises ServerError."""
+    with speaking(_LOOKING, name):
+        row = conn.execute(_SLOT, (name,)).fetchone()
+    if row is None:
+        return None
+    return Slot(*row[:6], *(parse_lsn(text) if text else 0 for text in row[6:8]), *row[8:])
+
+
+def decide(
+    name: str, recorded: Mapping[str, Any] | None, found: Slot | None, system: System, confirmable: Lsn, copied: bool
+) -> Step:
+    """What to do, or why nothing may be done. Pure.
+
+    ``recorded`` is the slot in the state (``consistent_point`` None: we were about to make it), ``confirmable`` the
+    highest position that was recorded as durable at the destination (0: none), ``copied`` says that tables have marks.
+    Raises MismatchError and LossError.
+    """
+    if recorded is None or not recorded.get("consistent_point"):
+        if copied:
+            raise LossError(
+                "making the replication slot",
+                name,
+                "tables have been copied already, and what was written to them since is in no slot",
+                _BEGIN_AGAIN,
+            )
+        if found is None:
+            return Step.MAKE
+        if recorded is None or found.plugin != PLUGIN or found.active_pid:
+            used = f", used by pid {found.active_pid}" if found.active_pid else ""
+            raise MismatchError(
+                _LOOKING,
+                name,
+                f"a slot of that name stands there (plugin {found.plugin or 'none'}, database"
+                f" {found.database or 'none'}{used}) and this migration did not make it",
+                f"Drop it if nobody needs it (SELECT pg_drop_replication_slot('{name}')), or give the migration another"
+                " causeway_name.",
+            )
+        return Step.REMAKE
+    if found is None:
+        raise LossError(_LOOKING, name, "it is gone, and with it the changes that were not read yet", _BEGIN_AGAIN)
+    check_identity(recorded, found, system)
+    if found.wal_status == "lost":
+        raise LossError(_LOOKING, name, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
+    check_position(recorded, found, confirmable)
+    return Step.KEEP
+
+
+def check_identity(recorded: Mapping[str, Any], found: Slot, system: System) -> None:
+    """Hold the whole identity against what was stored. Raises MismatchError, and LossError after a promotion."""
+    pairs = (
+        ("plugin", recorded["plugin"], found.plugin),
+        ("database", recorded["database"], found.database),
+        ("type", "logical", found.kind),
+        ("temporary", False, found.temporary),
+        ("failover", bool(recorded.get("failover")), found.failover),
+        ("system identifier", recorded["system_identifier"], system.identifier),
+    )
+    for what, before, now in pairs:
+        if before != now:
+            raise MismatchError(
+                _LOOKING,
+                found.name,
+                f"its {what} is {now}, and it was {before} when this migration made it",
+                "Correct causeway_source if it names another server. Otherwise somebody made this slot anew: "
+                + _BEGIN_AGAIN,
+            )
+    if int(recorded["timeline"]) != system.timeline:
+        raise LossError(
+            _LOOKING,
+            found.name,
+            f"the source was promoted: it is on timeline {system.timeline}, the slot was made on {recorded['timeline']}",
+            "Commits that the old primary had not passed on may be at the destination and not here. " + _BEGIN_AGAIN,
+        )
+
+
+def check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -> None:
+    """A slot ahead of us has thrown away changes; one before its own consistent point is another one. Raises."""
+    began = parse_lsn(recorded["consistent_point"])
+    if found.confirmed < began:
+        raise MismatchError(
+            _LOOKING,
+            found.name,
+            f"it stands at {format_lsn(found.confirmed)}, before its own consistent point {recorded['consistent_point']}",
+            "It is another slot of the same name. " + _BEGIN_AGAIN,
+        )
+    highest = max(began, confirmable)
+    if found.confirmed > highest:
+        raise LossError(
+            _LOOKING,
+            found.name,
+            f"it stands at {format_lsn(found.confirmed)}, and this migration confirmed no more than"
+            f" {format_lsn(highest)}: somebody advanced it, made it anew, or restored the destination from a backup",
+            _BEGIN_AGAIN,
+        )
+
+
+def observe_system(migration: Migration) -> System:
+    """IDENTIFY_SYSTEM over a replication connection of its own. Raises ConnectError, ServerError."""
+    walsender = migration.open(migration.spec.source, "system", replication=True)
+    try:
+        return identify_system(walsender, migration.spec.source)
+    finally:
+        walsender.close()
+
+
+def _confirmable(migration: Migration) -> Lsn:
+    with speaking("reading the progress of migration", migration.name):
+        row = migration.destination.execute(
+            sql.SQL("SELECT confirmable::text FROM {} WHERE migration = %s").format(
+                migration.store.table("cdc_progress")
+            ),
+            (migration.name,),
+        ).fetchone()
+    return parse_lsn(row[0]) if row and row[0] else 0
+
+
+def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
+    """``options``: failover, wait_timeout (s), state (present, absent)."""
+    name = names.slot_name(migration.name)
+    if options["state"] == "absent":
+        return _plan_absent(migration, name, options["wait_timeout"])
+    if not migration.spec.incremental:
+        return Plan(notes=("no replication slot is needed: the migration is not incremental",))
+    migration.selected()
+    state = migration.state()
+    # In this order: the worker records a position before it confirms it, so what we read later is never behind.
+    found = observe_slot(migration.source, name)
+    confirmable = _confirmable(migration) if state else 0
+    recorded = state.slot if state else None
+    copied = bool(confirmable) or any(copy.mark for copy in migration.copies().values())
+    step = decide(name, recorded, found, observe_system(migration), confirmable, copied)
+    if step is Step.KEEP and recorded is not None and found is not None:
+        return _kept(recorded, found, options)
+    return _plan_make(migration, name, step, options)
+
+
+def _kept(recorded: Mapping[str, Any], found: Slot, options: Mapping[str, Any]) -> Plan:
+    warnings = []
+    if found.wal_status == "unreserved":
+        warnings.append(
+            f"replication slot {found.name}: its WAL is about to be removed (wal_status = unreserved); raise "
+            "max_slot_wal_keep_size, and see that the CDC worker runs"
+        )
+    if bool(options["failover"]) != found.failover:
+        warnings.append(
+            f"replication slot {found.name} was made with failover = {str(found.failover).lower()}, and stays so"
+        )
+    return Plan(result={"slot": {**recorded, "wal_status": found.wal_status}}, warnings=tuple(warnings))
+
+
+def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str, Any]) -> Plan:
+    failover = bool(options["failover"])
+    version = migration.source_server.version
+    if failover and version < 170000:
+        raise SpecError(
+            "making the replication slot",
+            name,
+            f"failover slots exist from PostgreSQL 17 on, the source is {migration.source_server.version_text[:40]}",
+            "Leave failover at false.",
+        )
+    statement = creation_statement(name, PLUGIN, failover, version)
+    drop = (f"SELECT pg_catalog.pg_drop_replication_slot('{name}')",) if step is Step.REMAKE else ()
+    before = "half made" if step is Step.REMAKE else None
+    after = {"plugin": PLUGIN, "database": migration.source_server.database, "failover": failover}
+    change = Change("source", f"replication slot {name}", before, after, (*drop, statement))
+
+    def apply() -> Mapping[str, object]:
+        _require_publication(migration)
+        walsender = migration.open(migration.spec.source, "slot", replication=True)
+        system = identify_system(walsender, migration.spec.source)
+        record: dict[str, Any] = {
+            "name": name,
+            "plugin": PLUGIN,
+            "database": migration.source_server.database,
+            "consistent_point": None,
+            "system_identifier": system.identifier,
+            "timeline": system.timeline,
+            "failover": failover,
+        }
+        # The intent first: a slot of our name that stands after a crash is then known to be ours, and unused.
+        migration.store.set_json("slot", record)
+        if step is Step.REMAKE:
+            drop_slot(migration.source, name)
+        record["consistent_point"] = create_slot(walsender, migration.source, statement, name, options["wait_timeout"])
+        with migration.destination.transaction():
+            migration.store.set_json("slot", record)
+            migration.store.advance("prepared")
+        _verify(migration, record, system)
+        return {"slot": record}
+
+    notes = []
+    if observe_publication(migration.source, names.publication_name(migration.name)) is None:
+        notes.append("the publication does not stand yet; pg_publication makes it before this runs")
+    return Plan(changes=(change,), apply=apply, notes=tuple(notes))
+
+
+def _require_publication(migration: Migration) -> None:
+    """What is written before the publication stands can never be decoded. Raises StateError."""
+    name = names.publication_name(migration.name)
+    state = migration.store.load()
+    found = observe_publication(migration.source, name)
+    if found is None or state is None or not state.before_image.get(PUBLICATION):
+        raise StateError(
+            "making the replication slot",
+            names.slot_name(migration.name),
+            f"publication {name} does not stand yet, and has to be there before the slot",
+            "Run pg_publication first.",
+        )
+
+
+def _verify(migration: Migration, record: Mapping[str, Any], system: System) -> None:
+    found = observe_slot(migration.source, record["name"])
+    if found is None:
+        raise LossError(_LOOKING, record["name"], "it is gone right after it was made", _BEGIN_AGAIN)
+    check_identity(record, found, system)
+    check_position(record, found, 0)
+
+
+def drop_slot(conn: Connection, name: str) -> None:
+    """pg_drop_replication_slot. Raises ServerError."""
+    with speaking("dropping the replication slot", name):
+        conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
+
+
+def _plan_absent(migration: Migration, name: str, wait: float) -> Plan:
+    state = migration.state()
+    recorded = state.slot if state else None
+    if not recorded:
+        return Plan(result={"left_behind": []})
+    found = observe_slot(migration.source, name)
+    by_hand = f"SELECT pg_catalog.pg_drop_replication_slot('{name}')"
+    if found is None:
+        record = Change("destination", f"record of replication slot {name}", "there", None)
+        return Plan((record,), {"left_behind": []}, lambda: _forget(migration), ("the slot is gone already",))
+    stranger = ""
+    if recorded.get("consistent_point"):
+        try:
+            check_identity(recorded, found, observe_system(migration))
+        except MismatchError as exc:
+            stranger = exc.why
+        except LossError:
+            pass  # promoted since: no reason to keep it
+    if stranger:
+        leftover = Leftover("source", f"replication slot {name}", stranger, (by_hand,))
+        return Plan(result={"left_behind": [leftover.as_result()]}, warnings=(str(leftover),))
+
+    def apply() -> Mapping[str, object]:
+        why = ""
+        pid = wait_inactive(migration.source, name, wait)
+        if pid:
+            why = f"pid {pid} still reads it after {wait:g} s"
+        else:
+            try:
+                drop_slot(migration.source, name)
+            except ServerError as exc:
+                why = exc.why
+        if why:
+            left = Leftover("source", f"replication slot {name}", why, (by_hand,))
+            return {"left_behind": [left.as_result()]}
+        return _forget(migration)
+
+    change = Change("source", f"replication slot {name}", dict(recorded), None, (by_hand,))
+    return Plan((change,), {"left_behind": []}, apply)
+
+
+def _forget(migration: Migration) -> Mapping[str, object]:
+    migration.store.set_json("slot", None)
+    return {"left_behind": []}

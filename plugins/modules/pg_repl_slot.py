@@ -1,0 +1,178 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_repl_slot
+short_description: The logical replication slot of a migration
+version_added: "0.1.0"
+description:
+  - Makes the slot that keeps the source's changes, over a replication connection, after
+    M(causeway.postgresql.pg_publication) and before anything is copied.
+  - PostgreSQL waits here for every open transaction of the cluster. The wait is bounded, and who is waited for is named.
+  - The slot's whole identity is stored and compared at every run. A slot that is gone, has lost its WAL, or stands ahead
+    of what was confirmed is an error, since changes are missing; a slot of that name that this migration did not make
+    is one too.
+  - Does nothing for a migration without V(incremental) in O(types).
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.state
+attributes:
+  check_mode:
+    description: Can run in check mode and show what would be changed without changing it.
+    support: full
+  diff_mode:
+    description: Shows what is and what will be.
+    support: full
+options:
+  failover:
+    description:
+      - Whether the slot is carried over to standbys (PostgreSQL 17 and later, with C(sync_replication_slots) there).
+        Decided once, when the slot is made.
+    type: bool
+    default: false
+  wait_timeout:
+    description:
+      - Seconds to wait for transactions that were open before, and with O(state=absent) for the slot to be let go.
+        The error then names who is waited for.
+    type: int
+    default: 60
+seealso:
+  - module: causeway.postgresql.pg_publication
+  - module: causeway.postgresql.pg_full_copy
+"""
+
+EXAMPLES = r"""
+- name: Make the replication slot
+  causeway.postgresql.pg_repl_slot:
+    name: orders
+    source: "{ causeway_source }"
+    destination: "{ causeway_destination }"
+    objects: "{ causeway_objects }"
+    wait_timeout: 120
+
+- name: Take it back at the end
+  causeway.postgresql.pg_repl_slot:
+    name: orders
+    source: "{ causeway_source }"
+    destination: "{ causeway_destination }"
+    objects: "{ causeway_objects }"
+    state: absent
+"""
+
+RETURN = r"""
+statements:
+  description: What was executed, or in check mode would be; at most 500.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is executed, V(source) or V(destination).
+      type: str
+    sql:
+      description: The statement.
+      type: str
+  sample:
+    - end: source
+      sql: CREATE_REPLICATION_SLOT "dts_sync_orders" LOGICAL pgoutput (SNAPSHOT 'nothing')
+statements_total:
+  description: How many statements there are in all.
+  returned: always
+  type: int
+  sample: 1
+notes:
+  description: What was taken for granted or left alone, in full sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+opened_at:
+  description: When the destination was opened. Then nothing was done.
+  returned: when the migration has been cut over
+  type: str
+  sample: "2026-11-22 10:00:00+00"
+slot:
+  description: The slot as it is recorded.
+  returned: with O(state=present), for an incremental migration, but in check mode only when it stands
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    plugin:
+      description: Its output plugin.
+      type: str
+    database:
+      description: The source database.
+      type: str
+    consistent_point:
+      description: The position from which on it holds every commit.
+      type: str
+    system_identifier:
+      description: The source's system identifier.
+      type: str
+    timeline:
+      description: The source's timeline when it was made.
+      type: int
+    failover:
+      description: Whether standbys keep it too.
+      type: bool
+    wal_status:
+      description: What the server says about the slot's WAL, from PostgreSQL 13 on.
+      type: str
+  sample:
+    name: dts_sync_orders
+    plugin: pgoutput
+    database: orders
+    consistent_point: 0/1A2B3C8
+    system_identifier: "7450000000000000001"
+    timeline: 1
+    failover: false
+    wal_status: reserved
+left_behind:
+  description: What could not be taken back, why, and the statements that do it by hand.
+  returned: with O(state=absent)
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is, V(source) or V(destination).
+      type: str
+    what:
+      description: The object.
+      type: str
+    why:
+      description: What kept it from being taken back.
+      type: str
+    statements:
+      description: What does it by hand.
+      type: list
+      elements: str
+  sample: []
+"""
+
+from ..module_utils._arguments import state_argument
+from ..module_utils._engine import slots
+from ..module_utils._module import run
+
+
+def main() -> None:
+    run(
+        {
+            **state_argument(),
+            "failover": {"type": "bool", "default": False},
+            "wait_timeout": {"type": "int", "default": 60},
+        },
+        lambda migration, options, dummy_runner: slots.plan(migration, options),
+    )
+
+
+if __name__ == "__main__":
+    main()
