@@ -1,0 +1,114 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the collection's playbooks as a user would, and shows what of their output a person wants to see."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOISE = re.compile(r"^(?:PLAY|TASK|RUNNING HANDLER|ok: |skipping: |included: |changed: |\S+ +: ok=\d|\s*$|\*+$)")
+TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?:[\w.]+\.(\w+) : )?(.*)\] \**$")
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
+
+
+class PlaybookFailed(Exception):
+    """A playbook ended with an error; the text is the end of its output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What a run of a playbook came to."""
+
+    name: str
+    seconds: float
+    changed: int
+    tasks: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Playbooks:
+    """The playbooks of the checkout, for one inventory. C(folder) is private and holds inventory, logs and tree."""
+
+    folder: pathlib.Path
+    show: Callable[[str], None]
+
+    def prepare(self, host: str, variables: Mapping[str, Any]) -> None:
+        """Write the inventory, readable by its owner only, and the tree in which Ansible finds the collection."""
+        link = self.folder / "collections" / "ansible_collections" / "causeway" / "postgresql"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(ROOT, target_is_directory=True)
+        (self.folder / "logs").mkdir()
+        (self.folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+        inventory = {"migrations": {"hosts": {host: dict(variables)}}}
+        descriptor = os.open(self.folder / "inventory.yml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            json.dump(inventory, handle, ensure_ascii=False, indent=2)  # JSON is YAML
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}
+        return {
+            **kept,
+            "LC_ALL": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_REMOTE_TMP": str(self.folder / "ansible-remote"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        }
+
+    def play(self, name: str, label: str, *options: str) -> Played:
+        """Run C(causeway.postgresql.NAME). Raises C(PlaybookFailed)."""
+        program = pathlib.Path(sys.executable).parent / "ansible-playbook"
+        command = [str(program), "-i", str(self.folder / "inventory.yml"), f"causeway.postgresql.{name}", *options]
+        log_file = self.folder / "logs" / f"{label.replace(' ', '-')}.log"
+        started, recap, lines = time.monotonic(), (0, 0), []
+        with (
+            log_file.open("w", encoding="utf-8") as log,
+            subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            ) as process,
+        ):
+            task = ""
+            for line in process.stdout or ():
+                log.write(line)
+                lines.append(line.rstrip())
+                task = self._follow(lines[-1], task)
+                found = RECAP.match(line)
+                if found and found.group(1) != "localhost":
+                    recap = (int(found.group(2)), int(found.group(3)))
+        if process.returncode != 0:
+            raise PlaybookFailed(f"{name} ended with {process.returncode}. Its last lines:\n" + "\n".join(lines[-40:]))
+        return Played(label, time.monotonic() - started, recap[1], recap[0])
+
+    def _follow(self, line: str, task: str) -> str:
+        """Show one line of output, if it is for people; the task that the next lines belong to."""
+        found = TASK.match(line)
+        if found:
+            return found.group(2)
+        if line.startswith("changed: "):
+            self.show(f"changed: {task}")
+        elif not NOISE.match(line):
+            self.show(line)
+        return task
