@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from psycopg import sql
-
 from functional import witness
 from functional.conftest import Clusters, Pair
 from functional.modules import Migration, ModuleFailed
+from psycopg import sql
 
 MODULE = "pg_migration_precheck"
 SHOP = """

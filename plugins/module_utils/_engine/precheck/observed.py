@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..catalog import qualified
+
 if TYPE_CHECKING:
     from ..catalog import Catalog, Name, Table
     from ..cdc.control import Holder
@@ -122,7 +124,7 @@ class DestinationView:
         if self.state is None:
             return False
         made = self.state.before_image.get("made") or ()
-        return self.state.reached("schema") or name in self.copied or f"{name[0]}.{name[1]}" in made
+        return self.state.reached("schema") or name in self.copied or qualified(name) in made
 
 
 @dataclass(frozen=True, slots=True)

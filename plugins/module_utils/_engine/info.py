@@ -1,0 +1,254 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a migration stands, for `pg_migration_info`: read-only, and it answers with whatever can be seen.
+
+A source that cannot be reached is reported, not raised: this is what one looks at when something is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import names
+from ._psycopg import sql
+from .catalog import qualified
+from .cdc.control import Holder, holder, read_control
+from .connect import speaking
+from .errors import EngineError
+from .lsn import parse_lsn
+from .measure import duration, size
+from .plan import Plan
+from .precheck.run import summary
+from .tombstone import read_tombstone
+
+if TYPE_CHECKING:
+    from .connect import Connection
+    from .migration import Migration
+    from .state import MigrationState, StateStore
+
+EVENTS = 20
+
+# to_jsonb, since wal_status and safe_wal_size came with 13.
+_SLOT = """
+SELECT pg_catalog.to_jsonb(s),
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn)::bigint,
+       pg_catalog.pg_current_wal_insert_lsn()::text
+  FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %s
+"""
+
+_TABLES = """
+SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark::text, ''),
+       greatest(t.rows, coalesce(p.rows, 0))::bigint, greatest(t.bytes, coalesce(p.bytes, 0))::bigint,
+       extract(epoch FROM coalesce(t.finished_at, pg_catalog.clock_timestamp()) - t.started_at)::float8
+  FROM {s}.table_copy t
+  LEFT JOIN (SELECT relation, run, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
+              WHERE migration = %(name)s GROUP BY 1, 2) p ON p.relation = t.relation AND p.run = t.run
+ WHERE t.migration = %(name)s ORDER BY 1, 2
+"""
+
+_PROGRESS = """
+SELECT pg_catalog.to_jsonb(p) - 'token' - 'migration',
+       extract(epoch FROM pg_catalog.clock_timestamp() - p.heartbeat)::float8
+  FROM {s}.cdc_progress p WHERE p.migration = %(name)s
+"""
+
+_VALIDATION = """
+SELECT schema_name, table_name, verdict, source_rows, destination_rows, differing, checked_at::text
+  FROM {s}.validation WHERE migration = %(name)s ORDER BY 1, 2
+"""
+
+_EVENTS = """
+SELECT at::text, who, phase, what, detail FROM {s}.event WHERE migration = %(name)s ORDER BY id DESC LIMIT %(limit)s
+"""
+
+_COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
+
+
+def plan(migration: Migration) -> Plan:
+    """Everything that is known, as the plan's result; there is never a change. Raises ConnectError for the destination."""
+    destination = summary(migration.destination_server)
+    source = _source(migration)
+    state = migration.store.load()
+    opened = state.opened_at if state else read_tombstone(migration.destination, migration.name)
+    phase = state.phase if state else "released" if opened else "none"
+    tables = _tables(migration.store) if state else []
+    slot = _slot(migration, state) if source["reachable"] else {}
+    cdc = _cdc(migration.store, slot) if state else {}
+    result: dict[str, Any] = {
+        "changed": False,
+        "name": migration.name,
+        "phase": phase,
+        "opened_at": opened,
+        "types": sorted(state.spec.get("types", ())) if state else sorted(migration.spec.types),
+        "source_server": source,
+        "destination_server": {"reachable": True, **destination},
+        "selected": _selected(migration) if source["reachable"] else {},
+        "tables": tables,
+        "totals": _totals(tables),
+        "slot": {key: value for key, value in slot.items() if key != "source_position"},
+        "cdc": cdc,
+        "validation": _validation(migration.store) if state else {},
+        "events": _events(migration.store) if state else [],
+        "certificate": dict(state.certificate) if state and state.certificate else {},
+    }
+    return Plan(result={**result, "msg": _sentence(result)})
+
+
+def _source(migration: Migration) -> dict[str, Any]:
+    try:
+        return {"reachable": True, **summary(migration.source_server)}
+    except EngineError as exc:
+        return {"reachable": False, "error": dict(exc.as_result())}
+
+
+def _selected(migration: Migration) -> dict[str, Any]:
+    """How much there is to move, by the source's own estimate of sizes."""
+    leaves = migration.selection.leaves
+    return {"tables": len(leaves), "bytes": sum(table.bytes for table in leaves)}
+
+
+def _ask(store: StateStore, what: str, template: str, **more: object) -> list[Any]:
+    query = sql.SQL(template).format(s=sql.Identifier(store.schema))
+    with speaking(f"reading {what} of migration", store.name):
+        return store.conn.execute(query, {"name": store.name, **more}).fetchall()
+
+
+def _tables(store: StateStore) -> list[dict[str, Any]]:
+    return [
+        {
+            "table": qualified((schema, name)),
+            "state": state,
+            "run": run,
+            "mark": mark,
+            "rows": rows,
+            "bytes": count,
+            "seconds": round(seconds, 3) if seconds is not None else None,
+        }
+        for schema, name, state, run, mark, rows, count, seconds in _ask(store, "the copy", _TABLES)
+    ]
+
+
+def _totals(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {"tables": len(tables), "waiting": 0, "copying": 0, "complete": 0, "rows": 0, "bytes": 0}
+    for table in tables:
+        totals[table["state"]] += 1
+        totals["rows"] += table["rows"]
+        totals["bytes"] += table["bytes"]
+    return totals
+
+
+def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
+    """The migration's slot as the source shows it now; ``exists`` false where there is none of that name."""
+    known = state.slot if state else None
+    name = str(known["name"]) if known and known.get("name") else names.slot_name(migration.name)
+    row = _one(migration.source, _SLOT, name)
+    if row is None or row[0] is None:
+        return {"name": name, "exists": False, "source_position": row[2] if row else ""}
+    shown = row[0]
+    return {
+        "name": name,
+        "exists": True,
+        "active": bool(shown.get("active")),
+        "wal_status": shown.get("wal_status") or "",
+        "restart_lsn": shown.get("restart_lsn") or "",
+        "confirmed_flush_lsn": shown.get("confirmed_flush_lsn") or "",
+        "retained_bytes": row[1],
+        "safe_wal_size": shown.get("safe_wal_size"),
+        "failover": bool(shown.get("failover")),
+        "source_position": row[2],
+    }
+
+
+def _one(conn: Connection, query: str, name: str) -> Any:
+    with speaking("looking at the replication slot", name):
+        return conn.execute(query, (name,)).fetchone()
+
+
+def _cdc(store: StateStore, slot: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's wanted state, who applies, and how far it has come; empty before there is a task."""
+    control = read_control(store)
+    rows = _ask(store, "the progress", _PROGRESS)
+    if control is None and not rows:
+        return {}
+    shown, age = rows[0] if rows else ({}, None)
+    worker = holder(store.conn, store.name)
+    wanted = control.wanted if control else ""
+    return {
+        "wanted": wanted,
+        "state": shown.get("state") or "",
+        "down": wanted == "started" and worker is None,
+        "worker": _worker(worker, shown) if worker else {},
+        "received": shown.get("received") or "",
+        "applied": shown.get("applied") or "",
+        "confirmed": shown.get("confirmed") or "",
+        **_lag(shown, slot, running=worker is not None),
+        "counters": {name: shown.get(name) or 0 for name in _COUNTERS},
+        "last_error": shown.get("last_error") or {},
+        "retrying_since": shown.get("retrying_since") or "",
+        "engine": shown.get("engine") or "",
+        "heartbeat_age": round(age, 1) if age is not None else None,
+    }
+
+
+def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Who holds the lock at the destination, and the process that said so of itself."""
+    return {
+        "host": shown.get("host") or "",
+        "pid": shown.get("pid"),
+        "session": worker.pid,
+        "address": worker.address,
+        "since": worker.since,
+    }
+
+
+def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
+    """What the worker measured; while none runs that is out of date, and the source's position says how much is due."""
+    if running or not slot.get("source_position") or not shown.get("applied"):
+        return {"lag_bytes": shown.get("lag_bytes") if running else None, "lag_seconds": shown.get("lag_seconds")}
+    reached = max(parse_lsn(shown["applied"]), parse_lsn(shown.get("confirmable") or "0/0"))
+    return {"lag_bytes": max(0, parse_lsn(slot["source_position"]) - reached), "lag_seconds": None}
+
+
+def _validation(store: StateStore) -> dict[str, Any]:
+    rows = _ask(store, "the validation", _VALIDATION)
+    verdicts: dict[str, int] = {}
+    for row in rows:
+        verdicts[row[2]] = verdicts.get(row[2], 0) + 1
+    return {
+        "tables": len(rows),
+        "verdicts": verdicts,
+        "differing": [
+            {"table": qualified((row[0], row[1])), "verdict": row[2], "differing": row[5]} for row in rows if row[5]
+        ],
+        "checked_at": max((row[6] for row in rows), default=""),
+    }
+
+
+def _events(store: StateStore) -> list[dict[str, Any]]:
+    """The last events, the oldest of them first."""
+    rows = _ask(store, "the timeline", _EVENTS, limit=EVENTS)
+    return [
+        {"at": at, "who": who, "phase": phase, "what": what, "detail": detail}
+        for at, who, phase, what, detail in reversed(rows)
+    ]
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    said = [f"Migration {result['name']}: phase {result['phase']}"]
+    totals, cdc = result["totals"], result["cdc"]
+    if result["opened_at"]:
+        said.append(f"opened at {result['opened_at']}")
+    if totals["tables"]:
+        said.append(f"{totals['complete']} of {totals['tables']} tables copied ({size(totals['bytes'])})")
+    if cdc.get("down"):
+        said.append("the CDC worker is down: run the migrate playbook again")
+    elif cdc:
+        said.append(f"CDC {cdc['state']}")
+    if cdc.get("lag_bytes") is not None:
+        seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
+        said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")
+    if not result["source_server"]["reachable"]:
+        said.append("the source cannot be reached")
+    return ", ".join(said) + "."

@@ -1,0 +1,237 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_migration_info
+short_description: Say where a migration stands
+description:
+  - Returns phase, copied tables, slot, change data capture, validation, timeline and certificate of a migration, as
+    they are now. Nothing is written, and it can be asked at any time, before the first phase and after the release too.
+  - A source that cannot be reached is reported in RV(source_server); the rest is still returned.
+  - Everything is a return value; no facts are set.
+version_added: 0.1.0
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+attributes:
+  check_mode:
+    description: Can run in check mode; it never changes anything.
+    support: full
+  diff_mode:
+    description: There is never a difference to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Ask where the migration stands
+  causeway.postgresql.pg_migration_info:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+  register: status
+
+- name: Wait until all tables are copied
+  causeway.postgresql.pg_migration_info:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+  register: status
+  until: status.totals.tables > 0 and status.totals.complete == status.totals.tables
+  retries: 60
+  delay: 10
+"""
+
+RETURN = r"""
+name:
+  description: The migration's name.
+  returned: always
+  type: str
+phase:
+  description:
+    - V(none) before the first phase, then V(registered), V(prepared), V(schema), V(copied), V(replicating),
+      V(finalized), V(validated), V(opened); V(released) when all bookkeeping is gone.
+  returned: always
+  type: str
+  sample: replicating
+opened_at:
+  description: When the destination was opened; empty before.
+  returned: always
+  type: str
+types:
+  description: What the migration is made of.
+  returned: always
+  type: list
+  elements: str
+source_server:
+  description: Whether the source is V(reachable), with product, version, database and encoding, or the error.
+  returned: always
+  type: dict
+destination_server:
+  description: The same of the destination.
+  returned: always
+  type: dict
+selected:
+  description: How many tables and bytes are selected at the source; empty if it was not reached.
+  returned: always
+  type: dict
+  sample: {tables: 12, bytes: 734003200}
+tables:
+  description: The copy of each table.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    table:
+      description: The table, as PostgreSQL prints it.
+      type: str
+    state:
+      description: V(waiting), V(copying) or V(complete).
+      type: str
+    run:
+      description: The copy run that has it.
+      type: int
+    mark:
+      description: The source position that its copy stands for.
+      type: str
+    rows:
+      description: Rows copied so far.
+      type: int
+    bytes:
+      description: Bytes copied so far.
+      type: int
+    seconds:
+      description: How long the copy took or has been running.
+      type: float
+totals:
+  description: Number of tables by state, rows and bytes copied.
+  returned: always
+  type: dict
+  sample: {tables: 12, waiting: 0, copying: 0, complete: 12, rows: 1000000, bytes: 734003200}
+slot:
+  description: The replication slot as the source shows it; empty if it was not reached.
+  returned: always
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    exists:
+      description: Whether a slot of that name stands there. The rest is left out if not.
+      type: bool
+    active:
+      description: Whether somebody reads it.
+      type: bool
+    wal_status:
+      description: V(reserved), V(extended), V(unreserved) or V(lost); empty before PostgreSQL 13.
+      type: str
+    restart_lsn:
+      description: The oldest WAL that it keeps.
+      type: str
+    confirmed_flush_lsn:
+      description: Up to here the changes are safe at the destination.
+      type: str
+    retained_bytes:
+      description: How much WAL it keeps.
+      type: int
+    safe_wal_size:
+      description: How much WAL may still be written before it is lost, where there is a limit.
+      type: int
+    failover:
+      description: Whether standbys carry it too.
+      type: bool
+cdc:
+  description: Change data capture; empty before there is a task.
+  returned: always
+  type: dict
+  contains:
+    wanted:
+      description: The wanted state.
+      type: str
+    state:
+      description: The state that the worker last reported.
+      type: str
+    down:
+      description: Whether it should run, and nobody applies.
+      type: bool
+    worker:
+      description: Who applies, as host and process id there, and the session's process id and address at the destination.
+      type: dict
+    received:
+      description: Position received.
+      type: str
+    applied:
+      description: Position applied, the end of the last transaction.
+      type: str
+    confirmed:
+      description: Position confirmed to the source.
+      type: str
+    lag_bytes:
+      description: Bytes of WAL that are not applied yet; none if unknown.
+      type: int
+    lag_seconds:
+      description: Age of the last applied transaction when it was applied; none if unknown.
+      type: float
+    counters:
+      description: Transactions, rows by kind of change, and conflicts, since the beginning.
+      type: dict
+    last_error:
+      description: What stopped the worker or made it try again.
+      type: dict
+    retrying_since:
+      description: Since when it tries again.
+      type: str
+    engine:
+      description: The engine that the worker runs, by its SHA-256.
+      type: str
+    heartbeat_age:
+      description: Seconds since the worker last reported.
+      type: float
+validation:
+  description: Number of tables by verdict, those that differ, and when.
+  returned: always
+  type: dict
+events:
+  description: The last 20 events of the timeline, the oldest first.
+  returned: always
+  type: list
+  elements: dict
+certificate:
+  description: What the cutover proved; empty before.
+  returned: always
+  type: dict
+msg:
+  description: One sentence about where the migration stands.
+  returned: always
+  type: str
+  sample: "Migration orders: phase replicating, 12 of 12 tables copied (734 MB), CDC running, 0 bytes behind."
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..module_utils._engine import info
+from ..module_utils._engine.migration import Migration
+from ..module_utils._engine.plan import Plan
+from ..module_utils._engine.runner import Runner
+from ..module_utils._module import run
+
+
+def planner(migration: Migration, dummy_options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
+    """Read everything; the options are those that all modules share."""
+    return info.plan(migration)
+
+
+def main() -> None:
+    run({}, planner, writes=False, until_opened=False)
+
+
+if __name__ == "__main__":
+    main()

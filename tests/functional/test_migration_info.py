@@ -1,0 +1,122 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_migration_info on real servers, at every moment of a migration's life."""
+
+from __future__ import annotations
+
+import pytest
+from functional import witness
+from functional.conftest import Pair
+from functional.modules import Migration, ModuleFailed
+
+MODULE = "pg_migration_info"
+SHOP = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.customer (id bigint PRIMARY KEY, name text);
+CREATE TABLE shop."Ordered" (id bigint PRIMARY KEY);
+"""
+
+
+def migration(pair: Pair, name: str) -> Migration:
+    return Migration(name, pair.source.endpoint, pair.destination.endpoint, [{"schema": "shop"}])
+
+
+def test_before_anything_exists(pair: Pair) -> None:
+    pair.source.run(SHOP)
+    before = [witness.fingerprint(end.sql) for end in pair.ends]
+    result = migration(pair, "unborn").run(MODULE)
+    assert result["phase"] == "none" and result["opened_at"] == "" and result["changed"] is False
+    assert result["tables"] == [] and result["cdc"] == {} and result["events"] == [] and result["certificate"] == {}
+    assert result["selected"]["tables"] == 2
+    assert result["slot"] == {"name": "dts_sync_unborn", "exists": False}
+    assert "ansible_facts" not in result
+    assert [witness.fingerprint(end.sql) for end in pair.ends] == before
+
+
+def test_what_the_phases_left(pair: Pair) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "alive")
+    one.run("pg_replica_identity")
+    one.run("pg_publication")
+    one.run("pg_repl_slot")
+    result = one.run(MODULE)
+    assert result["phase"] == "prepared"
+    shown = pair.source.query(
+        "SELECT restart_lsn::text, confirmed_flush_lsn::text, wal_status FROM pg_replication_slots"
+        " WHERE slot_name = 'dts_sync_alive'"
+    )
+    slot = result["slot"]
+    assert shown == [(slot["restart_lsn"], slot["confirmed_flush_lsn"], slot["wal_status"])]
+    assert slot["exists"] and slot["active"] is False and slot["retained_bytes"] >= 0
+    assert [event["phase"] for event in result["events"]].count("prepared") >= 1
+
+
+def test_copy_progress_and_lag(pair: Pair) -> None:
+    """The state tables are written as the copy and the worker write them; what is said of them is the matter here."""
+    pair.source.run(SHOP)
+    one = migration(pair, "busy")
+    one.run("pg_replica_identity")
+    one.run("pg_publication")
+    one.run("pg_repl_slot")
+    pair.destination.run("""
+        INSERT INTO causeway.table_copy (migration, relation, schema_name, table_name, state, run, mark, rows, bytes,
+                                         started_at, finished_at)
+        VALUES ('busy', 1, 'shop', 'customer', 'complete', 1, '0/1', 7, 700, '2026-01-01 00:00:00Z',
+                '2026-01-01 00:00:10Z'),
+               ('busy', 2, 'shop', 'Ordered', 'copying', 2, NULL, 0, 0, now(), NULL);
+        INSERT INTO causeway.copy_part (migration, relation, part, run, ordinal, first_page, state, rows, bytes)
+        VALUES ('busy', 2, 0, 2, 0, 0, 'done', 5, 50), ('busy', 2, 1, 2, 1, 9, 'waiting', 0, 0),
+               ('busy', 2, 2, 1, 2, 9, 'done', 1000, 1000);
+        INSERT INTO causeway.cdc_task (migration, wanted) VALUES ('busy', 'started');
+        INSERT INTO causeway.cdc_progress (migration, state, token, applied, confirmable, source_system, timeline,
+                                           lag_bytes, lag_seconds, inserts, heartbeat)
+        VALUES ('busy', 'running', 'secret-token', '0/1', '0/1', '', 1, 0, 0, 3, now() - interval '1 hour');
+        INSERT INTO causeway.validation (migration, relation, schema_name, table_name, verdict, differing)
+        VALUES ('busy', 1, 'shop', 'customer', 'identical', 0), ('busy', 2, 'shop', 'Ordered', 'different', 4);
+    """)
+    result = one.run(MODULE)
+    copied = {table["table"]: table for table in result["tables"]}
+    assert copied["shop.customer"]["seconds"] == 10 and copied["shop.customer"]["mark"] == "0/1"
+    # parts of an earlier run do not count
+    assert (copied['shop."Ordered"']["rows"], copied['shop."Ordered"']["bytes"]) == (5, 50)
+    assert result["totals"] == {"tables": 2, "waiting": 0, "copying": 1, "complete": 1, "rows": 12, "bytes": 750}
+    cdc = result["cdc"]
+    # nobody applies: what the last worker measured says nothing about now
+    assert cdc["down"] and cdc["worker"] == {} and cdc["lag_bytes"] > 1_000_000 and cdc["lag_seconds"] is None
+    assert cdc["counters"]["inserts"] == 3 and 3500 < cdc["heartbeat_age"] < 3700
+    assert "down" in result["msg"] and "secret-token" not in str(result)
+    assert result["validation"]["verdicts"] == {"identical": 1, "different": 1}
+    assert result["validation"]["differing"] == [{"table": 'shop."Ordered"', "verdict": "different", "differing": 4}]
+
+
+def test_a_source_that_is_down_is_reported_with_all_the_rest(pair: Pair) -> None:
+    pair.source.run(SHOP)
+    one = migration(pair, "half")
+    one.run("pg_replica_identity")
+    one.source = {**one.source, "login_port": 1}
+    result = one.run(MODULE)
+    assert result["phase"] == "registered" and result["source_server"]["reachable"] is False
+    assert result["source_server"]["error"]["code"] == "connect_failed"
+    assert result["slot"] == {} and result["selected"] == {}
+    assert "the source cannot be reached" in result["msg"]
+
+
+def test_a_destination_that_is_down_is_one_clear_message(pair: Pair) -> None:
+    one = migration(pair, "gone")
+    one.destination = {**one.destination, "login_port": 1}
+    with pytest.raises(ModuleFailed) as caught:
+        one.run(MODULE)
+    assert caught.value.result["error"]["code"] == "connect_failed"
+    assert "exception" not in caught.value.result
+
+
+def test_after_the_release(pair: Pair) -> None:
+    pair.source.run(SHOP)
+    pair.destination.run(
+        f'COMMENT ON DATABASE "{pair.destination.dbname}"'
+        " IS 'ours\n[causeway: migration done opened this database at 2026-11-01 10:00:00+00]'"
+    )
+    result = migration(pair, "done").run(MODULE)
+    assert result["phase"] == "released" and result["opened_at"] == "2026-11-01 10:00:00+00"
+    assert migration(pair, "other").run(MODULE)["phase"] == "none"
