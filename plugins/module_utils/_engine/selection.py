@@ -30,6 +30,10 @@ class SchemaRule:
     def whole(self) -> bool:
         return not self.tables
 
+    def leaves_out(self, name: str) -> bool:
+        """Whether a relation of the schema, of whatever kind, is excluded by name."""
+        return any(_matches(pattern, name) for pattern in self.exclude)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

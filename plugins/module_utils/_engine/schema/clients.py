@@ -1,0 +1,191 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_dump and pg_restore: found, checked, and run with their passwords in a private file that goes with the call."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DriverError, ServerError, SpecError
+from .toc import Script, parse
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ..connect import Connection, Endpoint
+    from ..runner import Runner
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
+_LEFT_OUT = ("service", "servicefile", "replication", "options", "password", "passfile", "fallback_application_name")
+_LOCK_WAIT = "60s"
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The two client programs and their common major version."""
+
+    dump: str
+    restore: str
+    major: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What pg_dump is asked for: schemas by name, less these relations. ``snapshot`` empty: its own."""
+
+    schemas: tuple[str, ...]
+    without: tuple[tuple[str, str], ...]
+    privileges: bool
+    snapshot: str = ""
+
+
+def find_programs(runner: Runner, folder: str, needed: int) -> Programs:
+    """Raises DriverError where they are missing or older than the source's major version."""
+    doing = "looking for PostgreSQL's client programs"
+    remedy = f"Install the client programs of PostgreSQL {needed} or later, or name their folder with client_bin."
+    found: dict[str, tuple[str, int]] = {}
+    for program in ("pg_dump", "pg_restore"):
+        path = runner.find(program, folder)
+        if not path:
+            raise DriverError(doing, program, "it is not on the worker host", remedy)
+        outcome = runner.run([path, "--version"], {})
+        version = _VERSION.search(outcome.output)
+        if outcome.status or version is None:
+            raise DriverError(doing, path, "it does not run on the worker host", remedy)
+        if int(version[1]) < needed:
+            why = f"it is of version {version[1]}, and the source of version {needed}"
+            raise DriverError(doing, path, why, remedy)
+        found[program] = (path, int(version[1]))
+    return Programs(found["pg_dump"][0], found["pg_restore"][0], found["pg_restore"][1])
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder that only we can enter, removed in every case that a process can answer to, SIGTERM included."""
+
+    def end(number: int, dummy: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    folder = Path(tempfile.mkdtemp(prefix="causeway-"))
+    before = {number: signal.signal(number, end) for number in _ENDING} if main else {}
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: Wanted) -> Script:
+    """Dump the schema of one database and take the dump apart. Raises ServerError, ProtocolError.
+
+    ``conn`` is a session at the same server: what it really connected with is what pg_dump gets.
+    """
+    with private_folder() as folder:
+        environment = _service(conn, endpoint, folder)
+        archive = str(folder / "schema.dump")
+        _run(runner, dump_arguments(programs, endpoint, wanted, archive), environment, "dumping the schema of the")
+        texts = []
+        for more in ((), ("--no-owner",)):
+            output = folder / "schema.sql"
+            arguments = [programs.restore, "--verbose", "--no-tablespaces", "--file", str(output), *more]
+            if programs.major >= 15:
+                arguments.append("--no-table-access-method")
+            _run(runner, [*arguments, archive], {}, "reading the dump of the")
+            with output.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                texts.append(stream.read())
+    return parse(texts[0], texts[1])
+
+
+def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: Wanted, archive: str) -> list[str]:
+    """The command line of pg_dump: names as patterns that match nothing but themselves, and no secret."""
+    arguments = [
+        programs.dump,
+        "--dbname=service=causeway",
+        "--format=custom",
+        "--schema-only",
+        "--encoding=UTF8",
+        "--no-publications",
+        "--no-subscriptions",
+        f"--lock-wait-timeout={_LOCK_WAIT}",
+        "--compress=0",
+        f"--file={archive}",
+    ]
+    if endpoint.session_role:
+        arguments.append(f"--role={endpoint.session_role}")
+    if not wanted.privileges:
+        arguments += ["--no-privileges", "--no-owner"]
+    if wanted.snapshot:
+        arguments.append(f"--snapshot={wanted.snapshot}")
+    arguments += [f"--schema={exactly(schema)}" for schema in wanted.schemas]
+    arguments += [f"--exclude-table={exactly(schema)}.{exactly(name)}" for schema, name in wanted.without]
+    return arguments
+
+
+def exactly(name: str) -> str:
+    """``name`` as a pattern of pg_dump that matches only itself (psql manual, Patterns)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _service(conn: Connection, endpoint: Endpoint, folder: Path) -> dict[str, str]:
+    """Write the connection into a service file and a password file; only their folder gets into the environment."""
+    parameters = {
+        option.keyword.decode(): option.val.decode()
+        for option in conn.pgconn.info
+        if option.val is not None and option.val != b""
+    }
+    password, passfile = parameters.get("password", ""), parameters.get("passfile", "")
+    lines = {key: value for key, value in parameters.items() if key not in _LEFT_OUT}
+    lines["application_name"] = "causeway schema"
+    if endpoint.connect_params.get("options"):
+        lines["options"] = endpoint.connect_params["options"]
+    if password:
+        passfile = str(folder / "password")
+        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+        _write(Path(passfile), f"*:*:*:*:{escaped}\n", password)
+    if passfile:
+        lines["passfile"] = passfile
+    path = folder / "service"
+    _write(path, "[causeway]\n" + "".join(f"{key}={value}\n" for key, value in lines.items()), *lines.values())
+    return {"PGSERVICEFILE": str(path)}
+
+
+def _write(path: Path, text: str, *values: str) -> None:
+    if any("\n" in value for value in values):
+        raise SpecError(
+            "writing the connection of the source for pg_dump",
+            "",
+            "one of its parameters holds a line break, which libpq's files cannot carry",
+            "Change that password or parameter.",
+        )
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str) -> None:
+    outcome = runner.run(argv, environment)
+    if outcome.status:
+        raise ServerError(doing, "source", _why(outcome.errors), _REMEDY, detail=Path(argv[0]).name)
+
+
+_REMEDY = "Give the migration's account what it lacks, or correct the objects of the migration; then run it again."
+
+
+def _why(errors: str) -> str:
+    """The first error of the program, without its own name; the statement that it ran is of no use to a person."""
+    lines = [line.partition("error: ")[2] for line in errors.splitlines() if "error: " in line]
+    return (lines or [line for line in errors.splitlines() if line] or ["it failed without a word"])[0]

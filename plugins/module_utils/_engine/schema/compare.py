@@ -1,0 +1,199 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which objects of the source's dump the destination lacks, and in which section each is made. Pure.
+
+Nothing is tried and its error ignored: what is missing is known from both catalogs before anything is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..catalog import Name, qualified
+from ..errors import MismatchError
+from .standing import one_line
+
+if TYPE_CHECKING:
+    from ..selection import Selection
+    from .standing import Standing, Thing
+    from .toc import Entry
+
+Section = Literal["pre_data", "keys", "indexes", "foreign_keys"]
+
+SECTIONS: tuple[Section, ...] = ("pre_data", "keys", "indexes", "foreign_keys")
+"""In the order in which they are made: rows come between the first and the second, and an object that needs one of a
+later section is made there too (a view grouped by a primary key)."""
+
+_NOT_MOVED = (
+    "EVENT TRIGGER",
+    "PUBLICATION",
+    "SUBSCRIPTION",
+    "MATERIALIZED VIEW DATA",
+    "DATABASE",
+    "EXTENSION",
+    "ENCODING",
+    "STDSTRINGS",
+    "SEARCHPATH",
+)
+_LATE = ("STATISTICS", "TRIGGER", "RULE", "POLICY", "ROW SECURITY", "CHECK CONSTRAINT", "DEFAULT ACL")
+_SCHEMA = "SCHEMA"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An entry that the destination lacks, with what the source's catalog says of it (None: nothing of its own)."""
+
+    entry: Entry
+    thing: Thing | None
+
+    @property
+    def what(self) -> str:
+        """How a person knows it."""
+        name = self.thing.identity if self.thing else f"{self.entry.schema}.{self.entry.tag}".lstrip(".")
+        return f"{self.entry.kind.lower()} {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``missing`` by section; ``kept`` are tables that stood at the destination and are not ours; ``dangling`` are
+    foreign keys to tables that are neither selected nor there."""
+
+    entries: tuple[Entry, ...]
+    missing: Mapping[Section, tuple[Missing, ...]]
+    kept: tuple[Name, ...]
+    dangling: tuple[Thing, ...]
+
+
+def sections(entries: tuple[Entry, ...], source: Standing) -> dict[int, int]:
+    """The number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
+    found: dict[int, int] = {}
+    for entry in entries:
+        if not entry.kind.startswith(_NOT_MOVED):
+            own = _own_section(entry, source)
+            found[entry.dump_id] = max([own, *(found[need] for need in entry.needs if need in found)])
+    return found
+
+
+def _own_section(entry: Entry, source: Standing) -> int:
+    thing = source.things.get((entry.class_oid, entry.oid))
+    detail = thing.detail if thing else ""
+    if entry.kind == "FK CONSTRAINT":
+        return 3
+    if entry.kind == "CONSTRAINT":
+        return 1 if detail[:1] in ("p", "u") else 2
+    if entry.kind == "INDEX":
+        return 1 if detail == "unique" else 2
+    if entry.kind == "INDEX ATTACH":
+        relation = source.relation((entry.schema, entry.tag))
+        return 1 if relation and relation.unique else 2
+    return 2 if entry.kind in _LATE else 0
+
+
+def chosen(entries: tuple[Entry, ...], source: Standing, selection: Selection) -> tuple[Entry, ...]:
+    """The entries that the selection means: whole schemas, and tables with all that they need and own."""
+    whole = set(selection.schemas)
+    names = {table.qualified_name for table in selection.tables} | {s.qualified_name for s in selection.sequences}
+    by_id = {entry.dump_id: entry for entry in entries}
+    keep: set[int] = set()
+    for entry in entries:
+        thing = source.things.get((entry.class_oid, entry.oid))
+        own_schema = entry.tag if entry.kind == _SCHEMA else entry.schema
+        if own_schema in whole or (thing is not None and thing.relation in names):
+            keep.add(entry.dump_id)
+    while True:
+        before = len(keep)
+        for entry in entries:
+            if entry.dump_id in keep:
+                keep.update(need for need in entry.needs if need in by_id)
+            elif (entry.class_oid, entry.oid) == (0, 0) and _goes_with(entry, keep, by_id):
+                keep.add(entry.dump_id)
+        if len(keep) == before:
+            return tuple(entry for entry in entries if entry.dump_id in keep)
+
+
+def _goes_with(entry: Entry, keep: Collection[int], by_id: Mapping[int, Entry]) -> bool:
+    """A comment, grant or attachment goes with what it is about; that of a schema with the schema only."""
+    needs = [by_id[need] for need in entry.needs if need in by_id]
+    if entry.tag.startswith("SCHEMA "):
+        return any(need.dump_id in keep for need in needs)
+    return any(need.dump_id in keep for need in needs if need.kind != _SCHEMA)
+
+
+def compare(
+    entries: tuple[Entry, ...], source: Standing, destination: Standing, selection: Selection, made: Collection[Name]
+) -> Comparison:
+    """What the destination lacks. ``made`` are the tables that this migration created there."""
+    wanted = chosen(entries, source, selection)
+    number = sections(wanted, source)
+    tables = {table.qualified_name for table in selection.tables}
+    kept = {name for name in tables if destination.relation(name) and name not in made}
+    part_of_kept = _parts_of(kept, selection)
+    missing: dict[Section, list[Missing]] = {section: [] for section in SECTIONS}
+    absent: set[int] = set()
+    dangling = []
+    for entry in wanted:
+        thing = source.things.get((entry.class_oid, entry.oid))
+        if entry.dump_id not in number or not entry.has_statement:
+            continue
+        if (entry.kind, _one_line(thing.relation if thing else (entry.schema, entry.tag))) in part_of_kept:
+            continue
+        if not _lacks(entry, thing, destination, absent):
+            continue
+        if entry.kind == "FK CONSTRAINT" and thing and thing.target not in tables | destination.relations.keys():
+            dangling.append(thing)
+            continue
+        absent.add(entry.dump_id)
+        missing[SECTIONS[number[entry.dump_id]]].append(Missing(entry, thing))
+    return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
+
+
+def _parts_of(kept: Collection[Name], selection: Selection) -> set[tuple[str, Name]]:
+    """What the dump has apart from a table and what nevertheless is part of it: a table that is not ours stays as it is."""
+    parts = {(kind, name) for name in kept for kind in ("DEFAULT", "TABLE ATTACH")}
+    named = {table.oid: table.qualified_name for table in selection.tables}
+    for sequence in selection.sequences:
+        if named.get(sequence.owner_table) in kept:
+            parts.add(("SEQUENCE OWNED BY", sequence.qualified_name))
+            if sequence.identity:
+                parts.add(("SEQUENCE", sequence.qualified_name))
+    return {(kind, _one_line(name)) for kind, name in parts}
+
+
+def _one_line(name: Name) -> Name:
+    return (one_line(name[0]), one_line(name[1]))
+
+
+def _lacks(entry: Entry, thing: Thing | None, destination: Standing, absent: Collection[int]) -> bool:
+    """Whether the destination lacks one entry. ``absent`` are those before it that it lacks."""
+    if thing is not None:
+        there = destination.by_key.get(thing.key)
+        if entry.kind == "RULE" and there is not None:
+            # A view that needs a later object is made as an empty shell first; this rule gives it its query.
+            return there.detail == "shell"
+        if entry.kind == "CONSTRAINT" and thing.detail.startswith("p"):
+            relation = destination.relation(thing.relation)
+            return not (relation and relation.has_primary_key)
+        return there is None
+    relation = destination.relation((entry.schema, entry.tag))
+    if entry.kind in ("TABLE ATTACH", "INDEX ATTACH"):
+        return relation is None or not relation.attached
+    if entry.kind == "SEQUENCE OWNED BY":
+        return relation is None or not relation.owned
+    if entry.kind == "ROW SECURITY":
+        return relation is None or not relation.row_security
+    return any(need in absent for need in entry.needs)
+
+
+def refuse_conflicts(kept: tuple[Name, ...]) -> None:
+    """Raise MismatchError, naming the first of the tables that stand at the destination and are not ours."""
+    if kept:
+        others = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
+        raise MismatchError(
+            "comparing the schemas of both ends: table",
+            qualified(kept[0]) + others,
+            "it stands at the destination already, and this migration did not make it",
+            "Drop or rename it there, leave it out of the objects, or set conflicting_tables: ignore to keep its rows.",
+        )

@@ -1,0 +1,247 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands in some schemas of one database: every object with the identity by which both ends can be compared.
+
+PostgreSQL names objects of every kind itself (`pg_identify_object`), the same at all versions but for quotes, which
+follow the version's list of keywords; they are left out of what is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..connect import speaking
+
+if TYPE_CHECKING:
+    from ..catalog import Name
+    from ..connect import Connection, End
+
+SCHEMA_CLASS = 2615
+"""pg_namespace; the OIDs of the catalogs are the same at every server."""
+
+# The class, the object, the relation that it belongs to, a word of detail, and what a foreign key references. A row
+# type and an array type come and go with what they are made of.
+_THINGS = r"""
+WITH ns AS (
+    SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
+), rel AS (
+    SELECT c.* FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM ns) AND c.relkind <> 't'
+), things (class, oid, relation, own_name, detail, target) AS (
+    SELECT 'pg_namespace'::regclass, n.oid, 0::oid, '', '', 0::oid FROM ns n
+    UNION ALL
+    SELECT 'pg_class'::regclass, c.oid, coalesce(i.indrelid, c.oid), c.relname,
+           CASE WHEN c.relkind IN ('i', 'I') THEN CASE WHEN i.indisunique THEN 'unique' ELSE '' END
+                WHEN c.relkind = 'm' THEN CASE WHEN c.relispopulated THEN 'populated' ELSE 'empty' END
+                ELSE c.relkind::text END, 0
+      FROM rel c LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid, 0, t.typname, '', 0 FROM pg_catalog.pg_type t
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+     WHERE t.typnamespace IN (SELECT oid FROM ns) AND coalesce(c.relkind, 'c') = 'c' AND t.typcategory <> 'A'
+    UNION ALL
+    SELECT 'pg_proc'::regclass, oid, 0, '', '', 0 FROM pg_catalog.pg_proc WHERE pronamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_constraint'::regclass, k.oid, k.conrelid, k.conname,
+           k.contype::text || CASE WHEN k.convalidated THEN ' valid' ELSE '' END
+               || CASE WHEN c.relkind = 'p' THEN ' partitioned' ELSE '' END, k.confrelid
+      FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+     WHERE k.connamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_attrdef'::regclass, d.oid, d.adrelid, '', '', 0
+      FROM pg_catalog.pg_attrdef d JOIN rel ON rel.oid = d.adrelid
+    UNION ALL
+    SELECT 'pg_trigger'::regclass, t.oid, t.tgrelid, t.tgname, t.tgenabled::text, 0
+      FROM pg_catalog.pg_trigger t JOIN rel ON rel.oid = t.tgrelid
+    UNION ALL
+    SELECT 'pg_rewrite'::regclass, r.oid, r.ev_class, r.rulename,
+           CASE WHEN rel.relkind = 'v' AND r.rulename = '_RETURN'
+                     AND pg_catalog.pg_get_viewdef(r.ev_class) ~ '^\s*SELECT NULL::'
+                     AND pg_catalog.pg_get_viewdef(r.ev_class) !~ '\mFROM\M'
+                THEN 'shell' ELSE r.ev_enabled::text END, 0
+      FROM pg_catalog.pg_rewrite r JOIN rel ON rel.oid = r.ev_class
+    UNION ALL
+    SELECT 'pg_policy'::regclass, p.oid, p.polrelid, p.polname, '', 0
+      FROM pg_catalog.pg_policy p JOIN rel ON rel.oid = p.polrelid
+    UNION ALL
+    SELECT 'pg_statistic_ext'::regclass, s.oid, s.stxrelid, s.stxname, '', 0
+      FROM pg_catalog.pg_statistic_ext s WHERE s.stxnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_default_acl'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_default_acl WHERE defaclnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_collation'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_collation WHERE collnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_conversion'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_conversion WHERE connamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_operator'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_operator WHERE oprnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_opclass'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_opclass WHERE opcnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_opfamily'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_opfamily WHERE opfnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_ts_config'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_ts_config WHERE cfgnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_ts_dict'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_ts_dict WHERE dictnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_ts_parser'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_ts_parser WHERE prsnamespace IN (SELECT oid FROM ns)
+    UNION ALL
+    SELECT 'pg_ts_template'::regclass, oid, 0, '', '', 0
+      FROM pg_catalog.pg_ts_template WHERE tmplnamespace IN (SELECT oid FROM ns)
+)
+SELECT t.class::oid::bigint, t.oid::bigint, coalesce(known.identity, ''), coalesce(rn.nspname, ''),
+       coalesce(r.relname, ''), t.own_name, t.detail, coalesce(fn.nspname, ''), coalesce(f.relname, '')
+  FROM things t
+ CROSS JOIN LATERAL pg_catalog.pg_identify_object(t.class, t.oid, 0) known
+  LEFT JOIN pg_catalog.pg_class r ON r.oid = t.relation
+  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+  LEFT JOIN pg_catalog.pg_class f ON f.oid = t.target
+  LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+"""
+
+_RELATIONS = """
+SELECT n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')),
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+       coalesce(u.indisunique, false)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_index u ON u.indexrelid = c.oid
+ WHERE n.nspname = ANY (%(schemas)s) AND c.relkind <> 't'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object. ``relation`` is the table that it belongs to, itself for a table, ('', '') for none.
+
+    ``detail``: for a relation its relkind, for an index ``unique`` or nothing, for a materialized view ``populated`` or
+    ``empty``, for a constraint its contype with ``valid`` and ``partitioned``, for a trigger or rule its state, or
+    ``shell`` for the rule of a view without a query.
+    ``target`` is the table that a foreign key references.
+    """
+
+    class_oid: int
+    oid: int
+    identity: str
+    relation: Name
+    own_name: str
+    detail: str
+    target: Name
+
+    @property
+    def key(self) -> str:
+        """What is compared between both ends."""
+        return f"{self.class_oid} {self.identity.replace(chr(34), '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What is known of a relation that has no object of its own: attached to a parent, owned by a column, secured."""
+
+    name: Name
+    kind: str
+    row_security: bool
+    attached: bool
+    owned: bool
+    has_primary_key: bool
+    unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that stands in the schemas that were asked for, and the roles of the cluster.
+
+    ``relations`` is by (schema, name), with line breaks as blanks, as the dump prints names.
+    """
+
+    end: End
+    version: int
+    user: str
+    things: Mapping[tuple[int, int], Thing]
+    by_key: Mapping[str, Thing]
+    relations: Mapping[Name, Relation]
+    roles: frozenset[str]
+    schemas: frozenset[str]
+
+    def relation(self, name: Name) -> Relation | None:
+        """The relation of that name, or None; the name as the catalog or as the dump has it."""
+        return self.relations.get((one_line(name[0]), one_line(name[1])))
+
+
+def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> Standing:
+    """Read it in four queries. Raises ServerError."""
+    parameters = {"schemas": list(schemas)}
+    with speaking("reading the objects of the", end):
+        things = [
+            Thing(row[0], row[1], row[2], (row[3], row[4]), row[5], row[6], (row[7], row[8]))
+            for row in conn.execute(_THINGS, parameters).fetchall()
+        ]
+        relations = {
+            (one_line(row[0]), one_line(row[1])): Relation((row[0], row[1]), *row[2:])
+            for row in conn.execute(_RELATIONS, parameters).fetchall()
+        }
+        roles = conn.execute("SELECT rolname, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
+        names = conn.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+    return Standing(
+        end=end,
+        version=conn.info.server_version,
+        user=next((name for name, current in roles if current), ""),
+        things={(thing.class_oid, thing.oid): thing for thing in things},
+        by_key={thing.key: thing for thing in things},
+        relations=relations,
+        roles=frozenset(name for name, dummy in roles),
+        schemas=frozenset(row[0] for row in names),
+    )
+
+
+def one_line(name: str) -> str:
+    """A name as pg_restore prints it in a comment."""
+    return name.replace("\r", " ").replace("\n", " ")
+
+
+_EXTENSIONS = """
+WITH member AS (
+    SELECT d.classid, d.objid, d.refobjid AS extension FROM pg_catalog.pg_depend d
+     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+), user_of AS (
+    SELECT d.classid, d.objid, m.extension
+      FROM pg_catalog.pg_depend d JOIN member m ON (m.classid, m.objid) = (d.refclassid, d.refobjid)
+)
+SELECT DISTINCT e.extname, n.nspname
+  FROM user_of u
+  JOIN pg_catalog.pg_extension e ON e.oid = u.extension
+  JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+ CROSS JOIN LATERAL pg_catalog.pg_identify_object_as_address(u.classid, u.objid, 0) known
+ WHERE known.object_names[1] = ANY (%(schemas)s)
+   AND NOT EXISTS (SELECT FROM member m WHERE (m.classid, m.objid) = (u.classid, u.objid))
+   AND e.extname <> 'plpgsql'
+ ORDER BY 1
+"""
+
+
+def used_extensions(conn: Connection, schemas: tuple[str, ...]) -> dict[str, str]:
+    """The extensions that objects of these schemas need, each with the schema that it lies in. Raises ServerError.
+
+    plpgsql is left out: every database has it.
+    """
+    with speaking("reading the extensions of the", "source"):
+        return dict(conn.execute(_EXTENSIONS, {"schemas": list(schemas)}).fetchall())
+
+
+def standing_extensions(conn: Connection) -> frozenset[str]:
+    """The extensions that stand. Raises ServerError."""
+    with speaking("reading the extensions of the", "destination"):
+        return frozenset(row[0] for row in conn.execute("SELECT extname FROM pg_catalog.pg_extension").fetchall())

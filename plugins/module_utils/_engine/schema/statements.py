@@ -1,0 +1,70 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SQL of one entry as the destination gets it: roles that it lacks left out, triggers asleep, foreign keys not yet
+checked. Pure; every change is to a statement that pg_dump itself put at the end of the entry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .compare import Missing
+
+_REPLICA_IDENTITY = re.compile(r"^ALTER TABLE ONLY [^\n]* REPLICA IDENTITY [^\n]*;$\n*", re.MULTILINE)
+_ENABLE = re.compile(r"^(ALTER TABLE [^\n]*) ENABLE (?:ALWAYS|REPLICA) ((?:TRIGGER|RULE) [^\n]*;)\Z", re.MULTILINE)
+_ROLE = r'("(?:[^"]|"")+"|[^\s";]+)'
+_GRANTEE = re.compile(rf" (?:TO|FROM) {_ROLE}(?: WITH GRANT OPTION)?(?: CASCADE)?;\Z")
+_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE {_ROLE} ")
+_SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
+_GRANTS = ("ACL", "DEFAULT ACL")
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """What is executed for one entry, possibly nothing, and the roles for whose absence something was left out."""
+
+    statements: tuple[str, ...]
+    missing_roles: frozenset[str] = frozenset()
+
+
+def adjust(missing: Missing, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
+    """``roles`` are the destination's, ``user`` our own there; ``not_valid`` says that a foreign key is checked later."""
+    entry = missing.entry
+    if entry.kind in _GRANTS:
+        return _grants(entry.text, roles) if privileges else Adjusted(())
+    text = entry.text
+    if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
+        text = _REPLICA_IDENTITY.sub("", text).strip()
+    elif entry.kind in ("TRIGGER", "RULE") and missing.thing and missing.thing.detail in ("A", "R"):
+        text = _ENABLE.sub(r"\1 DISABLE \2", text)
+    elif entry.kind == "FK CONSTRAINT" and not_valid and missing.thing and "valid" in missing.thing.detail:
+        text = f"{text.rstrip(';')} NOT VALID;"
+    if not privileges or not entry.owner_text or entry.owner == user:
+        return Adjusted((text,))
+    if entry.owner not in roles:
+        return Adjusted((text,), frozenset([entry.owner]))
+    return Adjusted((text, entry.owner_text))
+
+
+def _grants(text: str, roles: Collection[str]) -> Adjusted:
+    """The grants to roles that stand. Who granted is left out: it would need that role's own session."""
+    statements, absent = [], set()
+    for statement in re.split(r"(?<=;)\n+", text):
+        if _SESSION.match(statement) or not statement.strip():
+            continue
+        named = [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
+        lacking = {name for name in map(unquoted, named) if name not in roles and name != "PUBLIC"}
+        absent |= lacking
+        if not lacking:
+            statements.append(statement.strip())
+    return Adjusted(tuple(statements), frozenset(absent))
+
+
+def unquoted(name: str) -> str:
+    """An identifier as SQL has it, to the name that it stands for."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

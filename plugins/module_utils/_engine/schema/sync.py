@@ -1,0 +1,297 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The schema of the selection at the destination, section by section (design: Lifecycle).
+
+A section is compared, then made in one destination transaction: nothing half-made is left, and no error is ignored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from .._psycopg import sql
+from ..catalog import Name, qualified
+from ..connect import connect, speaking
+from ..copy.snapshot import open_snapshot
+from ..errors import ServerError, StateError
+from ..plan import Change, Plan
+from ..state import lsn_text
+from . import finish
+from .clients import Programs, Wanted, dump, find_programs
+from .compare import Comparison, Missing, Section, compare, refuse_conflicts
+from .fingerprint import fingerprint
+from .standing import Standing, observe_standing, standing_extensions, used_extensions
+from .statements import adjust
+from .triggers import asleep, name_of, remember_asleep
+
+if TYPE_CHECKING:
+    from ..lsn import Lsn
+    from ..migration import Migration
+    from ..runner import Runner
+    from .toc import Script
+
+DUMPS = 5
+"""How often the schema is dumped again when it changes meanwhile."""
+
+RESTORES = 5
+"""How often a section is tried again that lost a deadlock against the CDC worker, or did not get a lock."""
+
+_PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One missing object and the SQL that makes it, in the order of execution."""
+
+    missing: Missing | None
+    what: str
+    statements: tuple[str, ...]
+
+    def shown(self) -> Change:
+        """The same for a person."""
+        return Change("destination", self.what, None, "present", self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """All steps of a section, and what a person should know of what was left out."""
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...]
+
+
+class SchemaSync:
+    """One section of one migration, for the length of one module call."""
+
+    def __init__(
+        self, migration: Migration, runner: Runner, section: Section, *, client_bin: str, privileges: bool
+    ) -> None:
+        self.migration = migration
+        self.runner = runner
+        self.section = section
+        self.privileges = privileges
+        self.client_bin = client_bin
+        self.schemas = tuple(sorted({rule.schema for rule in migration.spec.rules}))
+        self.selection = migration.selected()
+
+    def wanted(self, source: Standing, snapshot: str = "") -> Wanted:
+        """What pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
+        tables = {table.qualified_name for table in self.selection.tables}
+        rules = self.migration.spec.rules
+        without = set()
+        for relation in source.relations.values():
+            schema, name = relation.name
+            excluded = any(rule.schema == schema and rule.leaves_out(name) for rule in rules)
+            is_table = relation.kind in ("r", "p")
+            if relation.name not in tables and (is_table or (excluded and relation.kind in ("v", "m", "S", "f"))):
+                without.add(relation.name)
+        return Wanted(self.schemas, tuple(sorted(without)), self.privileges, snapshot)
+
+    def programs(self) -> Programs:
+        return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
+
+    def dump(self, source: Standing, snapshot: str = "") -> Script:
+        """Dump the selection, under a snapshot of ours or under pg_dump's own."""
+        conn = self.migration.source
+        return dump(self.runner, self.programs(), conn, self.migration.spec.source, self.wanted(source, snapshot))
+
+    def marked_dump(self) -> tuple[Script, Standing, Lsn]:
+        """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
+        for dummy in range(DUMPS):
+            with open_snapshot(self.migration, plain_instead=True) as snapshot:
+                with connect(self.migration.spec.source, f"schema {self.migration.name}") as reader:
+                    seen = fingerprint(reader, self.schemas, snapshot.name)
+                standing = observe_standing(self.migration.source, "source", self.schemas)
+                script = self.dump(standing, snapshot.name)
+                if fingerprint(self.migration.source, self.schemas) == seen:
+                    return script, standing, snapshot.mark
+            time.sleep(1)
+        raise StateError(
+            "dumping the schema of the",
+            "source",
+            f"it changed during each of {DUMPS} dumps",
+            "Run this again when fewer ALTER, CREATE and DROP statements are executed there.",
+        )
+
+    def compared(self, script: Script, source: Standing, destination: Standing) -> Comparison:
+        return compare(script.entries, source, destination, self.selection, self.made())
+
+    def made(self) -> frozenset[Name]:
+        """The tables that an earlier run of this migration created."""
+        state = self.migration.state()
+        return frozenset(name_of(text) for text in state.before_image.get("made", {})) if state else frozenset()
+
+    def steps(self, comparison: Comparison, destination: Standing) -> Steps:
+        """The missing objects of the section as SQL, extensions before what needs them."""
+        steps = []
+        without: dict[str, int] = {}
+        for missing in comparison.missing[self.section]:
+            adjusted = adjust(
+                missing,
+                roles=destination.roles,
+                user=destination.user,
+                privileges=self.privileges,
+                not_valid=self.migration.spec.incremental and finish.may_be_not_valid(missing.thing, destination),
+            )
+            for role in adjusted.missing_roles:
+                without[role] = without.get(role, 0) + 1
+            if adjusted.statements:
+                steps.append(Step(missing, missing.what, adjusted.statements))
+        if self.section == "pre_data":
+            position = next((n for n, s in enumerate(steps) if s.missing and s.missing.entry.kind != "SCHEMA"), 0)
+            steps[position:position] = self._extensions(destination)
+        warnings = [
+            f"Role {role} does not exist at the destination: {count} owner or grant statements that name it are left"
+            f" out, and what it owns belongs to {destination.user}."
+            for role, count in sorted(without.items())
+        ]
+        if self.section == "foreign_keys":
+            warnings += [
+                f"Foreign key {thing.identity} is left out: {qualified(thing.target)} is neither selected nor at the"
+                " destination."
+                for thing in comparison.dangling
+            ]
+        return Steps(tuple(steps), tuple(warnings))
+
+    def _extensions(self, destination: Standing) -> list[Step]:
+        """An extension is not part of the selection, but what is selected may not do without it."""
+        used = used_extensions(self.migration.source, self.schemas)
+        there = standing_extensions(self.migration.destination)
+        conn = self.migration.destination
+        steps = []
+        for name, schema in used.items():
+            if name in there:
+                continue
+            statements = [sql.SQL("CREATE EXTENSION {} WITH SCHEMA {}")]
+            if schema not in destination.schemas and schema not in self.schemas:
+                statements.insert(0, sql.SQL("CREATE SCHEMA IF NOT EXISTS {1}"))
+            texts = tuple(s.format(sql.Identifier(name), sql.Identifier(schema)).as_string(conn) for s in statements)
+            steps.append(Step(None, f"extension {name}", texts))
+        return steps
+
+
+def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
+    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``. Raises EngineError."""
+    section = cast("Section", options["section"])
+    work = SchemaSync(
+        migration,
+        runner,
+        section,
+        client_bin=str(options.get("client_bin") or ""),
+        privileges=options.get("privileges", "keep") == "keep",
+    )
+    source = observe_standing(migration.source, "source", work.schemas)
+    destination = observe_standing(migration.destination, "destination", work.schemas)
+    script = work.dump(source)
+    comparison = work.compared(script, source, destination)
+    if section == "pre_data" and migration.spec.conflicting_tables == "report":
+        refuse_conflicts(comparison.kept)
+    todo = work.steps(comparison, destination)
+    later = finish.later_changes(migration, comparison, source, destination) if section == "foreign_keys" else ()
+    state = migration.state()
+    phase = _PHASES.get(section, "")
+    changes = [step.shown() for step in todo.steps] + [change.shown(migration.destination) for change in later]
+    if phase and (state is None or not state.reached(phase)):
+        changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
+
+    def apply() -> Mapping[str, object]:
+        return _apply(work, script, todo, later, phase)
+
+    return Plan(
+        changes=tuple(changes),
+        result={
+            "section": section,
+            "objects": [step.what for step in todo.steps],
+            "kept_tables": [qualified(name) for name in comparison.kept],
+        },
+        apply=apply,
+        notes=_notes(section, comparison),
+        warnings=todo.warnings,
+    )
+
+
+def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:
+    if section == "pre_data" or not comparison.missing["pre_data"]:
+        return ()
+    return (
+        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not stand at the destination yet; this"
+        " plan takes them for made.",
+    )
+
+
+def _apply(
+    work: SchemaSync, script: Script, todo: Steps, later: tuple[finish.Later, ...], phase: str
+) -> Mapping[str, object]:
+    """Make the section, then what is done outside its transaction. Raises EngineError."""
+    migration = work.migration
+    answer: dict[str, object] = {}
+    mark: Lsn = 0
+    if work.section == "pre_data":
+        script, fresh, mark = work.marked_dump()
+        destination = observe_standing(migration.destination, "destination", work.schemas)
+        again = work.steps(work.compared(script, fresh, destination), destination)
+        if again.steps != todo.steps and [s.statements for s in again.steps] != [s.statements for s in todo.steps]:
+            todo = again
+            answer["objects"] = [step.what for step in todo.steps]
+            answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
+    elif work.section == "foreign_keys":
+        finish.require_one_position(migration)
+    _restore(work, script, todo, mark)
+    finish.carry_out(migration, later)
+    if phase:
+        migration.store.advance(phase)
+    return answer
+
+
+def _restore(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> None:
+    """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
+    for attempt in range(RESTORES):
+        try:
+            with work.migration.destination.transaction():
+                _restore_once(work, script, todo, mark)
+            return
+        except ServerError as exc:
+            if exc.sqlstate not in ("40P01", "55P03") or attempt == RESTORES - 1:
+                raise
+            time.sleep(attempt + 1)
+
+
+def _restore_once(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> None:
+    conn, store = work.migration.destination, work.migration.store
+    strings = "on" if script.standard_strings else "off"
+    with speaking("preparing the restore at the", "destination"):
+        conn.execute("SET LOCAL check_function_bodies = off")
+        conn.execute("SET LOCAL client_min_messages = warning")
+        conn.execute(sql.SQL("SET LOCAL standard_conforming_strings = {}").format(sql.Literal(strings)))
+    for step in todo.steps:
+        with speaking("creating at the destination", step.what, _REMEDIES.get(_kind(step), "")):
+            for statement in step.statements:
+                conn.execute(statement.encode("utf-8", "surrogateescape"))
+    done = [step.missing for step in todo.steps if step.missing]
+    tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
+    if tables:
+        store.remember_before("made", {qualified(thing.relation): True for thing in tables})
+    remember_asleep(store, asleep(done))
+    if mark:
+        with speaking("recording the mark of the", "schema"):
+            conn.execute(
+                sql.SQL("UPDATE {} SET schema_mark = %s::pg_lsn WHERE name = %s").format(store.table("migration")),
+                (lsn_text(mark), store.name),
+            )
+    if todo.steps:
+        store.event(work.section, "schema objects made", {"section": work.section, "objects": len(todo.steps)})
+
+
+_REMEDIES = {
+    "EXTENSION": "Create the extension at the destination with an account that may, then run this again.",
+    "VIEW": "Select what it reads as well, or leave it out with exclude.",
+    "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
+}
+
+
+def _kind(step: Step) -> str:
+    return step.missing.entry.kind if step.missing else "EXTENSION"

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Triggers and rules that fire even for a replicating session are made asleep at the destination, else what they did at
+the source would be done twice. Their state is kept in the before-image and put back at the cutover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._psycopg import sql
+from ..catalog import Name, qualified
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from ..state import StateStore
+    from .compare import Missing
+
+_STATES = {"A": "ALWAYS", "R": "REPLICA"}
+_KINDS = {"TRIGGER": "triggers", "RULE": "rules"}
+
+
+def asleep(missing: Iterable[Missing]) -> dict[str, dict[str, dict[str, str]]]:
+    """What is to be remembered of them: ``{"triggers" | "rules": {"schema.table": {name: "A" | "R"}}}``."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for item in missing:
+        if item.entry.kind in _KINDS and item.thing and item.thing.detail in _STATES:
+            tables = found.setdefault(_KINDS[item.entry.kind], {})
+            tables.setdefault(qualified(item.thing.relation), {})[item.thing.own_name] = item.thing.detail
+    return found
+
+
+def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+    """Add them to the before-image, in the caller's transaction. What is there already stays. Raises ServerError."""
+    state = store.load()
+    for key, tables in found.items():
+        known = dict(state.before_image.get(key, {})) if state else {}
+        merged = {table: {**names, **known.get(table, {})} for table, names in tables.items()}
+        image = {**(dict(state.before_image) if state else {}), key: {**known, **merged}}
+        store.set_json("before_image", image)
+        state = store.load()
+
+
+def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Composed, ...]:
+    """What gives every sleeping trigger and rule its state back, for the cutover. Running it twice does no harm."""
+    statements = []
+    for word, key in _KINDS.items():
+        for table, names in sorted(before_image.get(key, {}).items()):
+            for name, state in sorted(names.items()):
+                statements.append(
+                    sql.SQL("ALTER TABLE {} ENABLE " + _STATES[state] + " " + word + " {}").format(
+                        sql.Identifier(*name_of(table)), sql.Identifier(name)
+                    )
+                )
+    return tuple(statements)
+
+
+def name_of(text: str) -> Name:
+    """The inverse of `catalog.qualified`."""
+    parts: list[str] = []
+    position = 0
+    while position < len(text):
+        if text[position] == '"':
+            end = position + 1
+            while text[end : end + 2] == '""' or text[end] != '"':
+                end += 2 if text[end : end + 2] == '""' else 1
+            parts.append(text[position + 1 : end].replace('""', '"'))
+            position = end + 2
+        else:
+            end = text.find(".", position)
+            end = len(text) if end < 0 else end
+            parts.append(text[position:end])
+            position = end + 1
+    return (parts[0], parts[1])

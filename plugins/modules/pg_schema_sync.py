@@ -1,0 +1,114 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Face of the engine's schema room."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_schema_sync
+short_description: Make the schema of a migration at the destination, section by section
+version_added: 0.1.0
+author: Causeway contributors (@causeway)
+description:
+  - Dumps the selected objects with C(pg_dump), compares the catalogs of both ends, and makes at the destination what is
+    missing there, in one transaction. What stands already is left as it is; no error is ignored.
+  - Needs C(pg_dump) and C(pg_restore) of at least the source's version on the worker host.
+  - Extensions are not part of the selection. One that a selected object needs and that the destination lacks is created.
+  - Replica identities are not carried over. Triggers and rules that fire for a replicating session (C(ENABLE ALWAYS),
+    C(ENABLE REPLICA)) are created disabled; the cutover gives them their state back.
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.client_bin
+options:
+  section:
+    description:
+      - V(pre_data) makes schemas, types, functions, tables with their defaults and sequences, and views, before the rows.
+      - V(keys) makes primary keys and whatever else is unique, which the changes need.
+      - V(indexes) makes all other indexes, exclusion constraints, statistics objects, triggers, rules and policies.
+      - V(foreign_keys) makes foreign keys and validates those that are valid at the source, fills materialized views, and
+        gathers statistics of tables that have none. With changes under way it wants them caught up.
+    type: str
+    required: true
+    choices: [pre_data, keys, indexes, foreign_keys]
+  privileges:
+    description:
+      - V(keep) carries owners and grants over where the role exists at the destination, and warns about those that do not.
+        V(skip) makes everything belong to the migration's account.
+    type: str
+    choices: [keep, skip]
+    default: keep
+attributes:
+  check_mode:
+    description: Nothing is written at either end. The source's schema is dumped to know what is missing.
+    support: full
+  diff_mode:
+    description: Shows each object that is made, with its statements.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make the tables, before their rows
+  causeway.postgresql.pg_schema_sync:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: [{schema: sales}]
+    section: pre_data
+    client_bin: /usr/lib/postgresql/17/bin
+"""
+
+RETURN = r"""
+section:
+  description: The section that was made.
+  returned: always
+  type: str
+objects:
+  description: The objects that the destination lacked, in the order in which they are made.
+  returned: always
+  type: list
+  elements: str
+  sample: ["schema sales", "table sales.orders"]
+kept_tables:
+  description: Tables that stood at the destination and that this migration did not make.
+  returned: always
+  type: list
+  elements: str
+statements:
+  description: What is executed, each with its end. At most 500 of them.
+  returned: always
+  type: list
+  elements: dict
+statements_total:
+  description: How many statements there are.
+  returned: always
+  type: int
+notes:
+  description: What the plan takes for granted.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ..module_utils._arguments import client_arguments
+from ..module_utils._engine.schema import sync
+from ..module_utils._engine.schema.compare import SECTIONS
+from ..module_utils._module import run
+
+
+def main() -> None:
+    """Arguments, one call, one exit."""
+    run(
+        {
+            **client_arguments(),
+            "section": {"type": "str", "required": True, "choices": list(SECTIONS)},
+            "privileges": {"type": "str", "choices": ["keep", "skip"], "default": "keep"},
+        },
+        sync.plan,
+    )
+
+
+if __name__ == "__main__":
+    main()
