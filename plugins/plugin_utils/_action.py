@@ -1,0 +1,58 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's side of every module: run it as Ansible would, then show a person what its result says.
+
+Through Display and to standard error: a C(msg) shows line ends as C(\\n), and callbacks that write JSON to standard
+output stay parseable. The result itself is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible import constants as C
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ._blocks import failure
+
+Block = Callable[[Mapping[str, Any], int], list[str]]
+
+_NARROWEST = 100
+_WIDEST = 160
+
+
+class ShowingAction(ActionBase):  # type: ignore[misc]
+    """Base of the collection's action plugins; a module names the blocks that its result is shown as."""
+
+    blocks: Sequence[Block] = ()
+
+    _supports_async = True
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module of the same name and show its result. Nothing is shown under C(no_log)."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        result.update(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val))
+        if not (self._task.no_log or result.get("_ansible_no_log")):
+            self._show(result, (task_vars or {}).get("inventory_hostname", ""))
+        return result
+
+    def _show(self, result: Mapping[str, Any], host: str) -> None:
+        display = Display()
+        width = min(max(display.columns or 0, _NARROWEST), _WIDEST)
+        failed = bool(result.get("failed"))
+        for block in self.blocks:
+            _print(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)
+        if failed:
+            lines = failure(result, width, module=self._task.action.rpartition(".")[2], host=host)
+            _print(display, host, lines, C.COLOR_ERROR)
+
+
+def _print(display: Any, host: str, lines: Sequence[str], color: str) -> None:
+    """One block in one call: hosts run side by side, and their lines must not mix."""
+    if lines:
+        display.display(f"[{host}] " + "\n".join(lines) + "\n", color=color, stderr=True)

@@ -1,0 +1,267 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads of a module's result, as lines. Pure: a block is a function of the result and the width.
+
+Every block takes what is there: a result of an older release, of check mode or of a failure may lack any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..module_utils._engine.measure import count, duration, size
+from ._table import facts, table
+
+Result = Mapping[str, Any]
+
+_SEVERITIES = {
+    "error": ("errors", "These block the migration"),
+    "warning": ("warnings", "These should be cured before"),
+    "ignorable": ("ignorable", "These may be accepted: ignore_checks takes their ids"),
+    "note": ("notes", "Good to know"),
+}
+_OBJECTS_SHOWN = 8
+_TABLES_SHOWN = 40
+_EVENTS_SHOWN = 5
+
+
+def findings(result: Result, width: int) -> list[str]:
+    """The findings of a precheck, grouped by severity; many objects of one check are cut, with their number."""
+    found: Sequence[Result] = result.get("findings") or ()
+    counts = result.get("counts") or {}
+    lines = []
+    for severity, (dummy, heading) in _SEVERITIES.items():
+        rows = _rows_of([one for one in found if one.get("severity") == severity])
+        if rows:
+            number = counts.get(severity, len(rows))
+            lines += ["", f"{severity.upper()} ({number}). {heading}.", ""]
+            lines += table(("id", "object", "seen, and what cures it"), rows, width)
+    if "findings" not in result or result.get("opened_at"):
+        return []
+    said = ", ".join(f"{counts.get(name, 0)} {plural}" for name, (plural, dummy) in _SEVERITIES.items())
+    verdict = "passed" if result.get("passed") else "not passed"
+    return [f"Precheck {verdict}: {said}", *_ends(result, width), *lines]
+
+
+def _rows_of(found: Sequence[Result]) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    shown: dict[str, int] = {}
+    for one in found:
+        name = str(one.get("id"))
+        shown[name] = shown.get(name, 0) + 1
+        if shown[name] <= _OBJECTS_SHOWN:
+            seen = (one.get("evidence") or {}).get("answer", "")
+            rows.append((name, str(one.get("object")), f"{seen}\nfix: {one.get('fix')}"))
+    rows += [
+        (name, f"and {number - _OBJECTS_SHOWN} more", "all of them are in the module's result")
+        for name, number in shown.items()
+        if number > _OBJECTS_SHOWN
+    ]
+    return rows
+
+
+def _ends(result: Result, width: int) -> list[str]:
+    return facts([(end, _server(result.get(f"{end}_server") or {})) for end in ("source", "destination")], width)
+
+
+def _server(server: Result) -> str:
+    if not server or server.get("reachable") is False:
+        return f"not reached: {(server.get('error') or {}).get('why', 'see the error')}"
+    return f"{server.get('product')} {server.get('version')}, database {server.get('database')}"
+
+
+def status(result: Result, width: int) -> list[str]:
+    """Where a migration stands, as pg_migration_info returns it."""
+    if "phase" not in result:
+        return []
+    lines = [f"Migration {result.get('name')}: {result['phase']}", *_ends(result, width)]
+    lines += facts(
+        [
+            ("opened", str(result.get("opened_at") or "")),
+            ("copy", _copy(result)),
+            ("slot", _slot(result.get("slot") or {})),
+            ("CDC", _cdc(result.get("cdc") or {})),
+            ("changes", _changes(result.get("cdc") or {})),
+            ("last error", _error(result.get("cdc") or {})),
+            ("validation", _validation(result.get("validation") or {})),
+        ],
+        width,
+    )
+    lines += _copying(result, width)
+    events = (result.get("events") or [])[-_EVENTS_SHOWN:]
+    rows = [(str(one.get("at", ""))[:19], one.get("phase", ""), one.get("what", "")) for one in events]
+    return lines + (["", *table(("when", "phase", "what"), rows, width)] if rows else [])
+
+
+def _copy(result: Result) -> str:
+    totals = result.get("totals") or {}
+    if not totals.get("tables"):
+        selected = result.get("selected") or {}
+        if not selected:
+            return ""
+        return f"not begun: {count(selected.get('tables', 0))} tables, about {size(selected.get('bytes', 0))}"
+    done = f"{count(totals['complete'])} of {count(totals['tables'])} tables"
+    return f"{done}, {count(totals['rows'])} rows, {size(totals['bytes'])}"
+
+
+def _slot(slot: Result) -> str:
+    if not slot:
+        return ""
+    if not slot.get("exists"):
+        return f"{slot.get('name')} does not stand"
+    active = "in use" if slot.get("active") else "nobody reads it"
+    state = f", {slot['wal_status']}" if slot.get("wal_status") else ""
+    kept = f", keeps {size(slot['retained_bytes'])} of WAL" if slot.get("retained_bytes") is not None else ""
+    return f"{slot.get('name')}: {active}{state}{kept}"
+
+
+def _cdc(cdc: Result) -> str:
+    if not cdc:
+        return ""
+    worker = cdc.get("worker") or {}
+    said = [f"{cdc.get('state') or 'not started yet'} (wanted: {cdc.get('wanted') or 'nothing'})"]
+    if cdc.get("down"):
+        said.append("DOWN: nobody applies; run the migrate playbook again")
+    elif worker:
+        said.append(f"on {worker.get('host')} as pid {worker.get('pid')}")
+    if cdc.get("lag_bytes") is not None:
+        said.append(f"{size(cdc['lag_bytes'])} behind")
+    if cdc.get("lag_seconds") is not None:
+        said.append(f"last change applied {duration(cdc['lag_seconds'])} after its commit")
+    return ", ".join(said)
+
+
+def _changes(cdc: Result) -> str:
+    counters = cdc.get("counters") or {}
+    return ", ".join(f"{count(number)} {name}" for name, number in counters.items() if number)
+
+
+def _error(cdc: Result) -> str:
+    error = cdc.get("last_error") or {}
+    if not error:
+        return ""
+    said = f"{error.get('doing', '')} {error.get('object', '')}".strip()
+    return f"{said}: {error.get('why', '')}. {error.get('remedy', '')}"
+
+
+def _validation(validation: Result) -> str:
+    verdicts = validation.get("verdicts") or {}
+    if not verdicts:
+        return ""
+    said = ", ".join(f"{count(number)} {verdict}" for verdict, number in verdicts.items())
+    return f"{said}, checked at {str(validation.get('checked_at', ''))[:19]}"
+
+
+def _copying(result: Result, width: int) -> list[str]:
+    """Each table's copy; of many, those that are not complete first."""
+    tables: Sequence[Result] = result.get("tables") or ()
+    order = {"copying": 0, "waiting": 1, "complete": 2}
+    shown = sorted(tables, key=lambda one: order.get(str(one.get("state")), 0))[:_TABLES_SHOWN]
+    rows = [
+        (
+            one.get("table", ""),
+            one.get("state", ""),
+            count(one.get("rows") or 0),
+            size(one.get("bytes") or 0),
+            duration(one["seconds"]) if one.get("seconds") is not None else "",
+        )
+        for one in shown
+    ]
+    lines = table(("table", "copy", "rows", "size", "time"), rows, width, right=(2, 3, 4))
+    return _with_rest(lines, len(tables) - len(rows))
+
+
+def _with_rest(lines: list[str], left_out: int) -> list[str]:
+    if not lines:
+        return []
+    return ["", *lines, *([f"  and {count(left_out)} more tables"] if left_out > 0 else [])]
+
+
+def verdicts(result: Result, width: int) -> list[str]:
+    """The verdict on each table, the differing ones first, as pg_data_validate returns them."""
+    tables: Sequence[Result] = result.get("tables") or ()
+    if not tables:
+        return []
+    shown = sorted(tables, key=lambda one: one.get("verdict") == "identical")[:_TABLES_SHOWN]
+    rows = [
+        (
+            one.get("table", ""),
+            one.get("verdict", ""),
+            _count(one.get("source_rows")),
+            _count(one.get("destination_rows")),
+            _count(one.get("differing")),
+        )
+        for one in shown
+    ]
+    same = sum(1 for one in tables if one.get("verdict") == "identical")
+    read = sum(one.get("source_rows") or 0 for one in tables)
+    lines = [f"{count(same)} of {count(len(tables))} tables identical, {count(read)} rows read at the source"]
+    headers = ("table", "verdict", "source rows", "destination rows", "differing")
+    lines += _with_rest(table(headers, rows, width, right=(2, 3, 4)), len(tables) - len(rows))
+    find = [(str(one.get("table")), str(one.get("find") or "")) for one in shown if one.get("find")]
+    return lines + (["", "The first difference of each:", *facts(find, width)] if find else [])
+
+
+def _count(number: object) -> str:
+    return count(number) if isinstance(number, int) else ""
+
+
+def certificate(result: Result, width: int) -> list[str]:
+    """What a cutover proved, as pg_cutover returns it."""
+    proved: Result = result.get("certificate") or {}
+    if not proved:
+        return []
+    marker = proved.get("marker")
+    lines = [f"Certificate of the cutover, verdict {proved.get('verdict') or 'not given'}"]
+    lines += facts(
+        [
+            ("opened", str(proved.get("opened_at") or "")),
+            ("pause", duration(proved["pause_ms"] / 1000) if proved.get("pause_ms") is not None else ""),
+            ("tables", _count(proved.get("tables"))),
+            ("rows", _count(proved.get("rows"))),
+            ("sequences", _count(proved.get("sequences"))),
+            ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
+            ("marker", f"{marker.get('number')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
+        ],
+        width,
+    )
+    steps = [(one.get("name", ""), duration(one.get("seconds") or 0)) for one in proved.get("steps") or ()]
+    return lines + (["", *table(("step", "time"), steps, width, right=(1,))] if steps else [])
+
+
+def failure(result: Result, width: int, *, module: str, host: str) -> list[str]:
+    """What failed, where, why, and what is safe to do next; nothing for a result without an error of the engine's."""
+    error: Result = result.get("error") or {}
+    if not error.get("why"):
+        return []
+    state = f" (SQLSTATE {error['sqlstate']})" if error.get("sqlstate") else ""
+    return [
+        f"{module} failed on {host}",
+        *facts(
+            [
+                ("what", f"{error.get('doing', '')} {error.get('object', '')}".strip()),
+                ("why", f"{error['why']}{state}"),
+                ("where", str(error.get("detail") or "")),
+                ("next", str(error.get("remedy") or "")),
+                ("safe", _safe(str(error.get("code") or ""))),
+            ],
+            width,
+        ),
+    ]
+
+
+_SAFE = {
+    "would_lose_rows": "Going on would lose or double rows, so nothing goes on by itself. The source is untouched.",
+    "spec_error": "Nothing was changed. Correct the variable and run the same playbook again.",
+    "driver_missing": "Nothing was changed. Then run the same playbook again.",
+    "connect_failed": "What was reached is kept at the destination. The same playbook goes on from there.",
+    "precheck_failed": "Nothing was changed at either end.",
+    "mismatch": "Nothing that is not ours was touched. Decide what it is, then run the same playbook again.",
+}
+
+
+def _safe(code: str) -> str:
+    return _SAFE.get(code, "Run the same playbook again: it goes on from where this stopped.")

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person sees of a module in a play: on standard error, whole, and nothing under no_log."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from functional.conftest import ROOT, Clusters, Pair
+from functional.modules import collection_tree
+
+Play = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def play(pair: Pair, clusters: Clusters, tmp_path: pathlib.Path) -> Play:
+    """Runs a play of one task over a fresh pair; stdout is one JSON document."""
+
+    def run(module: str, task: Mapping[str, Any] | None = None, **arguments: Any) -> subprocess.CompletedProcess[str]:
+        common = {
+            "name": "orders",
+            "source": pair.source.endpoint,
+            "destination": pair.destination.endpoint,
+            "objects": [{"schema": "shop"}],
+            **arguments,
+        }
+        name = f"causeway.postgresql.{module}"
+        one = {"name": "The task", name: common, **(task or {})}
+        playbook = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [one]}]
+        (tmp_path / "play.json").write_text(json.dumps(playbook))
+        return subprocess.run(
+            [sys.executable, "-m", "ansible.cli.playbook", str(tmp_path / "play.json")],
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": collection_tree(ROOT),
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+                "ANSIBLE_LOCALHOST_WARNING": "false",
+                "ANSIBLE_HOME": str(tmp_path / "home"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            },
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    pair.source.run("CREATE SCHEMA shop; CREATE TABLE shop.log (line text)")
+    return run
+
+
+def test_findings_are_a_table_and_a_failure_is_one_block(play: Play, pair: Pair, clusters: Clusters) -> None:
+    ran = play("pg_migration_precheck", client_bin=clusters.bin_dir("18"))
+    assert ran.returncode == 2, ran.stderr
+    assert "[localhost] Precheck not passed: 1 errors" in ran.stderr
+    assert "no_key  shop.log" in ran.stderr and "fix: ALTER TABLE shop.log" in ran.stderr
+    assert "pg_migration_precheck failed on localhost" in ran.stderr
+    assert "1 finding must be cured first: no_key" in ran.stderr
+    assert "Precheck not passed" not in ran.stdout
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert pair.source.endpoint["login_password"] not in ran.stdout + ran.stderr
+
+
+def test_nothing_is_shown_under_no_log(play: Play, clusters: Clusters) -> None:
+    ran = play("pg_migration_precheck", {"no_log": True}, client_bin=clusters.bin_dir("18"))
+    assert ran.returncode == 2
+    assert "shop.log" not in ran.stdout + ran.stderr and "Precheck" not in ran.stderr
+
+
+def test_status_is_a_table(play: Play) -> None:
+    ran = play("pg_migration_info")
+    assert ran.returncode == 0, ran.stderr
+    assert "[localhost] Migration orders: none" in ran.stderr
+    assert "not begun: 1 tables" in ran.stderr
+
+
+def test_a_server_that_is_not_there_is_one_clear_block(play: Play, pair: Pair) -> None:
+    nowhere = {**pair.destination.endpoint, "login_port": 1}
+    ran = play("pg_migration_info", destination=nowhere)
+    assert ran.returncode == 2
+    assert "pg_migration_info failed on localhost" in ran.stderr
+    assert "connecting to the destination" in ran.stderr and "Check that the server runs" in ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
