@@ -23,7 +23,7 @@ RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+f
 
 
 class PlaybookFailed(Exception):
-    """A playbook ended with an error; the text is the end of its output."""
+    """A playbook ended with an error, which has been shown already."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Playbooks:
         program = pathlib.Path(sys.executable).parent / "ansible-playbook"
         command = [str(program), "-i", str(self.folder / "inventory.yml"), f"causeway.postgresql.{name}", *options]
         log_file = self.folder / "logs" / f"{label.replace(' ', '-')}.log"
-        started, recap, lines = time.monotonic(), (0, 0), []
+        started, recap, task = time.monotonic(), (0, 0), ""
         with (
             log_file.open("w", encoding="utf-8") as log,
             subprocess.Popen(
@@ -90,16 +90,14 @@ class Playbooks:
                 errors="replace",
             ) as process,
         ):
-            task = ""
             for line in process.stdout or ():
                 log.write(line)
-                lines.append(line.rstrip())
-                task = self._follow(lines[-1], task)
+                task = self._follow(line.rstrip(), task)
                 found = RECAP.match(line)
                 if found and found.group(1) != "localhost":
                     recap = (int(found.group(2)), int(found.group(3)))
         if process.returncode != 0:
-            raise PlaybookFailed(f"{name} ended with {process.returncode}. Its last lines:\n" + "\n".join(lines[-40:]))
+            raise PlaybookFailed(f"the playbook {name} failed (exit code {process.returncode}); its output is above")
         return Played(label, time.monotonic() - started, recap[1], recap[0])
 
     def _follow(self, line: str, task: str) -> str:
@@ -108,7 +106,9 @@ class Playbooks:
         if found:
             return found.group(2)
         if line.startswith("changed: "):
-            self.show(f"changed: {task}")
+            if task:
+                self.show(f"changed: {task}")
+            return ""  # once, also for a loop
         elif not NOISE.match(line):
             self.show(line)
         return task

@@ -313,8 +313,9 @@ class Demo:
         seconds, size = float(copy.get("seconds") or 0), int(copy.get("bytes") or 0)
         changes = [cdc.get(kind) or 0 for kind in ("inserts", "updates", "deletes", "truncates")]
         lag = self.facts.get("lag") or {}
+        same = self.verdict.get("verdict") == "identical"
         return {
-            "verdict": "identical" if self.verdict.get("verdict") == "identical" and not self.problems else "different",
+            "verdict": "failed" if same and self.problems else self.verdict.get("verdict", "failed"),
             "verdict_line": verdict_line(self.verdict) if self.verdict else "the witness was not reached",
             "rows": self.verdict.get("rows", 0),
             "tables": self.verdict.get("tables", 0),
@@ -380,7 +381,7 @@ def interrupted(number: int, _frame: Any) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     console, started = Console(), time.monotonic()
     demo = Demo(console)

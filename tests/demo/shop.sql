@@ -196,6 +196,7 @@ CREATE TABLE "Lager & Büro"."Bestände" (
     "Größe" numeric,
     "a""b" text DEFAULT 'it''s',
     "Palette" bigint DEFAULT nextval('"Lager & Büro"."Palette Nr."'),
+    "Rabatt %" numeric DEFAULT 2.50,
     "日本語" text COLLATE "C",
     PRIMARY KEY ("Artikel Nr.", "select")
 );

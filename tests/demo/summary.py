@@ -89,13 +89,10 @@ def summary(console: Console, result: dict[str, Any]) -> None:
     for problem in result["problems"]:
         console.line(f"  {console.paint('✗', '31')} {problem}")
     good = result["verdict"] == "identical"
-    said = (
-        result["verdict_line"]
-        if good or not result["verdict_line"].startswith("identical")
-        else "the rows are identical"
-    )
     mark = console.paint("verdict", "1;32" if good else "1;31")
-    console.line(f"  {mark}         {said}" + ("" if good or not result["problems"] else ", but see above"))
+    same = result["verdict_line"].startswith("identical")
+    said = "the rows are identical, but see above" if same and not good else result["verdict_line"]
+    console.line(f"  {mark}         {said}")
     console.line(line)
 
 

@@ -203,7 +203,12 @@ class Witness:
             {"key": name, "why": "differs" if len(where) == 2 else f"stands at the {next(iter(where))} only"}
             for name, where in sorted(ends.items())
         ]
-        return {"table": said, "rows": rows[:KEYS_SHOWN], "count": len(rows), "why": f"{len(rows)} rows differ"}
+        return {
+            "table": said,
+            "rows": rows[:KEYS_SHOWN],
+            "count": len(rows),
+            "why": f"{len(rows)} row{'s differ' if len(rows) > 1 else ' differs'}",
+        }
 
     @staticmethod
     def _name(table: Table, row: str) -> str:
