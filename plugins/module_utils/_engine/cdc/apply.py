@@ -1,0 +1,254 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pieces of the stream to destination transactions: one transaction for each piece, or for several of a large one.
+
+Within it the steps go in order; a segment is written by its net effect. Where a constraint is in the way, nothing of
+the segment stands: back to the savepoint, then table by table: again, by removing all that is touched, and at last
+one change after the other in the order of the source. The applied position moves in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from .. import marker
+from .._psycopg import psycopg, sql
+from ..connect import server_error
+from ..errors import EngineError, ServerError
+from .batch import Piece, RelationStep, Segment, SystemChange, TruncateStep
+from .compaction import Compacted, compact, delete_then_insert
+from .destination_table import fit, observe_table
+from .messages import BINARY, Change, Delete, Relation, Type
+from .rowwise import RefusedChange, replay_one
+from .setwise import WrittenTable, few_statements, replace_touched, write_compacted
+from .staging import Loader
+from .statements import TableStatements
+from .store import ProgressStore, Tally
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..lsn import Lsn
+    from .keys import UniqueIndex
+
+    Work = list[tuple[WrittenTable, Compacted]]
+
+_SEGMENT: Final = "causeway_segment"
+_TABLE: Final = "causeway_table"
+
+
+class Applier:
+    """Writes the pieces of one stream over one connection, which is autocommit and holds the worker's lock.
+
+    ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
+    source table by OID; ``binary`` says in which format values come. Every method raises EngineError; after that the
+    connection is to be closed, which takes back what was not committed.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        progress: ProgressStore,
+        name: str,
+        types: Mapping[int, Type],
+        source_uniques: Callable[[int], Sequence[UniqueIndex]],
+        *,
+        binary: bool,
+    ) -> None:
+        self._conn = conn
+        self._progress = progress
+        self._name = name
+        self._types = types
+        self._source_uniques = source_uniques
+        self._binary = binary
+        self._loader = Loader(conn)
+        self._tables: dict[int, WrittenTable] = {}
+        self._tally = Tally()
+        self._savepoint = False
+        self.open = False
+        self.marker = 0
+        """The highest marker that stands at the destination."""
+
+    def apply(self, piece: Piece, received: Lsn, confirmed: Lsn) -> bool:
+        """Write one piece. True when its transaction is committed and durable: ``piece.end_lsn`` may be confirmed."""
+        try:
+            self._write(piece)
+            if not piece.last_of_transaction:
+                return False
+            self._progress.advance(piece.end_lsn, self._tally, received, confirmed)
+            self._conn.execute("COMMIT")
+            self._loader.committed()
+        except psycopg.Error as exc:
+            raise apply_error(exc, "applying changes at the", "destination") from exc
+        self.open = self._savepoint = False
+        self.marker = max(self.marker, self._tally.marker)
+        self._tally = Tally()
+        self._progress.settle(piece.end_lsn)
+        return True
+
+    def abandon(self) -> None:
+        """Take back what is not committed: it will come again. Raises EngineError."""
+        if self.open:
+            try:
+                self._conn.execute("ROLLBACK")
+            except psycopg.Error as exc:
+                raise apply_error(exc, "taking back an unfinished transaction at the", "destination") from exc
+            self.open = self._savepoint = False
+
+    def _write(self, piece: Piece) -> None:
+        if not self.open:
+            self._conn.execute("BEGIN")
+            self.open = True
+        for step in piece.steps:
+            if isinstance(step, Segment):
+                self._segment(step)
+            elif isinstance(step, RelationStep):
+                self._learn(step.relation)
+            else:
+                self._truncate(step)
+        tally = self._tally
+        for change in piece.system:
+            tally.marker = max(tally.marker, marker_of(change, self._name))
+        tally.transactions += piece.transactions
+        tally.inserts += piece.inserts
+        tally.updates += piece.updates
+        tally.deletes += piece.deletes
+        tally.truncates += piece.truncates
+
+    def _learn(self, relation: Relation) -> None:
+        """A table as it is from here on. Raises MismatchError where the destination's does not fit it."""
+        found = observe_table(self._conn, relation.schema, relation.name)
+        uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
+        table = fit(relation, self._types, found, uniques)
+        self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
+
+    def _segment(self, segment: Segment) -> None:
+        work: Work = []
+        for oid, changes in segment.by_table().items():
+            written = self._tables[oid]
+            work.append((written, compact(changes, written.table.shape)))
+        self._begin_savepoint()
+        try:
+            self._tally.conflicts += self._at_once(work)
+        except psycopg.IntegrityError:
+            self._back_to(_SEGMENT)
+            for written, compacted in work:
+                self._tally.conflicts += self._table_by_itself(written, compacted)
+
+    def _begin_savepoint(self) -> None:
+        """One savepoint at a time: each open one is a level that the destination has to keep."""
+        if self._savepoint:
+            self._conn.execute(f"RELEASE SAVEPOINT {_SEGMENT}")
+        self._conn.execute(f"SAVEPOINT {_SEGMENT}")
+        self._savepoint = True
+
+    def _back_to(self, savepoint: str) -> None:
+        self._conn.execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
+        self._loader.rolled_back()
+
+    def _at_once(self, work: Work) -> int:
+        """The net effect of all tables; few rows in one pipeline. Returns conflicts; raises psycopg.Error."""
+        few = [few_statements(written, compacted) for written, compacted in work]
+        conflicts = 0
+        if len(few) <= 8 and None not in few:
+            statements = [one for table in few if table is not None for one in table]
+            with self._conn.pipeline() as pipeline:
+                cursors = [self._loader.run(text, values) for text, values, dummy in statements]
+                pipeline.sync()
+            touched = [c.rowcount for c, (dummy, dummy2, exact) in zip(cursors, statements, strict=True) if exact]
+            if all(count == 1 for count in touched):
+                return 0
+            # Something was not there: what follows from that is decided where statements wait for answers.
+            self._back_to(_SEGMENT)
+        for written, compacted in work:
+            try:
+                conflicts += write_compacted(self._loader, written, compacted)
+            except psycopg.IntegrityError:
+                raise
+            except psycopg.Error as exc:
+                raise apply_error(exc, "applying changes to", str(written.table)) from exc
+        return conflicts
+
+    def _table_by_itself(self, written: WrittenTable, compacted: Compacted) -> int:
+        """One table whose changes met a constraint, or may have. Returns the number of conflicts."""
+        attempts: list[Callable[[], int]] = [lambda: write_compacted(self._loader, written, compacted)]
+        if not compacted.shape.destination_has_own_columns:
+            replaced = delete_then_insert(compacted) or compacted
+            if not replaced.removed:
+                attempts.append(lambda: replace_touched(self._loader, written, replaced))
+        for attempt in attempts:
+            self._conn.execute(f"SAVEPOINT {_TABLE}")
+            try:
+                conflicts = attempt()
+            except psycopg.IntegrityError:
+                self._back_to(_TABLE)
+                self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
+            except psycopg.Error as exc:
+                raise apply_error(exc, "applying changes to", str(written.table)) from exc
+            else:
+                self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
+                return conflicts
+        return sum([self._one_change(written, change) for change in compacted.changes])
+
+    def _one_change(self, written: WrittenTable, change: Change) -> int:
+        try:
+            return replay_one(self._loader, written.table, written.statements, change)
+        except psycopg.Error as exc:
+            refused = RefusedChange(written.table, change)
+            what = f"{refused.table}, row with key hash {refused.key_hash}"
+            raise apply_error(exc, f"applying the {refused.kind} of a row to", what) from exc
+
+    def _truncate(self, step: TruncateStep) -> None:
+        """Exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""
+        names = [sql.Identifier(relation.schema, relation.name) for relation in step.relations]
+        self._begin_savepoint()
+        only = [sql.SQL("ONLY {}").format(name) for name in names]
+        try:
+            self._conn.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(only)))
+        except psycopg.errors.FeatureNotSupported:
+            self._back_to(_SEGMENT)
+            for name in names:
+                self._conn.execute(sql.SQL("DELETE FROM ONLY {}").format(name))
+
+
+def marker_of(system: SystemChange, name: str) -> int:
+    """The marker that a change of the heartbeat table carries for migration ``name``; 0 where it carries none."""
+    relation, change = system.relation, system.change
+    if isinstance(change, Delete) or relation.name != marker.HEARTBEAT:
+        return 0
+    fields = {column.name: at for at, column in enumerate(relation.columns)}
+    row = change.new
+    if "migration" not in fields or "marker" not in fields or row.values[fields["migration"]] != name.encode():
+        return 0
+    at = fields["marker"]
+    value = row.values[at]
+    if value is None:
+        return 0
+    return int.from_bytes(value, "big", signed=True) if row.kinds[at] == BINARY else int(value)
+
+
+def apply_error(exc: psycopg.Error, doing: str, what: str) -> EngineError:
+    """The destination's refusal. Messages of class 22 (data exceptions) quote the value, so they are not passed on."""
+    error = server_error(exc, doing, what, "")
+    if error.sqlstate[:2] == "22":
+        kind = type(exc).__name__
+        return ServerError(
+            doing, what, f"a value is not accepted ({kind})", _COMPARE, sqlstate=error.sqlstate, detail=error.detail
+        )
+    if error.sqlstate[:2] == "23" and isinstance(error, ServerError):
+        return ServerError(
+            doing,
+            what,
+            f"{type(exc).__name__} by constraint {exc.diag.constraint_name or 'of the table'}",
+            _COMPARE,
+            sqlstate=error.sqlstate,
+            detail=error.detail,
+        )
+    return error
+
+
+_COMPARE: Final = (
+    "Compare that table at both ends: its constraints, and rows that something else has written to the destination. "
+    "Then start the task again; it goes on where it stopped."
+)

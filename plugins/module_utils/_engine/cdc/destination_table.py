@@ -1,0 +1,214 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A table of the destination as the applier writes it, and whether a Relation of the stream fits it.
+
+Columns are matched by name: the destination may have them in another order, and more of them. What does not fit stops
+the task, naming table and columns; no row is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..catalog import qualified, quoted
+from ..connect import speaking
+from ..errors import MismatchError
+from .compaction import TableShape
+from .keys import UniqueIndex, other_uniques, table_key
+from .messages import Relation, RelationColumn, Type
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+
+_VARYING = (1043, 1562)  # varchar and varbit: a longer one takes all values of a shorter one
+
+
+@dataclass(frozen=True, slots=True)
+class FoundColumn:
+    """A column as the destination has it. ``base_*`` is the type under any domains; ``base_name`` is format_type's,
+    ready for SQL; ``equality_schema`` is where the type's own ``=`` stands, empty where it has none.
+    """
+
+    name: str
+    type_oid: int
+    typmod: int
+    base_oid: int
+    base_schema: str
+    base_type: str
+    base_name: str
+    generated: bool
+    identity_always: bool
+    equality_schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    """A table as the destination has it."""
+
+    oid: int
+    kind: str
+    columns: tuple[FoundColumn, ...]
+    uniques: tuple[UniqueIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationTable:
+    """A Relation matched with the table that it is applied to.
+
+    ``columns`` has one entry for each column of the Relation, in its order. ``written`` are the positions that
+    statements give values to (not the generated ones), ``kept`` the destination's own columns beyond the Relation.
+    """
+
+    relation: Relation
+    oid: int
+    columns: tuple[FoundColumn, ...]
+    written: tuple[int, ...]
+    identities: tuple[int, ...]
+    kept: tuple[str, ...]
+    shape: TableShape
+
+    def __str__(self) -> str:
+        return qualified((self.relation.schema, self.relation.name))
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Positions that tell rows apart: the key, or every column of a keyless table."""
+        return tuple(range(len(self.columns))) if self.shape.key is None else self.shape.key
+
+
+def fit(
+    relation: Relation, types: Mapping[int, Type], found: FoundTable | None, source_uniques: Sequence[UniqueIndex]
+) -> DestinationTable:
+    """Match a Relation with what stands at the destination. Raises MismatchError, naming table and columns."""
+    what = qualified((relation.schema, relation.name))
+    if found is None or found.kind != "r":
+        raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
+    by_name = {column.name: column for column in found.columns}
+    missing = [quoted(column.name) for column in relation.columns if column.name not in by_name]
+    if missing:
+        raise _misfit(what, f"the destination has no column {', '.join(missing)}")
+    columns = tuple([by_name[column.name] for column in relation.columns])
+    wrong = [
+        f"{quoted(column.name)} ({why})"
+        for column, there in zip(relation.columns, columns, strict=True)
+        if (why := _type_differs(column, types.get(column.type_oid), there))
+    ]
+    if wrong:
+        raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
+    published = {column.name for column in relation.columns}
+    kept = tuple([c.name for c in found.columns if c.name not in published and not c.generated])
+    key = table_key(relation, source_uniques, found.uniques)
+    return DestinationTable(
+        relation=relation,
+        oid=found.oid,
+        columns=columns,
+        written=tuple([at for at, column in enumerate(columns) if not column.generated]),
+        identities=tuple([at for at, column in enumerate(columns) if column.identity_always]),
+        kept=kept,
+        shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, found.uniques)),
+    )
+
+
+def _type_differs(column: RelationColumn, announced: Type | None, there: FoundColumn) -> str:
+    """Why values of the source's column may not be written to the destination's; empty when they may."""
+    if announced is not None:
+        here = (announced.schema, announced.name)
+        if here != (there.base_schema, there.base_type):
+            return f"{qualified(here)} at the source, {there.base_name} at the destination"
+    elif column.type_oid != there.base_oid:
+        return f"type {column.type_oid} at the source, {there.base_name} at the destination"
+    if there.typmod in (-1, column.typmod):
+        return ""
+    if there.base_oid in _VARYING and 0 <= column.typmod < there.typmod:
+        return ""
+    return f"{there.base_name} with another length or precision at the destination"
+
+
+def _misfit(what: str, why: str) -> MismatchError:
+    return MismatchError(
+        "applying changes to",
+        what,
+        why,
+        "Make the same change at the destination by hand, then start the task again: it goes on where it stopped.",
+    )
+
+
+_TABLE = """
+SELECT c.oid::bigint, c.relkind::text FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+"""
+
+_COLUMNS = """
+WITH RECURSIVE base AS (
+    SELECT DISTINCT a.atttypid AS type, a.atttypid AS base, 0 AS depth
+      FROM pg_catalog.pg_attribute a WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT b.type, t.typbasetype, b.depth + 1
+      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
+), bottom AS (SELECT DISTINCT ON (type) type, base FROM base ORDER BY type, depth DESC)
+SELECT a.attname, a.atttypid::bigint, a.atttypmod, t.oid::bigint, n.nspname, t.typname,
+       pg_catalog.format_type(t.oid, -1), {generated}, a.attidentity = 'a', coalesce(o.nspname, '')
+  FROM pg_catalog.pg_attribute a
+  JOIN bottom ON bottom.type = a.atttypid
+  JOIN pg_catalog.pg_type t ON t.oid = bottom.base
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN LATERAL (SELECT m.nspname FROM pg_catalog.pg_operator p
+                       JOIN pg_catalog.pg_namespace m ON m.oid = p.oprnamespace
+                      WHERE p.oprname = '=' AND p.oprleft = t.oid AND p.oprright = t.oid LIMIT 1) o ON true
+ WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+_UNIQUES = """
+SELECT ic.relname,
+       ARRAY(SELECT coalesce(a.attname::text, '')
+               FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
+               LEFT JOIN pg_catalog.pg_attribute a
+                 ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number > 0
+              WHERE k.position <= i.indnkeyatts ORDER BY k.position),
+       i.indimmediate, i.indpred IS NOT NULL, i.indisvalid, i.indisprimary,
+       NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
+                     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                    WHERE k.position <= i.indnkeyatts AND NOT coalesce(a.attnotnull, false))
+  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+ WHERE i.indisunique AND i.indrelid = %s ORDER BY 1
+"""
+
+
+def observe_table(conn: Connection, schema: str, name: str) -> FoundTable | None:
+    """The destination's table of that name, or None. Raises ServerError."""
+    with speaking("looking at the destination's table", qualified((schema, name))):
+        head = conn.execute(_TABLE, (schema, name)).fetchone()
+        if head is None:
+            return None
+        generated = "a.attgenerated <> ''" if conn.info.server_version >= 120000 else "false"
+        columns = conn.execute(sql.SQL(_COLUMNS).format(generated=sql.SQL(generated)), {"oid": head[0]}).fetchall()
+        return FoundTable(
+            oid=head[0],
+            kind=head[1],
+            columns=tuple([FoundColumn(*row) for row in columns]),
+            uniques=observe_uniques(conn, head[0]),
+        )
+
+
+def observe_uniques(conn: Connection, oid: int) -> tuple[UniqueIndex, ...]:
+    """The unique indexes of a table, at either end. Raises ServerError."""
+    rows = conn.execute(_UNIQUES, (oid,)).fetchall()
+    return tuple(
+        [
+            UniqueIndex(
+                name=row[0],
+                columns=tuple(row[1]),
+                immediate=row[2],
+                partial=row[3],
+                expressions="" in row[1],
+                valid=row[4],
+                primary=row[5],
+                all_not_null=row[6],
+            )
+            for row in rows
+        ]
+    )

@@ -1,0 +1,144 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting a process that outlives the one that starts it, with nothing of it inherited but its user."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import StateError
+
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PGPASSFILE",
+    "KRB5_CONFIG",
+    "KRB5CCNAME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+"""What a worker needs of an environment. Everything else stays behind: a playbook's may hold passwords."""
+
+
+def worker_environment(given: Mapping[str, str], engine: str) -> dict[str, str]:
+    """The environment of a worker that runs the engine unpacked in folder ``engine``."""
+    kept = {name: given[name] for name in _PASSED_ON if name in given}
+    return {**kept, "PYTHONPATH": engine}
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds the lock of this file (`hold`)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def hold(path: Path) -> int | None:
+    """Lock this file for as long as the process lives and write its id into it; None when another holds it.
+
+    Returns the descriptor, which is to be kept open.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, b"%d\n" % os.getpid())
+    return descriptor
+
+
+def held_by(path: Path) -> int | None:
+    """The id of the process that holds the file; None when none does."""
+    if not is_held(path):
+        return None
+    try:
+        return int(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
+
+
+def launch(argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> int:
+    """Run ``argv`` detached: a new session, no terminal, no descriptor of ours, output appended to a file.
+
+    Returns its process id. Raises StateError when the program cannot be run.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _become_parent_of(argv, environment, folder, output, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        answer = told.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    words, dummy, failure = answer.partition("!")
+    if failure or not words.strip().isdigit():
+        raise StateError("starting the CDC worker", argv[0], failure or "it did not start", "Check worker_python.")
+    return int(words)
+
+
+def _become_parent_of(
+    argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, writing: int
+) -> None:
+    """In the first child: fork once more, so that the worker's parent is init, and leave."""
+    try:
+        os.setsid()
+        grandchild = os.fork()
+        if grandchild:
+            os.write(writing, b"%d" % grandchild)
+            os._exit(0)
+        _become(argv, environment, folder, output, writing)
+    except OSError as exc:
+        os.write(writing, f"!{exc.strerror}".encode())
+    finally:
+        os._exit(1)
+
+
+def _become(argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, writing: int) -> None:
+    os.chdir(folder)
+    os.umask(0o077)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    # The pipe closes by itself when the program runs; until then it carries the news that it does not.
+    os.set_inheritable(writing, False)
+    for descriptor in _open_descriptors():
+        if descriptor > 2 and descriptor != writing:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+    os.execve(argv[0], list(argv), dict(environment))
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    except OSError:
+        return list(range(3, 4096))

@@ -1,0 +1,153 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How rows reach the destination: COPY into a table or a staging table, or a few as parameters, as they came.
+
+Values are the bytes of the stream. Staging tables are temporary, of base types without constraints, and live as long
+as the session: making one for each batch would bloat the destination's catalog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .._psycopg import psycopg, sql
+from .messages import BINARY, Row
+from .statements import copy_command
+from .wire import copy_binary, copy_text
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+
+    Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+_KEPT = 48
+"""Staging tables of one session. Each is truncated at every commit, so there may not be thousands."""
+
+
+class TextValue:
+    """The bytes of a value as its output function wrote it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class BinaryValue:
+    """The bytes of a value as its send function wrote it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+Value = TextValue | BinaryValue | None
+
+
+def row_values(row: Row, positions: Sequence[int]) -> list[Value]:
+    """The values at these positions as parameters, each in the format that it came in."""
+    values: list[Value] = []
+    for at in positions:
+        data = row.values[at]
+        if data is None:
+            values.append(None)
+        else:
+            values.append(BinaryValue(data) if row.kinds[at] == BINARY else TextValue(data))
+    return values
+
+
+def key_values(key: Sequence[bytes | None], binary: bool) -> list[Value]:
+    """A key as parameters."""
+    kind = BinaryValue if binary else TextValue
+    return [None if data is None else kind(data) for data in key]
+
+
+def take_raw_values(conn: Connection) -> None:
+    """Teach a connection to pass TextValue and BinaryValue on as they are, of the type that the statement asks for."""
+
+    class TextDumper(psycopg.adapt.Dumper):
+        format = psycopg.pq.Format.TEXT
+
+        def dump(self, obj: TextValue) -> bytes:
+            return obj.data
+
+    class BinaryDumper(psycopg.adapt.Dumper):
+        format = psycopg.pq.Format.BINARY
+
+        def dump(self, obj: BinaryValue) -> bytes:
+            return obj.data
+
+    conn.adapters.register_dumper(TextValue, TextDumper)
+    conn.adapters.register_dumper(BinaryValue, BinaryDumper)
+    conn.prepared_max = 2000
+
+
+class Loader:
+    """Carries rows to the destination over the connection that applies."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self._stages: OrderedDict[str, bool] = OrderedDict()
+        take_raw_values(conn)
+        self.rolled_back()  # an earlier stream of this session may have left some
+
+    def run(self, statement: str, values: Sequence[Value | int | str] = ()) -> Cursor:
+        """One prepared statement with ``$n`` parameters; in a pipeline it is only sent. Raises psycopg.Error."""
+        cursor: Cursor = psycopg.RawCursor(self.conn)
+        return cursor.execute(statement.encode(), values, prepare=True)
+
+    def copy(self, command: str, rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None) -> None:
+        """COPY rows, in the format that the command names. Raises psycopg.Error."""
+        make = copy_binary if command.endswith("(FORMAT binary)") else copy_text
+        with self.conn.cursor() as cursor, cursor.copy(command.encode()) as copy:
+            for piece in make(rows, columns):
+                copy.write(piece)
+
+    def stage(
+        self, purpose: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[bytes | None]], binary: bool
+    ) -> str:
+        """Fill a staging table of these columns (name, type as SQL) and return its name. Raises psycopg.Error.
+
+        ``purpose`` tells apart what may stand at the same time.
+        """
+        shape = f"{purpose}:{columns}"
+        name = "causeway_" + hashlib.sha256(shape.encode()).hexdigest()[:16]
+        self._make(name, columns)
+        command = copy_command(sql.Identifier("pg_temp", name), [column for column, dummy in columns], binary)
+        self.copy(command.as_string(None), rows, None)
+        self._stages[name] = True
+        return name
+
+    def _make(self, name: str, columns: Sequence[tuple[str, str]]) -> None:
+        stage = sql.Identifier("pg_temp", name)
+        if name in self._stages:
+            self._stages.move_to_end(name)
+            if self._stages[name]:
+                self.conn.execute(sql.SQL("TRUNCATE {}").format(stage))
+            return
+        while len(self._stages) >= _KEPT:
+            oldest, dummy = self._stages.popitem(last=False)
+            self.conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("pg_temp", oldest)))
+        fields = [sql.SQL("{} {}").format(sql.Identifier(n), sql.SQL(type_name)) for n, type_name in columns]
+        self.conn.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DELETE ROWS").format(stage, sql.SQL(", ").join(fields))
+        )
+        self._stages[name] = False
+
+    def committed(self) -> None:
+        """The transaction has ended well: every staging table stands and is empty."""
+        for name in self._stages:
+            self._stages[name] = False
+
+    def rolled_back(self) -> None:
+        """The transaction, or a part of it, was taken back, and staging tables made in it with it: ask which stand."""
+        rows = self.conn.execute(
+            "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = pg_catalog.pg_my_temp_schema()"
+            " AND c.relkind = 'r' AND c.relname ~ '^causeway_[0-9a-f]{16}$'"
+        ).fetchall()
+        self._stages = OrderedDict([(row[0], True) for row in rows])

@@ -1,0 +1,284 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SQL that writes one table of the destination, composed once and kept as text.
+
+Two forms of each: one row with its values as parameters ``$1, $2 …``, and a whole staging table ``s`` joined to the
+table ``t``. Staging columns are ``k<n>`` for the n-th key column, ``v<position>`` for a value, ``n`` for a count.
+``ONLY`` everywhere; operators of types from extensions are named with their schema, since search_path is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from .._psycopg import sql
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from .destination_table import DestinationTable, FoundColumn
+
+COUNT: Final = "n"
+
+
+class TableStatements:
+    """The statements of one table. Each method returns text that is ready to be sent."""
+
+    def __init__(self, table: DestinationTable) -> None:
+        self._table = table
+        self._name = sql.Identifier(table.relation.schema, table.relation.name)
+        self._known: dict[tuple[str, tuple[int, ...], str], str] = {}
+
+    def copy_in(self, binary: bool) -> str:
+        """Plain inserts straight into the table."""
+        return self._once("copy_in", (), str(binary), lambda: copy_command(self._name, self._written(), binary))
+
+    def insert_one(self) -> str:
+        """One row; parameters are the written columns, in order."""
+        return self._once("insert_one", (), "", self._insert_one)
+
+    def insert_empty(self) -> str:
+        """``$1`` rows of a table whose columns are all the destination's own, or that has none."""
+        return self._once("insert_empty", (), "", self._insert_empty)
+
+    def delete_one(self) -> str:
+        """By key; parameters are the key values."""
+        return self._once(
+            "delete_one",
+            (),
+            "",
+            lambda: sql.SQL("DELETE FROM ONLY {} AS t WHERE {}").format(self._name, self._key_is_given(1)),
+        )
+
+    def delete_staged(self, stage: str) -> str:
+        """By the keys in ``stage``."""
+        return self._once(
+            "delete_staged",
+            (),
+            stage,
+            lambda: sql.SQL("DELETE FROM ONLY {} AS t USING {} AS s WHERE {}").format(
+                self._name, _stage(stage), self._key_is_staged(())
+            ),
+        )
+
+    def settable(self, assigned: Sequence[int]) -> tuple[int, ...]:
+        """Of the columns to assign, those that an UPDATE may set: no generated and no identity ALWAYS column."""
+        columns = self._table.columns
+        return tuple([at for at in assigned if not columns[at].generated and not columns[at].identity_always])
+
+    def update_one(self, assigned: tuple[int, ...]) -> str:
+        """One row by key; parameters are the settable values, then the key. With nothing to set it only looks."""
+        return self._once("update_one", assigned, "", lambda: self._update_one(self.settable(assigned)))
+
+    def update_staged(self, assigned: tuple[int, ...], stage: str) -> str:
+        """The same for the keys and values in ``stage``."""
+        return self._once("update_staged", assigned, stage, lambda: self._update_staged(assigned, stage))
+
+    def insert_missing(self, assigned: tuple[int, ...], stage: str) -> str:
+        """Rows of ``stage``, complete, whose (new) key no row has: what an update did not find."""
+        return self._once("insert_missing", assigned, stage, lambda: self._insert_missing(assigned, stage))
+
+    def replace_staged(self, assigned: tuple[int, ...], stage: str) -> str:
+        """Rows of which an identity ALWAYS column changes: out and in again, all other columns kept, since such a
+        column can be given in an INSERT and never SET.
+        """
+        return self._once("replace_staged", assigned, stage, lambda: self._replace_staged(assigned, stage))
+
+    def remove_counted(self, stage: str) -> str:
+        """Keyless: as many rows of each output text as ``stage`` counts."""
+        return self._once("remove_counted", (), stage, lambda: self._remove_counted(stage))
+
+    def row_by_text(self) -> str:
+        """Keyless: the place of one row with the output text of the parameters, all columns in order."""
+        return self._once("row_by_text", (), "", self._row_by_text)
+
+    def delete_at(self) -> str:
+        """The row at place ``$1``."""
+        return self._once(
+            "delete_at",
+            (),
+            "",
+            lambda: sql.SQL("DELETE FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.tid").format(self._name),
+        )
+
+    def update_at(self, assigned: tuple[int, ...]) -> str:
+        """The row at the place that follows the settable values."""
+        return self._once("update_at", assigned, "", lambda: self._update_at(self.settable(assigned)))
+
+    def stage_columns(self, keyed: bool, values: Sequence[int]) -> list[tuple[str, str]]:
+        """Names and types of a staging table: the key first (of a ``keyed`` one), then values by position."""
+        columns = self._table.columns
+        named = [(f"k{n}", columns[at].base_name) for n, at in enumerate(self._table.key)] if keyed else []
+        return named + [(f"v{at}", columns[at].base_name) for at in values]
+
+    def _once(self, kind: str, columns: tuple[int, ...], stage: str, make: MakeStatement) -> str:
+        key = (kind, columns, stage)
+        text = self._known.get(key)
+        if text is None:
+            text = self._known[key] = make().as_string(None)
+        return text
+
+    def _written(self) -> list[str]:
+        return [self._table.columns[at].name for at in self._table.written]
+
+    def _names(self, positions: Sequence[int]) -> Composable:
+        return sql.SQL(", ").join([sql.Identifier(self._table.columns[at].name) for at in positions])
+
+    def _parameter(self, number: int, column: FoundColumn) -> Composable:
+        return sql.SQL(f"${number}::") + sql.SQL(column.base_name)
+
+    def _equal(self, column: FoundColumn, other: Composable) -> Composable:
+        operator: Composable = sql.SQL("=")
+        if column.equality_schema:
+            operator = sql.SQL("OPERATOR({}.=)").format(sql.Identifier(column.equality_schema))
+        return sql.SQL("t.{} {} {}").format(sql.Identifier(column.name), operator, other)
+
+    def _key_is_given(self, first: int) -> Composable:
+        columns = [self._table.columns[at] for at in self._table.key]
+        return _all([self._equal(c, self._parameter(n, c)) for n, c in enumerate(columns, first)])
+
+    def _key_is_staged(self, assigned: Sequence[int]) -> Composable:
+        """``t`` has the staged key; the new one where key columns are among ``assigned``."""
+        parts = []
+        for n, at in enumerate(self._table.key):
+            staged = f"v{at}" if at in assigned else f"k{n}"
+            parts.append(self._equal(self._table.columns[at], sql.Identifier("s", staged)))
+        return _all(parts)
+
+    def _insert_one(self) -> Composable:
+        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(self._table.written, 1)]
+        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
+            self._name, self._names(self._table.written), sql.SQL(", ").join(values)
+        )
+
+    def _insert_empty(self) -> Composable:
+        return sql.SQL("INSERT INTO {} SELECT FROM pg_catalog.generate_series(1, $1::pg_catalog.int4)").format(
+            self._name
+        )
+
+    def _assignments(self, positions: Sequence[int], values: Sequence[Composable]) -> Composable:
+        pairs = [
+            sql.SQL("{} = {}").format(sql.Identifier(self._table.columns[at].name), value)
+            for at, value in zip(positions, values, strict=True)
+        ]
+        return sql.SQL(", ").join(pairs)
+
+    def _update_one(self, set_: tuple[int, ...]) -> Composable:
+        where = self._key_is_given(len(set_) + 1)
+        if not set_:
+            return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, where)
+        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
+        return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), where)
+
+    def _update_at(self, set_: tuple[int, ...]) -> Composable:
+        place = sql.SQL(f"t.ctid = ${len(set_) + 1}::pg_catalog.tid")
+        if not set_:
+            return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, place)
+        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
+        return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), place)
+
+    def _update_staged(self, assigned: tuple[int, ...], stage: str) -> Composable:
+        set_ = self.settable(assigned)
+        where = self._key_is_staged(())
+        if not set_:
+            return sql.SQL("SELECT FROM ONLY {} AS t, {} AS s WHERE {}").format(self._name, _stage(stage), where)
+        values = [sql.Identifier("s", f"v{at}") for at in set_]
+        return sql.SQL("UPDATE ONLY {} AS t SET {} FROM {} AS s WHERE {}").format(
+            self._name, self._assignments(set_, values), _stage(stage), where
+        )
+
+    def _staged_value(self, at: int, assigned: Sequence[int]) -> Composable:
+        name = f"v{at}" if at in assigned else f"k{self._table.key.index(at)}"
+        return sql.Identifier("s", name)
+
+    def _insert_missing(self, assigned: tuple[int, ...], stage: str) -> Composable:
+        values = [self._staged_value(at, assigned) for at in self._table.written]
+        return sql.SQL(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s"
+            " WHERE NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})"
+        ).format(
+            self._name,
+            self._names(self._table.written),
+            sql.SQL(", ").join(values),
+            _stage(stage),
+            self._name,
+            self._key_is_staged(assigned),
+        )
+
+    def _replace_staged(self, assigned: tuple[int, ...], stage: str) -> Composable:
+        table = self._table
+        changed = [
+            sql.SQL("t.{} IS DISTINCT FROM {}").format(
+                sql.Identifier(table.columns[at].name), sql.Identifier("s", f"v{at}")
+            )
+            for at in table.identities
+            if at in assigned
+        ]
+        columns: list[Composable] = [sql.Identifier(table.columns[at].name) for at in table.written]
+        columns += [sql.Identifier(name) for name in table.kept]
+        values: list[Composable] = [
+            sql.Identifier("s", f"v{at}") if at in assigned else sql.Identifier("t", table.columns[at].name)
+            for at in table.written
+        ]
+        values += [sql.Identifier("t", name) for name in table.kept]
+        shown = [sql.SQL("{} AS {}").format(v, sql.Identifier(f"c{n}")) for n, v in enumerate(values)]
+        return sql.SQL(
+            "WITH gone AS (DELETE FROM ONLY {} AS t USING {} AS s WHERE {} AND ({}) RETURNING {})"
+            " INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM gone"
+        ).format(
+            self._name,
+            _stage(stage),
+            self._key_is_staged(()),
+            sql.SQL(" OR ").join(changed),
+            sql.SQL(", ").join(shown),
+            self._name,
+            sql.SQL(", ").join(columns),
+            sql.SQL(", ").join([sql.Identifier(f"c{n}") for n in range(len(values))]),
+        )
+
+    def _text_of(self, prefix: str) -> Composable:
+        """The row as its output functions write it: the whole of ``t``, or of ``s``."""
+        names = [
+            sql.Identifier(prefix, column.name if prefix == "t" else f"v{at}")
+            for at, column in enumerate(self._table.columns)
+        ]
+        return sql.SQL("ROW({})::pg_catalog.text").format(sql.SQL(", ").join(names))
+
+    def _remove_counted(self, stage: str) -> Composable:
+        return sql.SQL(
+            "DELETE FROM ONLY {table} AS t USING (SELECT f.place FROM ("
+            "SELECT t.ctid AS place, w.n, pg_catalog.row_number() OVER (PARTITION BY w.words) AS nth"
+            " FROM ONLY {table} AS t JOIN (SELECT {ours} AS words, pg_catalog.sum(s.n) AS n FROM {stage} AS s GROUP BY 1)"
+            " AS w ON w.words = {theirs}) AS f WHERE f.nth <= f.n) AS x WHERE t.ctid = x.place"
+        ).format(table=self._name, theirs=self._text_of("t"), ours=self._text_of("s"), stage=_stage(stage))
+
+    def _row_by_text(self) -> Composable:
+        values = [self._parameter(n, column) for n, column in enumerate(self._table.columns, 1)]
+        return sql.SQL(
+            "SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} = ROW({})::pg_catalog.text LIMIT 1"
+        ).format(self._name, self._text_of("t"), sql.SQL(", ").join(values))
+
+
+def copy_command(name: Composable, columns: Sequence[str], binary: bool) -> Composable:
+    """``COPY … FROM STDIN``."""
+    return sql.SQL("COPY {} ({}) FROM STDIN{}").format(
+        name,
+        sql.SQL(", ").join([sql.Identifier(column) for column in columns]),
+        sql.SQL(" (FORMAT binary)" if binary else ""),
+    )
+
+
+def _stage(name: str) -> Composable:
+    return sql.Identifier("pg_temp", name)
+
+
+def _all(parts: Sequence[Composable]) -> Composable:
+    return sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeStatement = Callable[[], Composable]

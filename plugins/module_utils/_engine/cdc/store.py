@@ -1,0 +1,286 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Progress of a CDC task at the destination: where it stands, whose it is, and what the source may forget.
+
+``applied`` is the commit END position of the last source transaction that stands here; it moves in the transaction
+that carries the rows, as a compare-and-set on the previous position and the worker's token. ``confirmable`` is what
+may be confirmed to the source: never less than ``applied``, and durable here before the source hears of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import names
+from .._psycopg import psycopg, sql
+from ..connect import speaking
+from ..errors import LossError, ServerError, StateError
+from ..lsn import Lsn, format_lsn, parse_lsn
+from ..policy import judge
+from .control import holder
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..state import StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The row of `cdc_progress`, as far as a worker goes by it."""
+
+    state: str
+    token: str
+    applied: Lsn
+    confirmable: Lsn
+    source_system: str
+    timeline: int
+    marker: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one destination transaction did, added to the counters of the task."""
+
+    transactions: int = 0
+    inserts: int = 0
+    updates: int = 0
+    deletes: int = 0
+    truncates: int = 0
+    conflicts: int = 0
+    marker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who applies: a token that no other worker has, and where to find the process."""
+
+    token: str
+    host: str
+    pid: int
+    engine: str
+
+
+class ProgressStore:
+    """Reads and writes the progress of one migration over the connection that applies.
+
+    After ``claim`` it knows the position it expects to find; whatever else is found there aborts.
+    """
+
+    def __init__(self, store: StateStore, claimant: Claimant) -> None:
+        self._conn: Connection = store.conn
+        self._name = store.name
+        self._table = store.table("cdc_progress")
+        self._claimant = claimant
+        self.applied: Lsn = 0
+        self.confirmable: Lsn = 0
+        self._durable_at_commit = False
+
+    def load(self) -> Progress | None:
+        """The row, or None. Raises ServerError."""
+        with speaking("reading the progress of migration", self._name):
+            row = self._conn.execute(
+                sql.SQL(
+                    "SELECT state, coalesce(token, ''), applied::text, confirmable::text, source_system, timeline,"
+                    " marker FROM {} WHERE migration = %s"
+                ).format(self._table),
+                (self._name,),
+            ).fetchone()
+        if row is None:
+            return None
+        return Progress(row[0], row[1], parse_lsn(row[2]), parse_lsn(row[3]), row[4], row[5], row[6])
+
+    def take_lock(self, timeout: float) -> None:
+        """Take the worker's lock on the connection that applies; it goes with the session.
+
+        A worker that has just died may leave a session that still finishes a statement: waits for it up to
+        ``timeout`` seconds. Raises StateError, naming the holder.
+        """
+        deadline = time.monotonic() + timeout
+        key = names.lock_key(self._name, "worker")
+        while True:
+            with speaking("taking the lock of the CDC worker of migration", self._name):
+                row = self._conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
+            if row and row[0]:
+                return
+            if time.monotonic() > deadline:
+                found = holder(self._conn, self._name)
+                who = f"pid {found.pid} ({found.application}) from {found.address}" if found else "somebody else"
+                raise StateError(
+                    "taking the lock of the CDC worker of migration",
+                    self._name,
+                    f"{who} applies already",
+                    "One worker is enough. If its machine is gone, end that session at the destination.",
+                )
+            time.sleep(0.1)
+
+    def claim(self, system: str, timeline: int, applied: Lsn, confirmable: Lsn) -> None:
+        """Make the row ours, under the lock, at the position that was read. Raises LossError if it has moved."""
+        self._durable_at_commit = self._commits_are_durable()
+        with speaking("claiming the progress of migration", self._name):
+            cursor = self._conn.execute(
+                sql.SQL(
+                    "UPDATE {} SET token = %s, host = %s, pid = %s, engine = %s, state = 'running',"
+                    " source_system = %s, timeline = %s, confirmable = %s::pg_lsn, last_error = NULL,"
+                    " retrying_since = NULL, heartbeat = pg_catalog.clock_timestamp()"
+                    " WHERE migration = %s AND applied = %s::pg_lsn"
+                ).format(self._table),
+                (
+                    self._claimant.token,
+                    self._claimant.host,
+                    self._claimant.pid,
+                    self._claimant.engine,
+                    system,
+                    timeline,
+                    format_lsn(confirmable),
+                    self._name,
+                    format_lsn(applied),
+                ),
+            )
+        self._one_row(cursor.rowcount)
+        self.applied, self.confirmable = applied, confirmable
+        self._wait_durable()
+
+    def advance(self, position: Lsn, tally: Tally, received: Lsn, confirmed: Lsn) -> None:
+        """Move the applied position, in the transaction that carries the rows. ``settle`` follows its commit.
+
+        Raises LossError when the row is no longer as we left it.
+        """
+        with speaking("recording the progress of migration", self._name):
+            cursor = self._conn.execute(
+                sql.SQL(
+                    "UPDATE {} SET applied = %s::pg_lsn, confirmable = greatest(confirmable, %s::pg_lsn),"
+                    " received = %s::pg_lsn, confirmed = %s::pg_lsn, transactions = transactions + %s,"
+                    " inserts = inserts + %s, updates = updates + %s, deletes = deletes + %s,"
+                    " truncates = truncates + %s, conflicts = conflicts + %s, marker = greatest(marker, %s),"
+                    " heartbeat = pg_catalog.clock_timestamp()"
+                    " WHERE migration = %s AND token = %s AND applied = %s::pg_lsn"
+                ).format(self._table),
+                (
+                    format_lsn(position),
+                    format_lsn(position),
+                    format_lsn(max(received, position)),
+                    format_lsn(confirmed),
+                    tally.transactions,
+                    tally.inserts,
+                    tally.updates,
+                    tally.deletes,
+                    tally.truncates,
+                    tally.conflicts,
+                    tally.marker,
+                    self._name,
+                    self._claimant.token,
+                    format_lsn(self.applied),
+                ),
+                prepare=True,
+            )
+        self._one_row(cursor.rowcount)
+
+    def settle(self, position: Lsn) -> None:
+        """After the commit of ``advance``: from here on ``position`` is durable and may be confirmed."""
+        self.applied = position
+        self.confirmable = max(self.confirmable, position)
+        self._wait_durable()
+
+    def record_confirmable(self, position: Lsn, received: Lsn, confirmed: Lsn) -> None:
+        """Record the position of a keepalive, while nothing is pending; the applied one stays. Durable on return.
+
+        Raises LossError when the row is no longer as we left it.
+        """
+        with speaking("recording the progress of migration", self._name):
+            cursor = self._conn.execute(
+                sql.SQL(
+                    "UPDATE {} SET confirmable = greatest(confirmable, %s::pg_lsn), received = %s::pg_lsn,"
+                    " confirmed = %s::pg_lsn, heartbeat = pg_catalog.clock_timestamp()"
+                    " WHERE migration = %s AND token = %s AND applied = %s::pg_lsn"
+                ).format(self._table),
+                (
+                    format_lsn(position),
+                    format_lsn(received),
+                    format_lsn(confirmed),
+                    self._name,
+                    self._claimant.token,
+                    format_lsn(self.applied),
+                ),
+                prepare=True,
+            )
+        self._one_row(cursor.rowcount)
+        self.confirmable = max(self.confirmable, position)
+        self._wait_durable()
+
+    def _one_row(self, count: int) -> None:
+        if count != 1:
+            raise LossError(
+                "recording the progress of migration",
+                self._name,
+                "its row is not as this worker left it: another worker or a person has changed it",
+                "See who applies (pg_locks, the row in cdc_progress); then run the migrate playbook again.",
+            )
+
+    def _commits_are_durable(self) -> bool:
+        """Whether a commit that was answered survives a crash of the destination: asked, not assumed."""
+        with speaking("reading synchronous_commit at the destination for migration", self._name):
+            row = self._conn.execute("SELECT pg_catalog.current_setting('synchronous_commit')").fetchone()
+        return row is not None and row[0] not in ("off",)
+
+    def _wait_durable(self) -> None:
+        """Where a commit is answered before it is flushed, wait for the destination's own flush position."""
+        if self._durable_at_commit:
+            return
+        with speaking("waiting until a commit is durable at the destination of migration", self._name):
+            row = self._conn.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()").fetchone()
+            while row is not None:
+                flushed = self._conn.execute(
+                    "SELECT pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn", (str(row[0]),)
+                ).fetchone()
+                if flushed and flushed[0]:
+                    return
+                time.sleep(0.01)
+
+
+def record_state(store: StateStore, token: str, state: str, error: Mapping[str, str] | None = None) -> None:
+    """Write the observed state, and the last error with it, while the row is this worker's or nobody's.
+
+    ``retrying`` keeps when it began. Raises ServerError.
+    """
+    with speaking(f"recording state {state} of migration", store.name):
+        store.conn.execute(
+            sql.SQL(
+                "UPDATE {} SET state = %s, last_error = coalesce(%s::jsonb, CASE WHEN %s THEN last_error END),"
+                " retrying_since = CASE WHEN %s THEN coalesce(retrying_since, pg_catalog.now()) END,"
+                " heartbeat = pg_catalog.clock_timestamp() WHERE migration = %s AND coalesce(token, %s) = %s"
+            ).format(store.table("cdc_progress")),
+            (
+                state,
+                None if error is None else json.dumps(error),
+                state in ("failed", "retrying", "starting"),
+                state == "retrying",
+                store.name,
+                token,
+                token,
+            ),
+        )
+
+
+def pin_applying_session(conn: Connection) -> None:
+    """What the session that applies needs beyond the pinned settings: commits that wait for the flush, and no
+    triggers, rules or foreign key checks of the destination. Raises ServerError, saying what to grant.
+    """
+    with speaking("preparing the session that applies at the", "destination"):
+        conn.execute("SET synchronous_commit = on")
+    try:
+        conn.execute("SET session_replication_role = replica")
+    except psycopg.Error as exc:
+        raise ServerError(
+            "preparing the session that applies at the",
+            "destination",
+            "its account may not set session_replication_role, without which triggers and foreign keys would fire",
+            "GRANT SET ON PARAMETER session_replication_role TO it (PostgreSQL 15 and later), or use a privileged one."
+            if exc.sqlstate == "42501"
+            else judge(exc.sqlstate or "").remedy,
+            sqlstate=exc.sqlstate or "",
+        ) from exc

@@ -1,0 +1,144 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a worker process is told: one file of its migration on the worker host, for its owner's eyes only.
+
+It holds the passwords, so nothing else does: not argv, not the environment. It is read again at every reconnect.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..connect import Endpoint
+from ..errors import SpecError
+from .batch import BatchLimits
+from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "worker.log"
+PID_FILE = "worker.pid"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """``engine`` is the name of the unpacked engine that the worker runs."""
+
+    name: str
+    state_schema: str
+    source: Endpoint
+    destination: Endpoint
+    engine: str = field(default="")
+
+    def text(self) -> str:
+        """The file's content, the same for the same values."""
+        values = {
+            "name": self.name,
+            "state_schema": self.state_schema,
+            "engine": self.engine,
+            "source": asdict(self.source),
+            "destination": asdict(self.destination),
+        }
+        return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def parse_config(text: str, path: str) -> WorkerConfig:
+    """The content of the file at ``path``. Raises SpecError, without any of it in its words."""
+    try:
+        values = json.loads(text)
+        return WorkerConfig(
+            name=str(values["name"]),
+            state_schema=str(values["state_schema"]),
+            source=Endpoint(**values["source"]),
+            destination=Endpoint(**values["destination"]),
+            engine=str(values["engine"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise SpecError(
+            "reading the configuration of a CDC worker", path, "it is not what pg_cdc_task wrote", _WRITE_AGAIN
+        ) from None
+
+
+_WRITE_AGAIN = "Run the migrate playbook, which writes it again."
+
+
+def load_config(path: str) -> WorkerConfig:
+    """Read the file. Raises SpecError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "it is no text"
+        raise SpecError("reading the configuration of a CDC worker", path, why, _WRITE_AGAIN) from exc
+    return parse_config(text, path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, in one step: a reader sees the old or the new content."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettings:
+    """What may be changed while the task runs; it stands in the control row. Minutes, rows, seconds."""
+
+    retry_connection: int = RETRY_CONNECTION_MINUTES[1]
+    retry_other: int = RETRY_OTHER_MINUTES[1]
+    batch_size: int = BatchLimits().max_changes
+    batch_age: float = BatchLimits().max_age
+
+    def stored(self) -> Mapping[str, object]:
+        """As the control row keeps them."""
+        return asdict(self)
+
+    def retry_limits(self) -> RetryLimits:
+        """In seconds."""
+        return RetryLimits(self.retry_connection * 60.0, self.retry_other * 60.0)
+
+    def batch_limits(self) -> BatchLimits:
+        """A batch of so many rows, or so old."""
+        return BatchLimits(max_changes=self.batch_size, max_age=self.batch_age)
+
+
+def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
+    """Settings as they stand in the control row, or as a module was given them; what is missing is the default.
+
+    Raises SpecError for a value out of its range.
+    """
+    default = TaskSettings()
+    settings = TaskSettings(
+        retry_connection=int(stored.get("retry_connection", default.retry_connection)),
+        retry_other=int(stored.get("retry_other", default.retry_other)),
+        batch_size=int(stored.get("batch_size", default.batch_size)),
+        batch_age=float(stored.get("batch_age", default.batch_age)),
+    )
+    _in_range("retry_connection", settings.retry_connection, RETRY_CONNECTION_MINUTES[0], RETRY_CONNECTION_MINUTES[2])
+    _in_range("retry_other", settings.retry_other, RETRY_OTHER_MINUTES[0], RETRY_OTHER_MINUTES[2])
+    _in_range("batch_size", settings.batch_size, 1, 10_000_000)
+    _in_range("batch_age", settings.batch_age, 0, 3600)
+    if settings.retry_other >= settings.retry_connection:
+        raise SpecError(
+            "reading the settings of the CDC task",
+            "retry_other",
+            f"{settings.retry_other} minutes is not less than retry_connection, {settings.retry_connection}",
+            "Give retry_connection more minutes than retry_other.",
+        )
+    return settings
+
+
+def _in_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise SpecError(
+            "reading the settings of the CDC task", name, f"{value:g} is out of range", f"Use {least:g} to {most:g}."
+        )

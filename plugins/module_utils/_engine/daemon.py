@@ -1,0 +1,101 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit status; the work is `cdc.worker`'s.
+
+SIGTERM and SIGINT drain to a commit and end with status 0. The log holds names, counts and positions only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cdc.launch import hold
+from .cdc.worker import Worker
+from .cdc.worker_config import LOG_FILE, PID_FILE
+
+EXIT_ALREADY_RUNS = 4
+
+_LOG_BYTES = 10 * 1024 * 1024
+_LOG_FILES = 3
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, message, thread."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record; a traceback, if any: its frames."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "at": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "thread": record.threadName,
+            "pid": record.process,
+        }
+        where = _frames(record)
+        if where:
+            line["where"] = where
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _frames(record: logging.LogRecord) -> str:
+    """Frames only: the message of an unforeseen exception may quote a value."""
+    found = []
+    trace = record.exc_info[2] if record.exc_info else None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{Path(code.co_filename).name}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return " > ".join(found)
+
+
+def open_log(folder: Path) -> logging.Logger:
+    """The worker's log: files of bounded size beside its configuration, readable by its owner."""
+    os.umask(0o077)
+    handler = logging.handlers.RotatingFileHandler(
+        folder / LOG_FILE, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8"
+    )
+    handler.setFormatter(JsonLines())
+    log = logging.getLogger("causeway.worker")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [handler]
+    return log
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the worker of one migration to its end. Returns the exit status: 0 stopped, 1 failed, 3 no state row, 4
+    another process runs it.
+    """
+    parser = argparse.ArgumentParser(prog="causeway-worker", description="CDC worker of one migration")
+    parser.add_argument("--config", required=True, help="the configuration that pg_cdc_task wrote")
+    path = Path(parser.parse_args(argv).config)
+    held = hold(path.with_name(PID_FILE))
+    if held is None:
+        return EXIT_ALREADY_RUNS
+    log = open_log(path.parent)
+    stop = threading.Event()
+
+    def told(number: int, dummy: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, told if number != signal.SIGHUP else signal.SIG_IGN)
+    # Reader and applier share the interpreter: with short turns neither keeps the other waiting.
+    sys.setswitchinterval(0.001)
+    return Worker(str(path), log, stop).run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A CDC worker on a real pair, set up by plain SQL: identities, publication, slot, marks, control row, configuration.
+
+The modules do the same for a user; here a test sees the worker alone, and can start, kill and watch the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker, names
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import control
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker_config import WorkerConfig
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import connect
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import create_statements
+
+from .conftest import ROOT, End, Pair
+
+
+def unpack_engine(home: pathlib.Path, name: str = "engine-under-test") -> pathlib.Path:
+    """The engine as the role unpacks it: worker_home/engine/NAME/_engine, and the link C(current)."""
+    folder = home / "engine" / name
+    source = ROOT / "plugins" / "module_utils" / "_engine"
+    shutil.copytree(source, folder / "_engine", ignore=shutil.ignore_patterns("__pycache__"))
+    link = home / "engine" / "current"
+    if not link.is_symlink():
+        link.symlink_to(name)
+    return folder
+
+
+def python_environment(engine: pathlib.Path) -> dict[str, str]:
+    """What a worker's process gets; nothing of it is secret."""
+    return {**{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}, "PYTHONPATH": str(engine)}
+
+
+class Streaming:
+    """One migration of a pair whose tables stand at both ends, empty or equal, when C(begin) is called."""
+
+    def __init__(self, pair: Pair, home: pathlib.Path) -> None:
+        self.pair = pair
+        self.name = f"cdc_{secrets.token_hex(4)}"
+        self.folder = home / self.name
+        self.folder.mkdir(parents=True)
+        self.engine = unpack_engine(home) if not (home / "engine").exists() else home / "engine" / "engine-under-test"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.slot = names.slot_name(self.name)
+
+    def begin(self, schemas: tuple[str, ...] = ("public",), wanted: str = "started", **settings: Any) -> None:
+        """Publish every table of the schemas as it stands, make the slot, and record all tables as copied there."""
+        source = self.pair.source
+        source.run("CREATE SCHEMA IF NOT EXISTS causeway")
+        source.run(
+            "CREATE TABLE IF NOT EXISTS causeway.heartbeat"
+            " (migration text PRIMARY KEY, marker bigint NOT NULL, written_at timestamptz NOT NULL)"
+        )
+        tables = self._tables(schemas)
+        listed = sql.SQL(", ").join(
+            [sql.SQL("ONLY {}").format(sql.Identifier(schema, name)) for dummy, schema, name in tables]
+        )
+        source.sql.execute(
+            sql.SQL("CREATE PUBLICATION {} FOR TABLE causeway.heartbeat, {}").format(
+                sql.Identifier(names.publication_name(self.name)), listed
+            )
+        )
+        slot = self._make_slot()
+        self._write_state(schemas, tables, slot, wanted, settings)
+        self.configure()
+
+    def _tables(self, schemas: tuple[str, ...]) -> list[tuple[int, str, str]]:
+        return self.pair.source.query(
+            "SELECT c.oid::bigint, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = ANY (%s) AND c.relkind = 'r' ORDER BY 2, 3",
+            [list(schemas)],
+        )
+
+    def _make_slot(self) -> dict[str, Any]:
+        source = self.pair.source
+        with psycopg.connect(source.dsn, autocommit=True, replication="database") as walsender:
+            created = walsender.pgconn.exec_(f'CREATE_REPLICATION_SLOT "{self.slot}" LOGICAL pgoutput'.encode())
+            point = created.get_value(0, 1)
+            system = walsender.pgconn.exec_(b"IDENTIFY_SYSTEM")
+            assert point is not None
+            return {
+                "name": self.slot,
+                "plugin": "pgoutput",
+                "database": source.dbname,
+                "consistent_point": point.decode(),
+                "system_identifier": (system.get_value(0, 0) or b"").decode(),
+                "timeline": int(system.get_value(0, 1) or b"0"),
+                "failover": False,
+            }
+
+    def _write_state(
+        self,
+        schemas: tuple[str, ...],
+        tables: list[tuple[int, str, str]],
+        slot: dict[str, Any],
+        wanted: str,
+        settings: dict[str, Any],
+    ) -> None:
+        destination = self.pair.destination
+        if not destination.value("SELECT 1 FROM pg_namespace WHERE nspname = 'causeway'"):
+            for statement in create_statements("causeway"):
+                destination.sql.execute(statement)
+        spec = {
+            "objects": [{"schema": schema, "tables": [], "exclude": []} for schema in schemas],
+            "types": ["full", "incremental", "schema"],
+        }
+        point = slot["consistent_point"]
+        destination.run(
+            "INSERT INTO causeway.migration (name, state_format, phase, spec, source_system, source_database, slot)"
+            " VALUES (%s, 1, 'copied', %s, %s, %s, %s)",
+            [self.name, json.dumps(spec), slot["system_identifier"], slot["database"], json.dumps(slot)],
+        )
+        for oid, schema, name in tables:
+            destination.run(
+                "INSERT INTO causeway.table_copy (migration, relation, schema_name, table_name, state, mark)"
+                " VALUES (%s, %s, %s, %s, 'complete', %s)",
+                [self.name, oid, schema, name, point],
+            )
+        destination.run(
+            "INSERT INTO causeway.cdc_task (migration, wanted, settings) VALUES (%s, %s, %s)",
+            [self.name, wanted, json.dumps(settings)],
+        )
+        destination.run(
+            "INSERT INTO causeway.cdc_progress (migration, state, applied, confirmable, source_system, timeline)"
+            " VALUES (%s, 'starting', %s, %s, %s, %s)",
+            [self.name, point, point, slot["system_identifier"], slot["timeline"]],
+        )
+
+    def configure(self) -> None:
+        """Write the worker's configuration, as pg_cdc_task does."""
+        config = WorkerConfig(
+            self.name,
+            "causeway",
+            endpoint_of("source", self.pair.source.endpoint),
+            endpoint_of("destination", self.pair.destination.endpoint),
+            self.engine.name,
+        )
+        path = self.folder / "config.json"
+        path.write_text(config.text(), encoding="utf-8")
+        path.chmod(0o600)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the worker's process."""
+        argv = [sys.executable, "-m", "_engine.daemon", "--config", str(self.folder / "config.json")]
+        self.process = subprocess.Popen(argv, env=python_environment(self.engine), cwd=self.folder)
+        return self.process
+
+    def kill(self) -> None:
+        """SIGKILL, as an out-of-memory killer does."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+            self.process = None
+
+    def stop(self, timeout: float = 30) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
+
+    def wait_exit(self, timeout: float = 30) -> int:
+        """Wait until the worker ends by itself; the exit status."""
+        assert self.process is not None
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
+
+    def drain(self, timeout: float = 60) -> None:
+        """Write a marker at the source and wait until the worker has applied it; what came before stands then."""
+        end = self.pair.source
+        with connect(endpoint_of("source", end.endpoint), "test") as source:
+            written = marker.write_marker(source, self.name)
+        with self.store() as store:
+            try:
+                marker.wait_applied(store, written, timeout)
+            except Exception as exc:
+                raise AssertionError(f"{exc}\n{self.log()[-3000:]}") from exc
+
+    @contextlib.contextmanager
+    def store(self) -> Any:
+        """The state of the migration over a connection of its own."""
+        with connect(endpoint_of("destination", self.pair.destination.endpoint), "test") as conn:
+            yield StateStore(conn, "causeway", self.name)
+
+    def want(self, wanted: str, settings: dict[str, object] | None = None) -> None:
+        """Change the control row."""
+        with self.store() as store:
+            control.set_wanted(store, wanted, settings)
+
+    def progress(self, column: str) -> Any:
+        """One column of the progress row."""
+        statement = sql.SQL("SELECT {} FROM causeway.cdc_progress WHERE migration = %s").format(sql.Identifier(column))
+        row = self.pair.destination.sql.execute(statement, [self.name]).fetchone()
+        return row[0] if row else None
+
+    def wait_state(self, state: str, timeout: float = 30) -> None:
+        """Wait until the task is observed in this state."""
+        deadline = time.monotonic() + timeout
+        while self.progress("state") != state:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.progress('state')}, not {state}\n{self.log()[-3000:]}")
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """The worker's log."""
+        path = self.folder / "worker.log"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def reconnect(self) -> None:
+        """After a restart of a server."""
+        self.pair = self.pair.reconnect()
+
+    def close(self) -> None:
+        """End the worker."""
+        self.kill()
+
+
+def slot_position(end: End, slot: str) -> Any:
+    """confirmed_flush_lsn of a slot, as text."""
+    return end.value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [slot])
