@@ -1,0 +1,261 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sequences: the stream does not carry them, so their values are read at the source and set at the destination.
+
+The values themselves are read (last_value, is_called), never guessed from the tables: MAX(column) misses gaps,
+standalone and descending ones. What a session at the source has cached lies behind last_value already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._psycopg import sql
+from .catalog import Name, qualified
+from .connect import speaking
+from .errors import MismatchError
+from .plan import Plan, SqlChange, shown
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from .connect import Connection, End
+    from .migration import Migration
+    from .selection import Selection
+
+_AT_ONCE = 400  # sequences in one statement; a SELECT list holds 1664 columns
+
+_PROPERTIES = """
+SELECT n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+  FROM pg_catalog.pg_sequence s
+  JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE (n.nspname::text, c.relname::text) IN
+       (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a sequence stands, as its own relation says."""
+
+    last_value: int
+    is_called: bool
+
+    def following(self, increment: int) -> int:
+        """What the next nextval() gives, the bounds apart."""
+        return self.last_value + increment if self.is_called else self.last_value
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceState:
+    """A sequence of one end: its properties (pg_sequence) and where it stands."""
+
+    name: Name
+    type_name: str
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool
+    position: Position
+
+
+def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, SequenceState]:
+    """The sequences of these names that stand there, in two kinds of queries whatever their number. Raises ServerError."""
+    names = sorted(wanted)
+    found: dict[Name, SequenceState] = {}
+    with speaking("reading the sequences of the", end):
+        rows = conn.execute(_PROPERTIES, ([n[0] for n in names], [n[1] for n in names])).fetchall()
+        properties = {(row[0], row[1]): row[2:] for row in rows}
+        positions = _read_positions(conn, sorted(properties))
+    for name, values in properties.items():
+        type_name, increment, minimum, maximum, cycle = values
+        found[name] = SequenceState(name, type_name, increment, minimum, maximum, cycle, positions[name])
+    return found
+
+
+def _read_positions(conn: Connection, names: Sequence[Name]) -> dict[Name, Position]:
+    found: dict[Name, Position] = {}
+    one = sql.SQL("SELECT {}::int, last_value, is_called FROM {}")
+    for first in range(0, len(names), _AT_ONCE):
+        piece = names[first : first + _AT_ONCE]
+        query = sql.SQL(" UNION ALL ").join(
+            one.format(sql.Literal(number), sql.Identifier(*name)) for number, name in enumerate(piece)
+        )
+        for number, last_value, is_called in conn.execute(query).fetchall():
+            found[piece[number]] = Position(last_value, is_called)
+    return found
+
+
+def is_ahead(source: SequenceState, destination: SequenceState) -> bool:
+    """Whether the destination stands further on already, in the sequence's own direction.
+
+    A cycling sequence has no order: it is never ahead.
+    """
+    if source.cycle or destination.cycle:
+        return False
+    step = source.increment
+    distance = destination.position.following(step) - source.position.following(step)
+    return distance * step > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done: ``to_set`` gets the source's position, ``ahead`` is left as it is."""
+
+    to_set: tuple[SequenceState, ...]
+    ahead: tuple[SequenceState, ...]
+    missing: tuple[Name, ...]
+    warnings: tuple[str, ...]
+
+
+def decide(source: Mapping[Name, SequenceState], destination: Mapping[Name, SequenceState], *, exact: bool) -> Decision:
+    """Compare both ends; pure. Without ``exact`` nothing is moved backward. Raises MismatchError where a value does not
+    fit the destination's bounds."""
+    to_set, ahead, missing, warnings = [], [], [], []
+    for name, here in sorted(source.items()):
+        there = destination.get(name)
+        if there is None:
+            missing.append(name)
+            continue
+        differing = [
+            f"{word} is {before} at the source and {after} at the destination"
+            for word, before, after in (
+                ("INCREMENT", here.increment, there.increment),
+                ("MINVALUE", here.minimum, there.minimum),
+                ("MAXVALUE", here.maximum, there.maximum),
+                ("CYCLE", here.cycle, there.cycle),
+            )
+            if before != after
+        ]
+        if differing:
+            warnings.append(f"sequence {qualified(name)}: {'; '.join(differing)}")
+        if here.position == there.position:
+            continue
+        if not exact and is_ahead(here, there):
+            ahead.append(there)
+            continue
+        if not there.minimum <= here.position.last_value <= there.maximum:
+            raise MismatchError(
+                "setting the sequence",
+                qualified(name),
+                f"the source stands outside the destination's bounds {there.minimum} to {there.maximum}",
+                "ALTER SEQUENCE at the destination so that both have the same MINVALUE and MAXVALUE.",
+            )
+        to_set.append(here)
+    return Decision(tuple(to_set), tuple(ahead), tuple(missing), tuple(warnings))
+
+
+def set_statement(states: Sequence[SequenceState], conn: Connection | None) -> Composed:
+    """One SELECT that sets them all."""
+    calls = (
+        sql.SQL("pg_catalog.setval({}::pg_catalog.regclass, {}, {})").format(
+            sql.Literal(sql.Identifier(*state.name).as_string(conn)),
+            sql.Literal(state.position.last_value),
+            sql.Literal(state.position.is_called),
+        )
+        for state in states
+    )
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
+
+
+def apply_positions(conn: Connection, states: Sequence[SequenceState]) -> None:
+    """Set the sequences at the destination, and read them back. Raises MismatchError, ServerError."""
+    with speaking("setting the sequences of the destination"):
+        for first in range(0, len(states), _AT_ONCE):
+            conn.execute(set_statement(states[first : first + _AT_ONCE], conn))
+    now = observe(conn, (state.name for state in states), "destination")
+    for state in states:
+        if state.name not in now or now[state.name].position != state.position:
+            raise MismatchError(
+                "setting the sequence",
+                qualified(state.name),
+                "read back, it does not stand where it was set to",
+                "Somebody uses it at the destination already: find out who, and run the playbook again.",
+            )
+
+
+def refuse_missing(missing: Sequence[Name]) -> None:
+    """Raise MismatchError where sequences are missing at the destination."""
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise MismatchError(
+            "setting the sequence",
+            qualified(missing[0]) + more,
+            "it does not stand at the destination",
+            "Run pg_schema_sync (section pre_data), or create it, with the source's properties.",
+        )
+
+
+def synchronise(migration: Migration, selection: Selection, *, exact: bool = False) -> int:
+    """Set every selected sequence that is behind, and prove it. Returns how many sequences were held together.
+
+    For the cutover, behind the fence. Raises MismatchError, ServerError.
+    """
+    names = [sequence.qualified_name for sequence in selection.sequences]
+    source = observe(migration.source, names, "source")
+    decision = decide(source, observe(migration.destination, names, "destination"), exact=exact)
+    refuse_missing(decision.missing)
+    if decision.to_set:
+        apply_positions(migration.destination, decision.to_set)
+    return len(names)
+
+
+def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
+    """``options``: exact, state (present, absent)."""
+    if options["state"] == "absent":
+        return Plan(notes=("the values of sequences are data of the destination: there is nothing to take back",))
+    names = [sequence.qualified_name for sequence in migration.selected().sequences]
+    source = observe(migration.source, names, "source")
+    destination = observe(migration.destination, names, "destination")
+    decision = decide(source, destination, exact=bool(options["exact"]))
+    notes = [_ahead_note(decision.ahead)] if decision.ahead else []
+    if decision.missing:
+        state = migration.state()
+        if "schema" not in migration.spec.types or (state and state.reached("schema")):
+            refuse_missing(decision.missing)
+        notes.append(
+            f"{len(decision.missing)} sequences do not stand yet; the schema phase makes them before this runs"
+        )
+    to_set = sorted((*decision.to_set, *(source[name] for name in decision.missing)), key=lambda state: state.name)
+    changes = [_change(state, destination.get(state.name), migration.destination) for state in to_set]
+
+    def apply() -> Mapping[str, object]:
+        refuse_missing(decision.missing)
+        apply_positions(migration.destination, to_set)
+        return {}
+
+    return Plan(
+        changes=shown(changes, migration.destination),
+        result={
+            "sequences": len(names),
+            "to_set": len(to_set),
+            "ahead": [qualified(state.name) for state in decision.ahead],
+        },
+        apply=apply,
+        notes=tuple(notes),
+        warnings=decision.warnings,
+    )
+
+
+def _ahead_note(ahead: Sequence[SequenceState]) -> str:
+    shown_names = ", ".join(qualified(state.name) for state in ahead[:5])
+    more = f" and {len(ahead) - 5} more" if len(ahead) > 5 else ""
+    return f"the destination is ahead of the source and is left so: {shown_names}{more}; exact: true would move it back"
+
+
+def _change(wanted: SequenceState, present: SequenceState | None, conn: Connection) -> SqlChange:
+    return SqlChange(
+        "destination",
+        f"sequence {qualified(wanted.name)}",
+        _shown(present.position) if present else None,
+        _shown(wanted.position),
+        (set_statement([wanted], conn),),
+    )
+
+
+def _shown(position: Position) -> Mapping[str, object]:
+    return {"last_value": position.last_value, "is_called": position.is_called}
