@@ -43,7 +43,7 @@ def main(names: Sequence[str]) -> int:
     started = time.monotonic()
     try:
         venv = environment.prepare(variant)
-    except environment.EnvironmentError_ as error:
+    except environment.NoEnvironment as error:
         print(error, file=sys.stderr)
         return 1
     results = [("environment", "passed", time.monotonic() - started)]

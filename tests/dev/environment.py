@@ -38,7 +38,7 @@ print(json.dumps({
 """
 
 
-class EnvironmentError_(Exception):
+class NoEnvironment(Exception):
     """The environment cannot be made; the message says what to do."""
 
 
@@ -102,7 +102,7 @@ def interpreter(variant: str) -> Interpreter:
             if found is not None and found.version == version:
                 return found
     wanted = ", ".join(f"{major}.{minor}" for major, minor in VARIANTS[variant])
-    raise EnvironmentError_(
+    raise NoEnvironment(
         f"The '{variant}' environment needs one of Python {wanted} with venv and pip, and none was found to run. "
         "Install one (on Debian: python3-venv too), put its bin folder on PATH, and run the same command again."
     )
@@ -152,7 +152,7 @@ def _install(folder: Path, python: Interpreter, variant: str) -> None:
                 _say(f"  {line.strip()[:100]}")
     if process.returncode:
         sys.stderr.write("".join(log[-60:]))
-        raise EnvironmentError_(
+        raise NoEnvironment(
             f"pip could not install {REQUIREMENTS.relative_to(ROOT)}/{variant}.txt (its last words stand above). "
             "It needs a package index that it can reach; run the same command again when there is one."
         )

@@ -136,10 +136,14 @@ class Stages:
         return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "hypothesis", "-v", environ=environ)
 
     def functional(self) -> bool:
-        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", "not faults_heavy")
+        return self._on_servers("not faults_heavy", "--durations", "10")
 
     def faults(self) -> bool:
-        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", "faults or faults_heavy", "-v")
+        return self._on_servers("faults or faults_heavy", "-v")
+
+    def _on_servers(self, marked: str, *options: str) -> bool:
+        # a test that hangs says where it does, and the others still run
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, "--timeout", "600", *options)
 
     def sanity(self) -> bool:
         home = CACHE / "sanity-home" / self.bin.parent.name
