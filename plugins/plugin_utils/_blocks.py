@@ -41,9 +41,13 @@ def findings(result: Result, width: int) -> list[str]:
             lines += table(("id", "object", "seen, and what cures it"), rows, width)
     if "findings" not in result or result.get("opened_at"):
         return []
-    said = ", ".join(f"{counts.get(name, 0)} {plural}" for name, (plural, dummy) in _SEVERITIES.items())
+    said = [
+        f"{number} {severity if number == 1 else plural}"
+        for severity, (plural, dummy) in _SEVERITIES.items()
+        if (number := counts.get(severity, 0))
+    ]
     verdict = "passed" if result.get("passed") else "not passed"
-    return [f"Precheck {verdict}: {said}", *_ends(result, width), *lines]
+    return [f"Precheck {verdict}: {', '.join(said) or 'nothing found'}", *facts(_ends(result), width), *lines]
 
 
 def _rows_of(found: Sequence[Result]) -> list[tuple[str, str, str]]:
@@ -63,13 +67,14 @@ def _rows_of(found: Sequence[Result]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _ends(result: Result, width: int) -> list[str]:
-    return facts([(end, _server(result.get(f"{end}_server") or {})) for end in ("source", "destination")], width)
+def _ends(result: Result) -> list[tuple[str, str]]:
+    return [(end, _server(result.get(f"{end}_server") or {})) for end in ("source", "destination")]
 
 
 def _server(server: Result) -> str:
     if not server or server.get("reachable") is False:
-        return f"not reached: {(server.get('error') or {}).get('why', 'see the error')}"
+        why = (server.get("error") or {}).get("why")
+        return f"not reached: {why}" if why else "not reached"
     return f"{server.get('product')} {server.get('version')}, database {server.get('database')}"
 
 
@@ -77,9 +82,10 @@ def status(result: Result, width: int) -> list[str]:
     """Where a migration stands, as pg_migration_info returns it."""
     if "phase" not in result:
         return []
-    lines = [f"Migration {result.get('name')}: {result['phase']}", *_ends(result, width)]
+    lines = [f"Migration {result.get('name')}: {result['phase']}"]
     lines += facts(
         [
+            *_ends(result),
             ("opened", str(result.get("opened_at") or "")),
             ("copy", _copy(result)),
             ("slot", _slot(result.get("slot") or {})),

@@ -59,7 +59,7 @@ def play(pair: Pair, clusters: Clusters, tmp_path: pathlib.Path) -> Play:
 def test_findings_are_a_table_and_a_failure_is_one_block(play: Play, pair: Pair, clusters: Clusters) -> None:
     ran = play("pg_migration_precheck", client_bin=clusters.bin_dir("18"))
     assert ran.returncode == 2, ran.stderr
-    assert "[localhost] Precheck not passed: 1 errors" in ran.stderr
+    assert "[localhost] Precheck not passed: 1 error" in ran.stderr
     assert "no_key  shop.log" in ran.stderr and "fix: ALTER TABLE shop.log" in ran.stderr
     assert "pg_migration_precheck failed on localhost" in ran.stderr
     assert "1 finding must be cured first: no_key" in ran.stderr

@@ -14,7 +14,7 @@ def size(count: float) -> str:
     while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
         value /= 1000
         unit += 1
-    if unit == 0 or abs(value) >= 99.5:
+    if unit == 0 or abs(value) >= 99.95:
         return f"{value:.0f} {_UNITS[unit]}"
     return f"{value:.1f} {_UNITS[unit]}"
 

@@ -46,11 +46,6 @@ def _indexes_of(table: Table) -> str:
     return "; ".join(reasons) or "no unique index"
 
 
-def _key_fix(table: Table) -> str:
-    columns = ", ".join(column.name for column in table.columns[:1])
-    return f"ALTER TABLE {table} ADD PRIMARY KEY ({columns or '…'}); or set causeway_allow_keyless: true."
-
-
 def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
     for table in source.selection.leaves:
         if not table.keys:
@@ -59,7 +54,9 @@ def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
                 str(table),
                 _indexes_of(table),
                 "SELECT indexrelid::regclass, indisunique, indimmediate, indisvalid, indpred FROM pg_index",
-                f"Nothing, or ALTER TABLE {table} ADD PRIMARY KEY (…)." if allowed else _key_fix(table),
+                f"Nothing, or ALTER TABLE {table} ADD PRIMARY KEY (…);"
+                if allowed
+                else f"ALTER TABLE {table} ADD PRIMARY KEY (…); or set causeway_allow_keyless: true.",
                 severity="ignorable" if allowed else None,
             )
 

@@ -1,0 +1,844 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every check, judged over observations that differ from a healthy one in one thing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import (
+    Catalog,
+    Column,
+    Table,
+    UniqueIndex,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import Holder
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import Endpoint
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
+    ConnectError,
+    EngineError,
+    MismatchError,
+    ServerError,
+    SpecError,
+    StateError,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Spec
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
+    DestinationView,
+    Extension,
+    HostView,
+    Observation,
+    Publication,
+    Sessions,
+    Slot,
+    SourceView,
+    Transaction,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import compile_rules, select
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import Server
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import MigrationState
+
+PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"
+SETTINGS = {
+    "wal_level": "logical",
+    "max_replication_slots": "10",
+    "max_wal_senders": "10",
+    "wal_sender_timeout": "60000",
+    "max_slot_wal_keep_size": "-1",
+    "idle_replication_slot_timeout": "0",
+    "logical_decoding_work_mem": "65536",
+    "max_locks_per_transaction": "64",
+    "max_connections": "100",
+}
+ORDINARY = {"TimeZone": "UTC", "lc_monetary": "C", "session_replication_role": "origin"}
+
+
+def column(name: str = "id", type_name: str = "bigint", **other: Any) -> Column:
+    values: dict[str, Any] = {
+        "number": 1,
+        "type_oid": 20,
+        "typmod": -1,
+        "base_type_oid": 20,
+        "base_type_name": type_name,
+        "not_null": True,
+        "generated": "",
+        "identity": "",
+        "binary_safe": True,
+    }
+    return Column(name=name, type_name=type_name, **{**values, **other})
+
+
+def index(**other: Any) -> UniqueIndex:
+    values: dict[str, Any] = {
+        "name": "t_pkey",
+        "columns": ("id",),
+        "primary": True,
+        "immediate": True,
+        "partial": False,
+        "valid": True,
+        "all_not_null": True,
+    }
+    return UniqueIndex(**{**values, **other})
+
+
+def table(name: str = "t", oid: int = 1, **other: Any) -> Table:
+    values: dict[str, Any] = {
+        "schema": "shop",
+        "kind": "r",
+        "persistence": "p",
+        "owner": "app",
+        "replica_identity": "d",
+        "identity_index": "",
+        "parents": (),
+        "is_partition": False,
+        "pages": 1,
+        "rows": 1.0,
+        "bytes": 8192,
+        "columns": (column(),),
+        "unique_indexes": (index(),),
+    }
+    return Table(oid=oid, name=name, **{**values, **other})
+
+
+def catalog(end: Any, *tables: Table) -> Catalog:
+    return Catalog(end, {one.oid: one for one in tables}, {}, {"shop": "app"})
+
+
+def server(end: Any, **other: Any) -> Server:
+    values: dict[str, Any] = {
+        "product": "PostgreSQL",
+        "product_version": "17.5",
+        "version": 170005,
+        "version_text": "PostgreSQL 17.5",
+        "database": "orders",
+        "database_oid": 5,
+        "user": "mover",
+        "system_identifier": "1" if end == "source" else "2",
+        "in_recovery": False,
+        "started_at": "",
+        "encoding": "UTF8",
+        "collate": "C",
+        "ctype": "C",
+        "settings": SETTINGS,
+    }
+    return Server(end=end, **{**values, **other})
+
+
+def state(phase: str = "registered", **other: Any) -> MigrationState:
+    values: dict[str, Any] = {
+        "name": "orders",
+        "spec": {},
+        "source_system": "1",
+        "source_database": "orders",
+        "before_image": {},
+        "slot": None,
+        "fence": None,
+        "certificate": None,
+        "opened_at": "",
+    }
+    return MigrationState(phase=phase, **{**values, **other})
+
+
+class Seen:
+    """A healthy observation, one part of which a case replaces."""
+
+    def __init__(self) -> None:
+        self.tables: tuple[Table, ...] = (table(),)
+        self.objects: list[dict[str, Any]] = [{"schema": "shop"}]
+        self.spec: dict[str, Any] = {}
+        self.source: dict[str, Any] = {}
+        self.source_server: dict[str, Any] = {}
+        self.source_settings: dict[str, str] = {}
+        self.destination: dict[str, Any] = {}
+        self.destination_server: dict[str, Any] = {}
+        self.destination_settings: dict[str, str] = {}
+        self.there: tuple[Table, ...] = ()
+        self.host: dict[str, Any] = {}
+        self.failures: dict[str, EngineError] = {}
+        self.unreachable: set[str] = set()
+
+    def observation(self) -> Observation:
+        spec: dict[str, Any] = {
+            "name": "orders",
+            "source": Endpoint("source", host="old", dbname="orders", user="mover"),
+            "destination": Endpoint("destination", host="new", dbname="orders", user="mover"),
+            "rules": compile_rules(self.objects),
+            "types": frozenset({"schema", "full", "incremental"}),
+            "state_schema": "causeway",
+            "allow_keyless": False,
+            "conflicting_tables": "report",
+            "restart": False,
+        }
+        here = catalog("source", *self.tables)
+        source = SourceView(
+            **{
+                "server": server("source", settings={**SETTINGS, **self.source_settings}, **self.source_server),
+                "catalog": here,
+                "selection": select(compile_rules(self.objects), here),
+                "ordinary": ORDINARY,
+                "sessions": Sessions(97, 3),
+                **self.source,
+            }
+        )
+        there = {**SETTINGS, **self.destination_settings}
+        destination = DestinationView(
+            **{
+                "server": server("destination", settings=there, **self.destination_server),
+                "catalog": catalog("destination", *self.there),
+                "ordinary": ORDINARY,
+                "sessions": Sessions(97, 3),
+                **self.destination,
+            }
+        )
+        host: dict[str, Any] = {
+            "name": "mover1",
+            "tools": {"pg_dump": "pg_dump (PostgreSQL) 17.5", "pg_restore": "pg_restore (PostgreSQL) 17.5"},
+            "drivers": {"psycopg": "3.3.0", "asyncpg": "0.32.0"},
+            "free": 10**12,
+            **self.host,
+        }
+        return Observation(
+            spec=Spec(**{**spec, **self.spec}),
+            host=HostView(**host),
+            source=None if "source" in self.unreachable else source,
+            destination=None if "destination" in self.unreachable else destination,
+            failures=self.failures,
+        )
+
+    def findings(self) -> dict[str, Any]:
+        """The findings by id, without the one that this release always has."""
+        return {one.id: one for one in catalogue.judge(self.observation()) if one.id != "worker_supervisor"}
+
+
+Case = Callable[[Seen], None]
+CASES: list[tuple[str, str, Case]] = []
+
+
+def case(check: str, severity: str) -> Callable[[Case], Case]:
+    """A change of the healthy observation that must give exactly this finding."""
+
+    def add(change: Case) -> Case:
+        CASES.append((check, severity, change))
+        return change
+
+    return add
+
+
+def refused(why: str, sqlstate: str = "") -> ConnectError:
+    return ConnectError("connecting to the", "end", why, "Cure it.", sqlstate=sqlstate)
+
+
+@case("source_connect", "error")
+def _source_down(seen: Seen) -> None:
+    seen.unreachable, seen.failures = {"source"}, {"source": refused("Connection refused")}
+
+
+@case("destination_connect", "error")
+def _destination_down(seen: Seen) -> None:
+    seen.unreachable, seen.failures = {"destination"}, {"destination": refused("Connection refused")}
+
+
+@case("destination_database_missing", "error")
+def _no_database(seen: Seen) -> None:
+    seen.unreachable = {"destination"}
+    seen.failures = {"destination": refused('FATAL:  database "orders" does not exist')}
+
+
+@case("replication_connect", "error")
+def _no_walsender(seen: Seen) -> None:
+    seen.failures = {
+        "replication": refused("Only roles with the REPLICATION attribute may start a WAL sender process.")
+    }
+
+
+@case("not_observed", "error")
+def _blind(seen: Seen) -> None:
+    seen.failures = {"source: publications": ServerError("looking", "", "denied", "Grant it.", sqlstate="42501")}
+
+
+@case("state_unusable", "error")
+def _foreign_schema(seen: Seen) -> None:
+    seen.destination = {"state_failure": StateError("reading", "schema causeway", "not ours", "Rename.")}
+
+
+@case("migration_name_taken", "error")
+def _other_source(seen: Seen) -> None:
+    seen.destination = {"state_failure": MismatchError("opening", "orders", "another source", "Rename.")}
+
+
+@case("same_database", "error")
+def _one_database(seen: Seen) -> None:
+    seen.destination_server = {"system_identifier": "1"}
+
+
+@case("source_version", "error")
+def _too_old(seen: Seen) -> None:
+    seen.source_server = {"product": "PolarDB", "version": 180001}
+    seen.source_settings = {"polar_failover_slot_mode": "sync"}
+    seen.destination_server = {"version": 180001}
+    seen.host = {"tools": {"pg_dump": "18.1"}}
+
+
+@case("destination_version", "error")
+def _destination_too_old(seen: Seen) -> None:
+    seen.source_server = {"version": 170005}
+    seen.destination_server = {"product": "PolarDB", "version": 180000}
+
+
+@case("version_downgrade", "ignorable")
+def _downgrade(seen: Seen) -> None:
+    seen.destination_server = {"version": 160009}
+
+
+@case("source_minor_decoding_fix", "warning")
+def _old_minor(seen: Seen) -> None:
+    seen.source_server = {"version": 170004}
+
+
+@case("source_in_recovery", "error")
+def _standby(seen: Seen) -> None:
+    seen.source_server = {"in_recovery": True}
+
+
+@case("destination_read_only", "error")
+def _read_only(seen: Seen) -> None:
+    seen.destination = {"ordinary": {**ORDINARY, "default_transaction_read_only": "on"}}
+
+
+@case("destination_read_only", "error")
+def _destination_standby(seen: Seen) -> None:
+    seen.destination_server = {"in_recovery": True}
+
+
+@case("database_encoding", "warning")
+def _encoding(seen: Seen) -> None:
+    seen.destination_server = {"encoding": "LATIN1"}
+
+
+@case("database_collation", "ignorable")
+def _collation(seen: Seen) -> None:
+    seen.destination_server = {"ctype": "de_DE.utf8"}
+
+
+@case("collation_version", "ignorable")
+def _stale(seen: Seen) -> None:
+    seen.destination = {"stale_collations": ("de_DE (2.31, now 2.36)",)}
+
+
+@case("lc_monetary", "ignorable")
+def _money(seen: Seen) -> None:
+    seen.tables = (table(columns=(column(), column("price", "money"))),)
+    seen.destination = {"ordinary": {**ORDINARY, "lc_monetary": "de_DE"}}
+
+
+@case("timezone_settings", "note")
+def _zone(seen: Seen) -> None:
+    seen.source = {"ordinary": {**ORDINARY, "TimeZone": "Europe/Berlin"}}
+
+
+@case("wal_level", "error")
+def _replica(seen: Seen) -> None:
+    seen.source_settings = {"wal_level": "replica"}
+
+
+@case("max_replication_slots", "error")
+def _slots(seen: Seen) -> None:
+    seen.source_settings = {"max_replication_slots": "2"}
+    seen.source = {"slots": (Slot("other", "pgoutput", "orders", True, False),)}
+
+
+@case("max_wal_senders", "error")
+def _walsenders(seen: Seen) -> None:
+    seen.source = {"walsenders": 9}
+
+
+@case("max_wal_senders", "error")
+def _walsenders_of_the_cloud(seen: Seen) -> None:
+    seen.source_settings = {"polar_max_non_super_wal_snd": "5"}
+    seen.source = {"walsenders": 4}
+
+
+@case("wal_sender_timeout", "warning")
+def _sender_timeout(seen: Seen) -> None:
+    seen.source_settings = {"wal_sender_timeout": "9999"}
+
+
+@case("max_slot_wal_keep_size", "ignorable")
+def _keep_size(seen: Seen) -> None:
+    seen.source_settings = {"max_slot_wal_keep_size": "1024"}
+
+
+@case("idle_replication_slot_timeout", "warning")
+def _idle_slot(seen: Seen) -> None:
+    seen.source_settings = {"idle_replication_slot_timeout": "3600"}
+
+
+@case("logical_decoding_work_mem", "note")
+def _work_mem(seen: Seen) -> None:
+    seen.source_settings = {"logical_decoding_work_mem": "1024"}
+
+
+@case("wal_disk_headroom", "ignorable")
+def _headroom(seen: Seen) -> None:
+    seen.tables = (table(bytes=10**12),)
+    seen.source = {"wal_rate": 1_000_000.0}
+
+
+@case("slot_failover", "ignorable")
+def _standbys(seen: Seen) -> None:
+    seen.source = {"standbys": ("replica1",)}
+
+
+@case("slot_failover", "ignorable")
+def _cloud_failover(seen: Seen) -> None:
+    seen.source_server = {"product": "PolarDB"}
+
+
+@case("slot_name_taken", "error")
+def _taken(seen: Seen) -> None:
+    seen.source = {"slots": (Slot("dts_sync_orders", "pgoutput", "orders", True, False),)}
+
+
+@case("prepared_transactions", "warning")
+def _prepared(seen: Seen) -> None:
+    seen.source = {"prepared": (Transaction(0, "half", "app", "orders", "", "", 90.0),)}
+
+
+@case("long_transactions", "ignorable")
+def _long(seen: Seen) -> None:
+    seen.source = {"long_transactions": (Transaction(77, "", "app", "orders", "psql", "", 601.0),)}
+
+
+@case("publication_for_all_tables", "ignorable")
+def _all_tables(seen: Seen) -> None:
+    seen.source = {"publications": (Publication("everything", True), Publication("some", False))}
+
+
+@case("leftovers", "warning")
+def _left(seen: Seen) -> None:
+    seen.source = {"leftovers": (("event trigger", "dts_capture"),)}
+
+
+@case("leftovers", "warning")
+def _left_slot(seen: Seen) -> None:
+    seen.source = {"slots": (Slot("dts_sync_old", "pgoutput", "orders", False, False),)}
+
+
+@case("leftovers", "warning")
+def _left_publication(seen: Seen) -> None:
+    seen.source = {"leftovers": (("publication", "causeway_orders"),)}
+
+
+@case("idle_in_transaction_session_timeout", "note")
+def _idle(seen: Seen) -> None:
+    seen.source = {"ordinary": {**ORDINARY, "idle_in_transaction_session_timeout": "60000"}}
+
+
+@case("pattern_matches_nothing", "error")
+def _pattern(seen: Seen) -> None:
+    seen.objects = [{"schema": "shop"}, {"schema": "shop", "tables": [{"name": "x*"}]}]
+
+
+@case("partition_incomplete", "error")
+def _partition(seen: Seen) -> None:
+    part = table("t_1", 2, parents=(1,), is_partition=True)
+    seen.tables, seen.objects = (table(kind="p"), part), [{"schema": "shop", "exclude": ["t_1"]}]
+
+
+@case("no_key", "error")
+def _keyless(seen: Seen) -> None:
+    seen.tables = (table(unique_indexes=(index(all_not_null=False),)),)
+
+
+@case("no_key", "ignorable")
+def _keyless_allowed(seen: Seen) -> None:
+    seen.tables, seen.spec = (table(unique_indexes=()),), {"allow_keyless": True}
+
+
+@case("replica_identity", "warning")
+def _nothing(seen: Seen) -> None:
+    seen.tables = (table(replica_identity="n"),)
+
+
+@case("replica_identity", "warning")
+def _index_gone(seen: Seen) -> None:
+    seen.tables = (table(replica_identity="i"),)
+
+
+@case("unlogged_tables", "warning")
+def _unlogged(seen: Seen) -> None:
+    seen.tables = (table(persistence="u"),)
+
+
+@case("extension_missing", "error")
+def _extension(seen: Seen) -> None:
+    seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
+
+
+@case("extension_version", "ignorable")
+def _extension_version(seen: Seen) -> None:
+    seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
+    seen.destination = {"extensions": (Extension("hstore", "1.7", "ext"),)}
+
+
+@case("source_select", "error")
+def _unreadable(seen: Seen) -> None:
+    seen.source = {"unreadable": (("shop", "t"),)}
+
+
+@case("source_schema_usage", "error")
+def _closed(seen: Seen) -> None:
+    seen.source = {"closed_schemas": ("shop",)}
+
+
+@case("source_replication_role", "error")
+def _no_replication(seen: Seen) -> None:
+    seen.source = {"may_replicate": False}
+
+
+@case("conflicting_tables", "error")
+def _conflict(seen: Seen) -> None:
+    seen.there = (table(oid=9),)
+
+
+@case("conflicting_tables", "ignorable")
+def _conflict_accepted(seen: Seen) -> None:
+    seen.there, seen.spec = (table(oid=9),), {"conflicting_tables": "ignore"}
+
+
+@case("conflicting_tables", "error")
+def _rows_in_a_table_that_must_stand(seen: Seen) -> None:
+    seen.there, seen.spec = (table(oid=9),), {"types": frozenset({"full"})}
+    seen.destination = {"filled": frozenset({("shop", "t")})}
+
+
+@case("table_missing", "error")
+def _table_missing(seen: Seen) -> None:
+    seen.spec = {"types": frozenset({"full", "incremental"})}
+
+
+@case("column_mismatch", "error")
+def _columns(seen: Seen) -> None:
+    seen.spec = {"types": frozenset({"full", "incremental"})}
+    seen.there = (table(oid=9, columns=(column(), column("more"))),)
+
+
+@case("column_mismatch", "error")
+def _column_gone(seen: Seen) -> None:
+    seen.spec = {"types": frozenset({"full", "incremental"})}
+    seen.tables, seen.there = (table(columns=(column(), column("more"))),), (table(oid=9),)
+
+
+@case("type_mismatch", "error")
+def _types(seen: Seen) -> None:
+    seen.spec = {"types": frozenset({"full", "incremental"})}
+    seen.there = (table(oid=9, columns=(column(type_name="integer"),)),)
+
+
+@case("destination_replica_role", "error")
+def _replica_role(seen: Seen) -> None:
+    seen.destination = {"replica_role": ServerError("trying", "", "permission denied", "Grant.", sqlstate="42501")}
+
+
+@case("destination_create", "error")
+def _create(seen: Seen) -> None:
+    seen.destination = {"may_create_schemas": False}
+
+
+@case("destination_write", "error")
+def _write(seen: Seen) -> None:
+    seen.destination = {"unwritable": (("shop", "t"),)}
+
+
+@case("destination_temp_privilege", "error")
+def _temp(seen: Seen) -> None:
+    seen.destination = {"may_use_temp": False}
+
+
+@case("connections_free", "error")
+def _sessions(seen: Seen) -> None:
+    seen.source = {"sessions": Sessions(97, 90)}
+
+
+@case("max_locks_per_transaction", "warning")
+def _locks(seen: Seen) -> None:
+    seen.destination_settings = {"max_locks_per_transaction": "1", "max_connections": "2"}
+
+
+@case("session_replication_role_default", "note")
+def _role_default(seen: Seen) -> None:
+    seen.destination = {"ordinary": {**ORDINARY, "session_replication_role": "replica"}}
+
+
+@case("client_tools", "error")
+def _tools(seen: Seen) -> None:
+    seen.host = {"tools": {"pg_dump": "pg_dump (PostgreSQL) 16.9", "pg_restore": "17.5"}}
+
+
+@case("client_tools", "error")
+def _no_tools(seen: Seen) -> None:
+    seen.host = {"tools": {"pg_dump": ""}}
+
+
+@case("drivers", "error")
+def _drivers(seen: Seen) -> None:
+    seen.host = {"drivers": {"psycopg": "3.3", "asyncpg": ""}, "missing": {"asyncpg": "No module named 'asyncpg'"}}
+
+
+@case("drivers", "error")
+def _old_driver(seen: Seen) -> None:
+    seen.host = {"drivers": {"psycopg": "3.1.18"}}
+
+
+@case("worker_disk", "warning")
+def _disk(seen: Seen) -> None:
+    seen.host = {"home": "/srv/causeway", "free": 1000}
+
+
+@case("worker_clock", "note")
+def _clock(seen: Seen) -> None:
+    seen.source = {"clock": -61.0}
+
+
+@case("worker_already_running", "error")
+def _running(seen: Seen) -> None:
+    worker = Holder(7, "causeway worker orders", "10.0.0.9", "2026-11-01")
+    seen.destination = {"worker": worker, "worker_host": "mover2"}
+
+
+@case("worker_host_ephemeral", "error")
+def _ephemeral(seen: Seen) -> None:
+    seen.host = {"container": ("/run/.containerenv",), "job": ("AWX_ISOLATED_DATA_DIR=/runner/artifacts/1",)}
+
+
+def test_a_healthy_observation_has_no_finding() -> None:
+    assert Seen().findings() == {}
+
+
+@pytest.mark.parametrize(("check", "severity", "change"), CASES, ids=[f"{c[0]}-{c[2].__name__}" for c in CASES])
+def test_each_check_finds_its_own_and_nothing_else(check: str, severity: str, change: Case) -> None:
+    seen = Seen()
+    change(seen)
+    found = seen.findings()
+    assert list(found) == [check]
+    one = found[check]
+    assert one.severity == severity
+    assert one.object and one.why and one.fix and one.lock and one.answer
+
+
+def test_every_check_has_a_case() -> None:
+    elsewhere = {
+        "worker_supervisor": test_nobody_restarts_the_worker,
+        "nothing_selected": test_nothing_selected,
+        "deferred_unique": test_a_deferrable_key_is_no_key,
+        "keyless_with_ignore": test_keyless_and_ignore,
+        "conflicting_rows": test_rows_that_are_kept,
+    }
+    assert {check for check, *dummy in CASES} | set(elsewhere) == set(catalogue.CATALOGUE)
+
+
+def test_nobody_restarts_the_worker() -> None:
+    (one,) = catalogue.judge(Seen().observation())
+    assert (one.id, one.severity) == ("worker_supervisor", "ignorable")
+
+
+def test_nothing_selected() -> None:
+    seen = Seen()
+    seen.objects = [{"schema": "nope"}]
+    assert set(seen.findings()) == {"nothing_selected", "pattern_matches_nothing"}
+
+
+def test_a_deferrable_key_is_no_key() -> None:
+    seen = Seen()
+    seen.tables = (table(unique_indexes=(index(immediate=False),)),)
+    assert {one.id: one.answer for one in seen.findings().values()} == {
+        "no_key": "t_pkey is deferrable",
+        "deferred_unique": "t_pkey",
+    }
+
+
+def test_keyless_and_ignore() -> None:
+    seen = Seen()
+    seen.tables, seen.there = (table(unique_indexes=()),), (table(oid=9),)
+    seen.spec = {"conflicting_tables": "ignore", "allow_keyless": True}
+    assert seen.findings()["keyless_with_ignore"].severity == "error"
+    seen.there = ()
+    assert "keyless_with_ignore" not in seen.findings()
+
+
+def test_rows_that_are_kept() -> None:
+    seen = Seen()
+    seen.there, seen.spec = (table(oid=9),), {"conflicting_tables": "ignore"}
+    seen.destination = {"filled": frozenset({("shop", "t")})}
+    assert {one.id: one.severity for one in seen.findings().values()} == {
+        "conflicting_tables": "ignorable",
+        "conflicting_rows": "note",
+    }
+
+
+@pytest.mark.parametrize(
+    ("destination", "owned"),
+    [
+        ({"state": state("prepared")}, False),
+        ({"state": state("prepared", before_image={"made": {"shop.t": True}})}, True),
+        ({"state": state("schema")}, True),
+        ({"state": state("validated")}, True),
+        ({"state": state("prepared"), "copied": frozenset({("shop", "t")})}, True),
+        ({"state": None, "copied": frozenset({("shop", "t")})}, False),
+    ],
+)
+def test_what_the_migration_made_is_no_conflict(destination: dict[str, Any], owned: bool) -> None:
+    seen = Seen()
+    seen.there, seen.destination = (table(oid=9),), destination
+    assert ("conflicting_tables" not in seen.findings()) is owned
+
+
+def test_its_own_slot_and_publication_are_no_findings() -> None:
+    seen = Seen()
+    known = {"name": "dts_sync_orders", "plugin": "pgoutput", "database": "orders"}
+    seen.destination = {"state": state("prepared", slot=known)}
+    seen.source = {
+        "slots": (Slot("dts_sync_orders", "pgoutput", "orders", True, False),),
+        "leftovers": (("publication", "causeway_orders"),),
+        "walsenders": 9,
+    }
+    # one more of each is enough for a copy run
+    seen.source_settings = {"max_replication_slots": "2"}
+    assert seen.findings() == {}
+    # the same name with another plugin is not the one that we made
+    seen.source["slots"] = (Slot("dts_sync_orders", "test_decoding", "orders", True, False),)
+    assert "slot_name_taken" in seen.findings()
+
+
+def test_a_worker_on_this_host_is_ours() -> None:
+    seen = Seen()
+    worker = Holder(7, "causeway worker orders", "10.0.0.9", "2026-11-01")
+    seen.destination = {"worker": worker, "worker_host": "mover1", "state": state("replicating")}
+    assert seen.findings() == {}
+
+
+def test_checks_on_capture_are_silent_without_it() -> None:
+    seen = Seen()
+    seen.spec = {"types": frozenset({"schema", "full"})}
+    seen.source_settings = {"wal_level": "replica"}
+    assert seen.findings() == {}
+
+
+def test_both_ends_down_leaves_two_findings() -> None:
+    seen = Seen()
+    seen.unreachable = {"source", "destination"}
+    seen.failures = {"source": refused("timeout expired"), "destination": refused('database "x" does not exist')}
+    assert list(seen.findings()) == ["source_connect", "destination_connect"]
+
+
+@pytest.mark.parametrize(
+    ("why", "sqlstate", "kind"),
+    [
+        ('connection to server at "1.2.3.4", port 1 failed: Connection refused', "", "host"),
+        ('could not translate host name "x" to address', "", "host"),
+        ("server does not support SSL, but SSL was required", "", "TLS"),
+        ("certificate verify failed", "", "TLS"),
+        ('FATAL:  password authentication failed for user "mover"', "", "authentication"),
+        ('FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "u", no encryption', "", "authentication"),
+        ('FATAL:  database "x" does not exist', "", "database"),
+        ("FATAL:  must be superuser or replication role to start walsender", "", "replication"),
+        ("FATAL:  sorry, too many clients already", "53300", "server"),
+    ],
+)
+def test_refusals_are_told_apart(why: str, sqlstate: str, kind: str) -> None:
+    seen = Seen()
+    seen.unreachable, seen.failures = {"source"}, {"source": refused(why, sqlstate)}
+    assert seen.findings()["source_connect"].answer.startswith(f"{kind}: ")
+
+
+def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> None:
+    seen = Seen()
+    _no_database(seen)
+    fix = seen.findings()["destination_database_missing"].fix
+    assert fix == "CREATE DATABASE \"orders\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';"
+
+
+def test_only_ignorable_findings_can_be_ignored() -> None:
+    catalogue.require_ignorable(["database_collation", "no_key"])
+    for name, why in (("wal_level", "an error"), ("leftovers", "a warning"), ("nonsense", "no check")):
+        with pytest.raises(SpecError, match=why):
+            catalogue.require_ignorable([name])
+
+
+def test_an_ignored_id_never_hides_an_error() -> None:
+    seen = Seen()
+    _keyless(seen)
+    found = catalogue.without_ignored(catalogue.judge(seen.observation()), ["no_key", "worker_supervisor"])
+    assert [one.id for one in found] == ["no_key"]
+    _keyless_allowed(seen)
+    assert catalogue.without_ignored(catalogue.judge(seen.observation()), ["no_key", "worker_supervisor"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "stopping"),
+    [("error", ["no_key"]), ("warning", ["no_key", "wal_sender_timeout", "worker_supervisor"]), ("never", [])],
+)
+def test_what_stops(fail_on: str, stopping: list[str]) -> None:
+    seen = Seen()
+    _keyless(seen)
+    seen.source_settings = {"wal_sender_timeout": "1000", "logical_decoding_work_mem": "64"}
+    found = catalogue.judge(seen.observation())
+    assert [one.severity for one in found] == ["error", "warning", "ignorable", "note"]
+    assert [one.id for one in catalogue.stopping(found, fail_on)] == stopping
+    assert catalogue.counts(found) == {"error": 1, "warning": 1, "ignorable": 1, "note": 1}
+
+
+def test_the_error_names_count_and_ids_once() -> None:
+    seen = Seen()
+    seen.tables = tuple(table(f"t{number}", number, unique_indexes=()) for number in (1, 2, 3))
+    error = catalogue.failure(catalogue.stopping(catalogue.judge(seen.observation()), "error"), "orders", {"a": 1})
+    assert "3 findings must be cured first: no_key." in str(error)
+    assert error.result == {"a": 1}
+
+
+def _rows_of_the_page() -> Iterator[tuple[str, tuple[str, ...]]]:
+    family = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            family = line.removeprefix("## ")
+        if re.match(r"\| `\w+` \|", line):
+            yield family, tuple(cell.strip() for cell in line.strip("|").split("|"))
+
+
+def test_the_page_says_what_the_catalogue_says() -> None:
+    wanted = [
+        (
+            family,
+            (
+                f"`{check.id}`",
+                check.severity + (", incremental" if check.incremental else ""),
+                check.why,
+                check.fix,
+                check.lock,
+            ),
+        )
+        for family, checks in catalogue.FAMILIES.items()
+        for check in checks
+    ]
+    assert list(_rows_of_the_page()) == wanted
+
+
+def test_ids_are_not_used_twice() -> None:
+    assert sum(len(checks) for checks in catalogue.FAMILIES.values()) == len(catalogue.CATALOGUE)
+
+
+def test_a_finding_as_data_has_every_field() -> None:
+    seen = Seen()
+    _keyless(seen)
+    found = seen.findings()["no_key"]
+    data = found.as_result()
+    assert data["evidence"] == {"query": found.query, "answer": found.answer}
+    assert set(data) == {one.name for one in dataclasses.fields(found)} - {"query", "answer"} | {"evidence"}

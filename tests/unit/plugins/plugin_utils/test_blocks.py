@@ -1,0 +1,243 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads: whole for a whole result, and no crash for one that lacks something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from ansible_collections.causeway.postgresql.plugins.plugin_utils import _blocks
+
+SERVERS = {
+    "source_server": {"reachable": True, "product": "PostgreSQL", "version": "14.22", "database": "orders"},
+    "destination_server": {"product": "PostgreSQL", "version": "17.5", "database": "orders"},
+}
+
+
+def finding(check: str, severity: str, what: str) -> dict[str, Any]:
+    return {
+        "id": check,
+        "severity": severity,
+        "object": what,
+        "why": "it matters",
+        "evidence": {"query": "SELECT 1", "answer": "it is so"},
+        "fix": "CURE IT;",
+        "lock": "none",
+    }
+
+
+def test_findings_are_grouped_with_the_worst_first() -> None:
+    result = {
+        "findings": [finding("no_key", "error", "sales.log"), finding("worker_supervisor", "ignorable", "mover1")],
+        "counts": {"error": 1, "warning": 0, "ignorable": 1, "note": 0},
+        "passed": False,
+        **SERVERS,
+    }
+    assert _blocks.findings(result, 100) == [
+        "Precheck not passed: 1 error, 1 ignorable",
+        "  source       PostgreSQL 14.22, database orders",
+        "  destination  PostgreSQL 17.5, database orders",
+        "",
+        "ERROR (1). These block the migration.",
+        "",
+        "  id      object     seen, and what cures it",
+        "  no_key  sales.log  it is so",
+        "                     fix: CURE IT;",
+        "",
+        "IGNORABLE (1). These may be accepted: ignore_checks takes their ids.",
+        "",
+        "  id                 object  seen, and what cures it",
+        "  worker_supervisor  mover1  it is so",
+        "                             fix: CURE IT;",
+    ]
+
+
+def test_many_objects_of_one_check_are_cut_with_their_number() -> None:
+    result = {
+        "findings": [finding("no_key", "error", f"t{number}") for number in range(1000)],
+        "counts": {"error": 1000},
+        "passed": False,
+    }
+    lines = _blocks.findings(result, 100)
+    assert len(lines) < 40
+    assert any("and 992 more" in line for line in lines)
+
+
+def test_a_clean_precheck_is_two_lines_of_servers_and_a_verdict() -> None:
+    lines = _blocks.findings({"findings": [], "counts": {}, "passed": True, **SERVERS}, 100)
+    assert lines[0] == "Precheck passed: nothing found" and len(lines) == 3
+
+
+def test_a_failure_before_anything_was_seen_shows_no_findings() -> None:
+    assert _blocks.findings({"failed": True, "msg": "missing required arguments: name"}, 100) == []
+
+
+def status(**other: Any) -> dict[str, Any]:
+    return {
+        "phase": "replicating",
+        "name": "orders",
+        **SERVERS,
+        "totals": {"tables": 2, "waiting": 1, "copying": 0, "complete": 1, "rows": 1234567, "bytes": 1_200_000_000},
+        "tables": [
+            {"table": "sales.a", "state": "complete", "rows": 1234567, "bytes": 1_200_000_000, "seconds": 200},
+            {"table": "sales.b", "state": "waiting", "rows": 0, "bytes": 0, "seconds": None},
+        ],
+        "slot": {
+            "name": "dts_sync_orders",
+            "exists": True,
+            "active": True,
+            "wal_status": "reserved",
+            "retained_bytes": 16_000_000,
+        },
+        "cdc": {
+            "wanted": "started",
+            "state": "running",
+            "down": False,
+            "worker": {"host": "mover1", "pid": 77},
+            "lag_bytes": 1200,
+            "lag_seconds": 0.012,
+            "counters": {"inserts": 1000, "updates": 0},
+            "last_error": {},
+        },
+        **other,
+    }
+
+
+def test_status() -> None:
+    assert _blocks.status(status(), 110) == [
+        "Migration orders: replicating",
+        "  source       PostgreSQL 14.22, database orders",
+        "  destination  PostgreSQL 17.5, database orders",
+        "  copy         1 of 2 tables, 1 234 567 rows, 1.2 GB",
+        "  slot         dts_sync_orders: in use, reserved, keeps 16.0 MB of WAL",
+        "  CDC          running (wanted: started), on mover1 as pid 77, 1.2 kB behind, last change applied 12 ms after",
+        "               its commit",
+        "  changes      1 000 inserts",
+        "",
+        "  table    copy           rows     size        time",
+        "  sales.b  waiting           0  0 bytes",
+        "  sales.a  complete  1 234 567   1.2 GB  3 min 20 s",
+    ]
+
+
+def test_a_worker_that_is_down_is_said_loudly() -> None:
+    cdc = {"wanted": "started", "state": "running", "down": True, "lag_bytes": 5, "last_error": {"why": "it broke"}}
+    lines = "\n".join(_blocks.status(status(cdc=cdc), 160))
+    assert "DOWN: nobody applies" in lines and "it broke" in lines
+
+
+def test_a_source_that_is_not_reached() -> None:
+    away = {"reachable": False, "error": {"why": "Connection refused"}}
+    lines = _blocks.status(status(source_server=away, slot={}), 120)
+    assert "  source       not reached: Connection refused" in lines
+
+
+def test_before_the_first_phase() -> None:
+    lines = _blocks.status({"phase": "none", "name": "x", "selected": {"tables": 3, "bytes": 2_000_000}}, 100)
+    assert "  copy         not begun: 3 tables, about 2.0 MB" in lines
+
+
+def test_verdicts_have_the_differing_tables_first_and_say_how_to_see_it() -> None:
+    tables = [
+        {"table": "a", "verdict": "identical", "source_rows": 1000, "destination_rows": 1000, "differing": 0},
+        {
+            "table": "b",
+            "verdict": "different",
+            "source_rows": 7,
+            "destination_rows": 6,
+            "differing": 1,
+            "find": "SELECT * FROM b",
+        },
+    ]
+    assert _blocks.verdicts({"tables": tables}, 100) == [
+        "1 of 2 tables identical, 1 007 rows read at the source",
+        "",
+        "  table  verdict    source rows  destination rows  differing",
+        "  b      different            7                 6          1",
+        "  a      identical        1 000             1 000          0",
+        "",
+        "The first difference of each:",
+        "  b  SELECT * FROM b",
+    ]
+
+
+def test_a_thousand_tables_are_cut() -> None:
+    tables = [{"table": f"t{n}", "verdict": "identical", "source_rows": 1, "differing": 0} for n in range(1000)]
+    lines = _blocks.verdicts({"tables": tables}, 100)
+    assert len(lines) < 50 and lines[-1] == "  and 960 more tables"
+
+
+def test_the_certificate() -> None:
+    proved = {
+        "verdict": "identical",
+        "opened_at": "2026-11-22T10:00:00.000+00:00",
+        "pause_ms": 432,
+        "tables": 12,
+        "rows": 1_000_000,
+        "sequences": 3,
+        "fenced_roles": ["app", "jobs"],
+        "marker": {"number": 3, "position": "0/12"},
+        "steps": [{"name": "fence", "seconds": 0.012}, {"name": "drain", "seconds": 1.2}],
+    }
+    assert _blocks.certificate({"certificate": proved}, 100) == [
+        "Certificate of the cutover, verdict identical",
+        "  opened        2026-11-22T10:00:00.000+00:00",
+        "  pause         432 ms",
+        "  tables        12",
+        "  rows          1 000 000",
+        "  sequences     3",
+        "  fenced roles  app, jobs",
+        "  marker        3 at 0/12",
+        "",
+        "  step    time",
+        "  fence  12 ms",
+        "  drain  1.2 s",
+    ]
+
+
+def test_a_failure_says_what_why_and_what_is_safe() -> None:
+    error = {
+        "code": "server_error",
+        "doing": "copying a table",
+        "object": "shop.x",
+        "why": "permission denied for table x",
+        "remedy": "Grant the missing privilege.",
+        "sqlstate": "42501",
+        "detail": "schema shop, table x",
+    }
+    assert _blocks.failure({"error": error}, 100, module="pg_full_copy", host="orders") == [
+        "pg_full_copy failed on orders",
+        "  what   copying a table shop.x",
+        "  why    permission denied for table x (SQLSTATE 42501)",
+        "  where  schema shop, table x",
+        "  next   Grant the missing privilege.",
+        "  safe   Run the same playbook again: it goes on from where this stopped.",
+    ]
+
+
+@pytest.mark.parametrize("code", ["would_lose_rows", "spec_error", "driver_missing", "connect_failed", "mismatch"])
+def test_what_is_safe_depends_on_the_kind_of_error(code: str) -> None:
+    error = {"code": code, "why": "x"}
+    usual = _blocks.failure({"error": {"why": "x"}}, 100, module="m", host="h")[-1]
+    assert _blocks.failure({"error": error}, 100, module="m", host="h")[-1] != usual
+
+
+BLOCKS: list[Callable[[Mapping[str, Any], int], list[str]]] = [
+    _blocks.findings,
+    _blocks.status,
+    _blocks.verdicts,
+    _blocks.certificate,
+    lambda result, width: _blocks.failure(result, width, module="m", host="h"),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("result", [{}, {"failed": True, "msg": "x"}, {"changed": False, "skipped": True}])
+def test_a_result_with_nothing_to_show_shows_nothing(
+    block: Callable[[Mapping[str, Any], int], list[str]], result: dict[str, Any]
+) -> None:
+    assert block(result, 100) == []
