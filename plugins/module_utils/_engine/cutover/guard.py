@@ -54,10 +54,11 @@ def start_guard(timeout: float, undo: Callable[[], bool]) -> Guard:
     """
     read_end, write_end = os.pipe()
     pid = os.fork()
-    if pid:
-        os.close(read_end)
-        return Guard(pid, write_end)
-    _guard(read_end, timeout, undo)
+    if not pid:
+        os.close(write_end)
+        _guard(read_end, timeout, undo)
+    os.close(read_end)
+    return Guard(pid, write_end)
 
 
 def _guard(pipe: int, timeout: float, undo: Callable[[], bool]) -> NoReturn:
