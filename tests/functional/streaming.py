@@ -64,6 +64,12 @@ class Streaming:
 
     def begin(self, schemas: tuple[str, ...] = ("public",), wanted: str = "started", **settings: Any) -> None:
         """Publish every table of the schemas as it stands, make the slot, and record all tables as copied there."""
+        slot = self.begin_without_task(schemas)
+        self.write_task(slot, wanted, settings)
+        self.configure()
+
+    def begin_without_task(self, schemas: tuple[str, ...] = ("public",)) -> dict[str, Any]:
+        """The same up to where pg_cdc_task takes over; the slot."""
         source = self.pair.source
         source.run("CREATE SCHEMA IF NOT EXISTS causeway")
         source.run(
@@ -80,8 +86,8 @@ class Streaming:
             )
         )
         slot = self._make_slot()
-        self._write_state(schemas, tables, slot, wanted, settings)
-        self.configure()
+        self._write_state(schemas, tables, slot)
+        return slot
 
     def _tables(self, schemas: tuple[str, ...]) -> list[tuple[int, str, str]]:
         return self.pair.source.query(
@@ -108,12 +114,7 @@ class Streaming:
             }
 
     def _write_state(
-        self,
-        schemas: tuple[str, ...],
-        tables: list[tuple[int, str, str]],
-        slot: dict[str, Any],
-        wanted: str,
-        settings: dict[str, Any],
+        self, schemas: tuple[str, ...], tables: list[tuple[int, str, str]], slot: dict[str, Any]
     ) -> None:
         destination = self.pair.destination
         if not destination.value("SELECT 1 FROM pg_namespace WHERE nspname = 'causeway'"):
@@ -135,6 +136,11 @@ class Streaming:
                 " VALUES (%s, %s, %s, %s, 'complete', %s)",
                 [self.name, oid, schema, name, point],
             )
+
+    def write_task(self, slot: dict[str, Any], wanted: str, settings: dict[str, Any]) -> None:
+        """Control row and first progress, as pg_cdc_task writes them."""
+        destination = self.pair.destination
+        point = slot["consistent_point"]
         destination.run(
             "INSERT INTO causeway.cdc_task (migration, wanted, settings) VALUES (%s, %s, %s)",
             [self.name, wanted, json.dumps(settings)],

@@ -1,0 +1,160 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker's process seen from a module: started, watched until it applies, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._psycopg import sql
+from ..connect import speaking
+from ..errors import StateError, TimeoutExpired
+from .control import holder, wait_gone
+from .launch import held_by, launch, worker_environment
+from .worker_config import CONFIG_FILE, LOG_FILE, PID_FILE
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+_START_TIMEOUT = 90.0
+_OUTPUT_FILE = "worker.out"
+"""What the interpreter itself says before the log is open, or when it crashes."""
+
+
+def first_progress(migration: Migration) -> None:
+    """Make the progress row at the slot's consistent point; where it stands only the state begins anew."""
+    state = migration.state()
+    slot = state.slot if state and state.slot else {}
+    store = migration.store
+    with speaking("recording where the CDC task of", migration.name):
+        store.conn.execute(
+            sql.SQL(
+                "INSERT INTO {} (migration, state, applied, confirmable, source_system, timeline)"
+                " VALUES (%s, 'starting', %s::pg_lsn, %s::pg_lsn, %s, %s) ON CONFLICT (migration) DO UPDATE"
+                " SET state = 'starting', last_error = NULL, retrying_since = NULL, token = NULL"
+            ).format(store.table("cdc_progress")),
+            (
+                store.name,
+                slot["consistent_point"],
+                slot["consistent_point"],
+                slot["system_identifier"],
+                slot["timeline"],
+            ),
+        )
+
+
+def start_process(migration: Migration, folder: Path, engine: Path, python: str, *, launch_it: bool) -> None:
+    """Start the worker (or only wait, when one rests) until it applies.
+
+    Raises StateError with the worker's own error when it fails, TimeoutExpired when it neither runs nor fails.
+    """
+    pid = 0
+    if launch_it:
+        argv = [python, "-m", "_engine.daemon", "--config", str(folder / CONFIG_FILE)]
+        pid = launch(argv, worker_environment(os.environ, str(engine)), folder, folder / _OUTPUT_FILE)
+    deadline = time.monotonic() + _START_TIMEOUT
+    while True:
+        state, error = _observed(migration)
+        if state == "running" and holder(migration.destination, migration.name) is not None:
+            return
+        if state == "failed":
+            raise StateError(
+                f"starting the CDC worker: {error.get('doing', '')}",
+                str(error.get("object", "")),
+                str(error.get("why", "it failed")),
+                str(error.get("remedy", "") or f"See {folder / LOG_FILE}."),
+                sqlstate=str(error.get("sqlstate", "")),
+            )
+        if pid and not _lives(pid) and held_by(folder / PID_FILE) is None and _observed(migration)[0] != "failed":
+            raise StateError(
+                "starting the CDC worker of",
+                migration.name,
+                f"its process ended at once: {_last_line(folder / _OUTPUT_FILE)}",
+                f"See {folder / LOG_FILE} on the worker host.",
+            )
+        if time.monotonic() > deadline:
+            raise TimeoutExpired(
+                "starting the CDC worker of",
+                migration.name,
+                f"after {_START_TIMEOUT:g} s it is {state}: {error.get('why', 'no error so far')}",
+                str(error.get("remedy", "") or f"See {folder / LOG_FILE} on the worker host."),
+            )
+        time.sleep(0.05)
+
+
+def _observed(migration: Migration) -> tuple[str, dict[str, Any]]:
+    store = migration.store
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT state, coalesce(last_error, '{{}}') FROM {} WHERE migration = %s").format(
+                store.table("cdc_progress")
+            ),
+            (store.name,),
+        ).fetchone()
+    return (str(row[0]), dict(row[1])) if row else ("absent", {})
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this id does anything; one that nobody has buried yet does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return not status.rpartition(")")[2].strip().startswith("Z")
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else "it said nothing"
+
+
+def end_process(migration: Migration, folder: Path, timeout: float) -> None:
+    """Tell the process on this host to stop, and wait until nobody applies and it is gone.
+
+    Raises TimeoutExpired, naming who still applies.
+    """
+    deadline = time.monotonic() + timeout
+    pid = held_by(folder / PID_FILE)
+    if pid is not None:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # it went by itself
+    if migration.store.load() is not None:
+        wait_gone(migration.destination, migration.name, timeout)
+    while held_by(folder / PID_FILE) is not None:
+        if time.monotonic() > deadline:
+            raise TimeoutExpired(
+                "waiting for the CDC worker to stop in migration",
+                migration.name,
+                f"process {pid} on the worker host is still there after {timeout:g} s",
+                "Wait longer, or end that process: nothing that was committed is lost.",
+            )
+        time.sleep(0.05)
+
+
+def mark_stopped(migration: Migration) -> None:
+    """After the worker has gone: what it had no time to say itself."""
+    store = migration.store
+    with speaking("recording state stopped of migration", store.name):
+        store.conn.execute(
+            sql.SQL(
+                "UPDATE {} SET state = 'stopped' WHERE migration = %s"
+                " AND state IN ('starting', 'running', 'paused', 'retrying')"
+            ).format(store.table("cdc_progress")),
+            (store.name,),
+        )

@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_cdc_task
+short_description: Keep the destination up with the source
+version_added: "0.1.0"
+description:
+  - Starts, stops or removes the CDC worker, a process on the worker host that outlives the play. It reads the slot of
+    M(causeway.postgresql.pg_repl_slot) and applies every change to the destination, exactly once and in commit order.
+  - The position moves in the transaction that carries the rows, so the worker can be killed at any moment. After a
+    crash the next run with O(state=started) starts it again, and it goes on where it stopped.
+  - A table whose columns no longer fit the destination stops the task, naming table and columns. No row is skipped.
+  - What cannot be cured by waiting stops the task with an error that says what to do; the next run returns it.
+  - Does nothing for a migration without V(incremental) in O(types), and nothing once the destination was opened.
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+  - causeway.postgresql.worker
+attributes:
+  check_mode:
+    description: Can run in check mode and show what would be changed without changing it.
+    support: full
+  diff_mode:
+    description: Shows what is and what will be. The content of the configuration file is never shown.
+    support: full
+options:
+  state:
+    description:
+      - V(started) runs the worker; every selected table must have been copied completely. V(stopped) drains it to a
+        commit and ends it, the slot kept. V(absent) also removes its folder with configuration and log.
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  worker_python:
+    description:
+      - The interpreter that runs the worker; it needs psycopg. Left out, the one that runs this module.
+    type: path
+  engine:
+    description:
+      - Name of the folder in I(worker_home)/engine to run. Left out, the one that C(current) there points at. A running
+        worker keeps the engine that it was started with.
+    type: str
+  wait:
+    description:
+      - V(caught_up) writes a marker at the source and returns when the worker has applied it, and so all before it.
+    type: str
+    choices: [none, caught_up]
+    default: none
+  wait_timeout:
+    description: Seconds to wait with O(wait=caught_up).
+    type: int
+    default: 600
+  stop_timeout:
+    description: Seconds to wait until the worker has drained to a commit and gone.
+    type: int
+    default: 60
+  retry_connection:
+    description: Minutes for which a lost connection is tried again (10 to 1440).
+    type: int
+    default: 720
+  retry_other:
+    description: Minutes for which other passing failures are tried again (1 to 1440, less than O(retry_connection)).
+    type: int
+    default: 10
+  batch_size:
+    description: Rows after which a batch is applied. An idle stream is applied at once whatever this says.
+    type: int
+    default: 100000
+  batch_age:
+    description: Seconds after which a batch is applied even while more comes in.
+    type: float
+    default: 1.0
+notes:
+  - The passwords stand in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
+    and read again at every reconnect.
+seealso:
+  - module: causeway.postgresql.pg_full_copy
+  - module: causeway.postgresql.pg_cutover
+"""
+
+EXAMPLES = r"""
+- name: Keep the destination up, and go on when it has caught up
+  causeway.postgresql.pg_cdc_task:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    worker_home: /opt/causeway
+    wait: caught_up
+
+- name: Stop it for a while; the slot keeps what comes
+  causeway.postgresql.pg_cdc_task:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    worker_home: /opt/causeway
+    state: stopped
+"""
+
+RETURN = r"""
+statements:
+  description: What was executed at the destination and on the worker host, or in check mode would be.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is executed, V(destination) or V(worker host).
+      type: str
+    sql:
+      description: The statement, or the program that is started.
+      type: str
+  sample: []
+statements_total:
+  description: How many statements there are in all.
+  returned: always
+  type: int
+  sample: 0
+notes:
+  description: What was taken for granted or left alone, in full sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+opened_at:
+  description: When the destination was opened. Then nothing was done.
+  returned: when the migration has been cut over
+  type: str
+  sample: "2026-11-22 10:00:00+00"
+task:
+  description: The task as it is observed; positions are null before its first start.
+  returned: until the migration has been cut over
+  type: dict
+  contains:
+    wanted:
+      description: The wanted state, V(null) before the task exists.
+      type: str
+    running:
+      description: Whether a worker applies, or a process of this host tries to.
+      type: bool
+    state:
+      description: starting, running, paused, stopped, retrying, failed, completed or disarmed.
+      type: str
+    applied:
+      description: The commit end position of the last source transaction that stands at the destination.
+      type: str
+    confirmable:
+      description: The position up to which the source may forget; durable at the destination.
+      type: str
+    lag_bytes:
+      description: Bytes of the source's WAL behind that position.
+      type: int
+    lag_seconds:
+      description: For how long the source has been ahead of it.
+      type: float
+    conflicts:
+      description: Changes that met something else at the destination than at the source.
+      type: int
+    last_error:
+      description: The error that stopped it, or that it retries.
+      type: dict
+    host:
+      description: The host that the worker runs on.
+      type: str
+    pid:
+      description: Its process.
+      type: int
+  sample:
+    wanted: started
+    running: true
+    state: running
+    applied: 0/1A2B3C8
+    confirmable: 0/1A2B3C8
+    lag_bytes: 0
+    lag_seconds: 0.0
+    conflicts: 0
+    last_error: null
+    host: mover1
+    pid: 4711
+caught_up:
+  description: That a marker has been applied.
+  returned: with O(wait=caught_up), not in check mode
+  type: bool
+  sample: true
+waited:
+  description: Seconds until the marker was applied.
+  returned: with O(wait=caught_up), not in check mode
+  type: float
+  sample: 0.12
+"""
+
+from ..module_utils._arguments import worker_arguments
+from ..module_utils._engine.cdc import task
+from ..module_utils._module import run
+
+
+def main() -> None:
+    arguments = {
+        **worker_arguments(),
+        "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+        "worker_python": {"type": "path"},
+        "engine": {"type": "str"},
+        "wait": {"type": "str", "choices": ["none", "caught_up"], "default": "none"},
+        "wait_timeout": {"type": "int", "default": 600},
+        "stop_timeout": {"type": "int", "default": 60},
+        "retry_connection": {"type": "int", "default": 720},
+        "retry_other": {"type": "int", "default": 10},
+        "batch_size": {"type": "int", "default": 100000},
+        "batch_age": {"type": "float", "default": 1.0},
+    }
+    run(arguments, lambda migration, options, runner: task.plan(migration, options))
+
+
+if __name__ == "__main__":
+    main()

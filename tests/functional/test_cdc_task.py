@@ -1,0 +1,163 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_cdc_task on real servers: a detached worker is started once, found again, stopped, and removed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Pair
+from .modules import Migration, ModuleFailed
+from .streaming import Streaming
+from .witness import assert_identical
+
+
+class Task:
+    """A migration whose copy is complete, and its pg_cdc_task."""
+
+    def __init__(self, pair: Pair, home: pathlib.Path) -> None:
+        self.streaming = Streaming(pair, home)
+        self.home = home
+        self.folder = self.streaming.folder
+        self.migration = Migration(
+            self.streaming.name, pair.source.endpoint, pair.destination.endpoint, [{"schema": "public"}]
+        )
+        self.arguments: dict[str, Any] = {"worker_home": str(home), "worker_python": sys.executable}
+
+    def run(self, **more: Any) -> dict[str, Any]:
+        return self.migration.run("pg_cdc_task", **{**self.arguments, **more})
+
+    def pid(self) -> int:
+        return int(self.streaming.progress("pid"))
+
+
+def lives(pid: int) -> bool:
+    """Whether a process does anything; one that init has not buried yet does not."""
+    stat = pathlib.Path("/proc", str(pid), "stat")
+    return stat.exists() and not stat.read_text().rpartition(")")[2].strip().startswith("Z")
+
+
+@pytest.fixture
+def task(pair: Pair, tmp_path: pathlib.Path) -> Iterator[Task]:
+    pair.run("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    made = Task(pair, tmp_path)
+    made.folder.rmdir()
+    made.streaming.begin_without_task()
+    yield made
+    made.run(state="absent")
+
+
+def test_four_beats_and_changes_arrive(task: Task) -> None:
+    task.migration.four_beats("pg_cdc_task", **task.arguments)
+    task.streaming.pair.source.run("INSERT INTO t SELECT n, n FROM generate_series(1, 500) n")
+    answer = task.run(wait="caught_up")
+    assert not answer["changed"]
+    assert answer["caught_up"]
+    assert answer["task"]["state"] == "running"
+    assert assert_identical(task.streaming.pair, ["public"]) == 500
+    assert task.streaming.pair.destination.value("SELECT phase FROM causeway.migration") == "replicating"
+    assert (task.folder / "config.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_worker_has_nothing_of_the_play_but_its_user(task: Task) -> None:
+    task.run()
+    process = pathlib.Path("/proc") / str(task.pid())
+    password = task.migration.source["login_password"]
+    words = process.joinpath("cmdline").read_bytes() + process.joinpath("environ").read_bytes()
+    assert password.encode() not in words
+    assert password not in task.streaming.log()
+    assert process.joinpath("stat").read_text().rpartition(")")[2].split()[1] == "1"
+    links = [os.readlink(entry) for entry in process.joinpath("fd").iterdir() if entry.name in "012"]
+    assert sorted(links) == ["/dev/null", *2 * [str(task.folder / "worker.out")]]
+
+
+def test_stopped_and_started_again(task: Task) -> None:
+    source = task.streaming.pair.source
+    task.run()
+    source.run("INSERT INTO t VALUES (1, 'a')")
+    task.run(wait="caught_up")
+    first = task.pid()
+    assert task.run(state="stopped")["changed"]
+    assert not task.run(state="stopped")["changed"]
+    assert task.streaming.progress("state") == "stopped"
+    assert not lives(first)
+    source.run("INSERT INTO t VALUES (2, 'b'); DELETE FROM t WHERE id = 1")
+    assert task.run(wait="caught_up")["changed"]
+    assert assert_identical(task.streaming.pair, ["public"]) == 1
+
+
+def test_a_killed_worker_is_started_again(task: Task) -> None:
+    task.run()
+    os.kill(task.pid(), signal.SIGKILL)
+    time.sleep(0.5)
+    task.streaming.pair.source.run("INSERT INTO t VALUES (3, 'c')")
+    answer = task.run(wait="caught_up")
+    assert answer["changed"]
+    assert assert_identical(task.streaming.pair, ["public"]) == 1
+
+
+def test_an_error_of_the_worker_is_the_module_s(task: Task) -> None:
+    task.streaming.pair.source.run("ALTER TABLE t ADD COLUMN extra int; INSERT INTO t VALUES (4, 'd', 4)")
+    task.run()
+    task.streaming.wait_state("failed")
+    with pytest.raises(ModuleFailed) as failure:
+        task.run(wait="caught_up", wait_timeout=20)
+    assert "extra" in failure.value.result["msg"]
+    assert "public.t" in failure.value.result["msg"]
+    task.streaming.pair.destination.run("ALTER TABLE t ADD COLUMN extra int")
+    task.run(wait="caught_up")
+    assert assert_identical(task.streaming.pair, ["public"]) == 1
+
+
+def test_it_refuses_while_a_table_is_not_copied(task: Task) -> None:
+    task.streaming.pair.destination.run("UPDATE causeway.table_copy SET state = 'copying'")
+    with pytest.raises(ModuleFailed, match=r"1 tables are not copied completely: public\.t"):
+        task.run()
+    assert task.streaming.progress("state") is None
+
+
+def test_settings_have_ranges(task: Task) -> None:
+    with pytest.raises(ModuleFailed, match="retry_connection"):
+        task.run(retry_connection=5)
+    with pytest.raises(ModuleFailed, match="retry_other"):
+        task.run(retry_connection=10, retry_other=10)
+
+
+def test_a_new_password_is_a_change_and_the_same_one_is_not(task: Task) -> None:
+    task.run()
+    first = task.pid()
+    task.migration.source["connect_params"] = {"application_name": "x"}
+    answer = task.run()
+    assert answer["changed"]
+    assert "connect_params" not in str(answer)
+    assert not task.run()["changed"]
+    assert task.pid() == first
+
+
+def test_absent_removes_folder_and_task_and_keeps_the_position(task: Task) -> None:
+    task.run()
+    task.streaming.pair.source.run("INSERT INTO t VALUES (5, 'e')")
+    task.run(wait="caught_up")
+    applied = task.streaming.progress("applied")
+    assert task.run(state="absent")["changed"]
+    assert not task.run(state="absent")["changed"]
+    assert not task.folder.exists()
+    assert task.streaming.progress("applied") == applied
+    assert task.streaming.pair.destination.value("SELECT count(*) FROM causeway.cdc_task") == 0
+    task.streaming.pair.source.run("INSERT INTO t VALUES (6, 'f')")
+    task.run(wait="caught_up")
+    assert assert_identical(task.streaming.pair, ["public"]) == 2
+
+
+def test_an_engine_that_is_not_there_is_named(task: Task) -> None:
+    with pytest.raises(ModuleFailed, match="no unpacked engine"):
+        task.run(engine="0123")
