@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _LEFT_OUT = ("service", "servicefile", "replication", "options", "password", "passfile", "fallback_application_name")
+_DEFAULTS = (("sslcertmode", "allow"),)  # libpq 16 and later fill it in, earlier ones do not know it
 _LOCK_WAIT = "60s"
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -98,6 +99,7 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
         environment = _service(conn, endpoint, folder)
         archive = str(folder / "schema.dump")
         _run(runner, dump_arguments(programs, endpoint, wanted, archive), environment, "dumping the schema of the")
+        listing = _run(runner, [programs.restore, "--list", archive], {}, "reading the dump of the")
         texts = []
         for more in ((), ("--no-owner",)):
             output = folder / "schema.sql"
@@ -107,7 +109,7 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
             _run(runner, [*arguments, archive], {}, "reading the dump of the")
             with output.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 texts.append(stream.read())
-    return parse(texts[0], texts[1])
+    return parse(listing, texts[0], texts[1])
 
 
 def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: Wanted, archive: str) -> list[str]:
@@ -145,10 +147,11 @@ def _service(conn: Connection, endpoint: Endpoint, folder: Path) -> dict[str, st
     parameters = {
         option.keyword.decode(): option.val.decode()
         for option in conn.pgconn.info
-        if option.val is not None and option.val != b""
+        # What is as libpq has it anyway is left out: programs of another version may not know the parameter.
+        if option.val and option.val != option.compiled
     }
     password, passfile = parameters.get("password", ""), parameters.get("passfile", "")
-    lines = {key: value for key, value in parameters.items() if key not in _LEFT_OUT}
+    lines = {key: value for key, value in parameters.items() if key not in _LEFT_OUT and (key, value) not in _DEFAULTS}
     lines["application_name"] = "causeway schema"
     if endpoint.connect_params.get("options"):
         lines["options"] = endpoint.connect_params["options"]
@@ -176,10 +179,11 @@ def _write(path: Path, text: str, *values: str) -> None:
         stream.write(text)
 
 
-def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str) -> None:
+def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str) -> str:
     outcome = runner.run(argv, environment)
     if outcome.status:
         raise ServerError(doing, "source", _why(outcome.errors), _REMEDY, detail=Path(argv[0]).name)
+    return outcome.output
 
 
 _REMEDY = "Give the migration's account what it lacks, or correct the objects of the migration; then run it again."

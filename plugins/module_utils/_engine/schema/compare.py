@@ -106,9 +106,10 @@ def chosen(entries: tuple[Entry, ...], source: Standing, selection: Selection) -
     while True:
         before = len(keep)
         for entry in entries:
-            if entry.dump_id in keep:
+            if entry.dump_id in keep and entry.kind != "FK CONSTRAINT":
+                # pg_dump gives a foreign key to a table that it leaves out the needs of that table.
                 keep.update(need for need in entry.needs if need in by_id)
-            elif (entry.class_oid, entry.oid) == (0, 0) and _goes_with(entry, keep, by_id):
+            if (entry.class_oid, entry.oid) == (0, 0) and _goes_with(entry, keep, by_id):
                 keep.add(entry.dump_id)
         if len(keep) == before:
             return tuple(entry for entry in entries if entry.dump_id in keep)

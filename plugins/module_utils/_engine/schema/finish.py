@@ -116,7 +116,7 @@ def require_one_position(migration: Migration) -> None:
         row = migration.destination.execute(
             sql.SQL(
                 "SELECT coalesce((SELECT applied FROM {} WHERE migration = %s) >="
-                " (SELECT max(mark) FROM {} WHERE migration = %s), false)"
+                " coalesce((SELECT max(mark) FROM {} WHERE migration = %s), '0/0'), false)"
             ).format(migration.store.table("cdc_progress"), migration.store.table("table_copy")),
             (migration.name, migration.name),
         ).fetchone()

@@ -10,6 +10,7 @@ that is exact where the readable name is not (a name may hold anything).
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..errors import ProtocolError
@@ -21,6 +22,7 @@ _HEADER = re.compile(
     r"(?:-- Data Pos: \d+\n)?--\n",
     re.MULTILINE,
 )
+_LISTED = re.compile(r"^(\d+); (\d+) (\d+) ", re.MULTILINE)
 _TABLESPACE = re.compile(r"; Tablespace: [^\n]*\Z")
 _END = re.compile(r"(?:^-- Completed on [^\n]*\n\n)?^--\n-- PostgreSQL database dump complete\n--\n", re.MULTILINE)
 _STRINGS = re.compile(r"^SET standard_conforming_strings = (on|off);$", re.MULTILINE)
@@ -62,14 +64,16 @@ class Script:
     standard_strings: bool
 
 
-def parse(script: str, without_owners: str) -> Script:
+def parse(listing: str, script: str, without_owners: str) -> Script:
     """Take apart what pg_restore printed with and without ``--no-owner``; what the first has more is the owner's.
 
+    ``listing`` is the table of contents as ``--list`` has it: a header that is none of its entries is part of a function.
     Raises ProtocolError when it does not look as expected.
     """
-    plain = {entry.dump_id: entry for entry in _entries(without_owners)}
+    known = {line.groups() for line in _LISTED.finditer(listing)}
+    plain = {entry.dump_id: entry for entry in _entries(without_owners, known)}
     entries = []
-    for entry in _entries(script):
+    for entry in _entries(script, known):
         bare = plain.get(entry.dump_id)
         if bare is None or not entry.text.startswith(bare.text):
             raise _unexpected(f"entry {entry.dump_id} ({entry.kind})")
@@ -91,14 +95,14 @@ def parse(script: str, without_owners: str) -> Script:
     return Script(tuple(entries), strings is None or strings[1] == "on")
 
 
-def _entries(script: str) -> list[Entry]:
+def _entries(script: str, known: Collection[tuple[str | None, ...]]) -> list[Entry]:
     ends = list(_END.finditer(script))
     if not ends:
         raise _unexpected("its end")
     headers: list[re.Match[str]] = []
     seen: set[str] = set()
     for header in _HEADER.finditer(script, 0, ends[-1].start()):
-        if header["id"] not in seen:
+        if header["id"] not in seen and header.group("id", "class", "oid") in known:
             seen.add(header["id"])
             headers.append(header)
     entries = []
