@@ -133,9 +133,14 @@ class StateStore:
             (self.name, STATE_FORMAT, json.dumps(spec), source_system, source_database),
         )
 
+    def forget_statement(self) -> Composed:
+        """What deletes everything that is kept of this migration."""
+        return sql.SQL("DELETE FROM {} WHERE name = {}").format(self.table("migration"), sql.Literal(self.name))
+
     def forget(self) -> None:
         """Delete everything that is kept of this migration."""
-        self._run("forgetting the migration", "DELETE FROM {s}.migration WHERE name = %s", (self.name,))
+        with speaking("forgetting the migration", self.name):
+            self.conn.execute(self.forget_statement())
 
     def others(self) -> int:
         """How many other migrations share the schema."""

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The last transaction of a cutover: certificate and opening, both or neither; and the certificate again later."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .._psycopg import psycopg, sql
+from ..connect import speaking
+from ..errors import StateError
+from ..tombstone import with_tombstone
+from .proofs import Proofs
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from ..connect import Connection
+    from ..migration import Migration
+
+
+def open_destination(migration: Migration, proofs: Proofs) -> None:
+    """Write the certificate and open, in one transaction. Idempotent. Raises ServerError."""
+    state = migration.state()
+    conn = migration.destination
+    opened_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    proved = dict((state.fence or {}).get("proved", {})) if state else {}
+    certificate = {
+        **proved,
+        "migration": migration.name,
+        "opened_at": opened_at,
+        "pause_ms": proofs.pause_ms,
+        "source": _identity(migration, "source"),
+        "destination": _identity(migration, "destination"),
+        "writer": dict(proofs.writer),
+        "triggers": proofs.triggers,
+        "steps": proofs.steps,
+        "comment": _leave_tombstone(conn, with_tombstone(conn, migration.name, opened_at)),
+    }
+    with speaking("opening the destination of migration", migration.name), conn.transaction():
+        conn.execute(
+            sql.SQL(
+                "UPDATE {} SET certificate = %s::jsonb, opened_at = %s::timestamptz, phase = 'opened',"
+                " updated_at = pg_catalog.now() WHERE name = %s AND opened_at IS NULL"
+            ).format(migration.store.table("migration")),
+            (json.dumps(certificate), opened_at, migration.name),
+        )
+        migration.store.event("opened", "destination opened", {"pause_ms": proofs.pause_ms})
+
+
+def _leave_tombstone(conn: Connection, statement: Composed) -> bool:
+    """The comment that outlives a release; only the database's owner may write it, and the opening does not need it."""
+    try:
+        conn.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def _identity(migration: Migration, end: str) -> Mapping[str, object]:
+    server = migration.source_server if end == "source" else migration.destination_server
+    return {
+        "product": server.product,
+        "version": server.product_version,
+        "database": server.database,
+        "system_identifier": server.system_identifier,
+    }
+
+
+def certificate_of(migration: Migration) -> Mapping[str, object]:
+    """The stored certificate. Raises StateError where there is none."""
+    state = migration.store.load()
+    if state is None or state.certificate is None:
+        raise StateError(
+            "reading the certificate of migration",
+            migration.name,
+            "the destination was not opened",
+            "Run the cutover playbook.",
+        )
+    return state.certificate

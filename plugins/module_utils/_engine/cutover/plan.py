@@ -1,0 +1,90 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plans of pg_cutover: open the destination, or take the last of the migration's bookkeeping away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .. import fence
+from ..cdc.control import holder, read_control
+from ..errors import SpecError, StateError
+from ..plan import Change, Plan
+from ..schema.triggers import enable_triggers_statements
+from . import opening
+from .run import Cutover, Limits
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+    from ..state import MigrationState
+
+_DOING = "cutting over migration"
+
+
+def plan_opened(migration: Migration, limits: Limits) -> Plan:
+    """Fence the source, prove the destination, open it. Once that has happened, the stored certificate."""
+    opened = migration.opened_at()
+    if opened and not migration.spec.restart:
+        stored = migration.store.load()
+        certificate = opening.certificate_of(migration) if stored is not None else None
+        return Plan(result={"opened_at": opened, "certificate": certificate})
+    if not migration.spec.incremental:
+        raise SpecError(
+            _DOING,
+            migration.name,
+            "it has no incremental part, so nothing keeps the destination up while the application is fenced",
+            "Stop the application yourself, run migrate once more, and switch it; or add incremental to its types.",
+        )
+    state = migration.state()
+    notes = () if state else ("nothing has been migrated yet; migrate comes before the cutover",)
+    if state is not None:
+        _require_ready(migration, state)
+
+    def apply() -> Mapping[str, object]:
+        current = migration.state()
+        if current is None:
+            raise _not_yet(migration, "it has not been migrated")
+        certificate = Cutover(migration, limits).run()
+        return {"opened_at": certificate["opened_at"], "certificate": certificate}
+
+    return Plan(changes=_changes(migration, state), apply=apply, notes=notes)
+
+
+def _changes(migration: Migration, state: MigrationState | None) -> tuple[Change, ...]:
+    """What a cutover changes, with the statements that can be told before it is done."""
+    found = fence.observe(migration)
+    revokes = tuple(statement.as_string(migration.source) for statement in found.statements())
+    triggers = enable_triggers_statements(state.before_image) if state else ()
+    shown = tuple(statement.as_string(migration.destination) for statement in triggers)
+    changes = [
+        Change("source", "right to write the selected tables", [str(grant) for grant in found.grants], None, revokes),
+        Change("destination", "sequences", "as they were copied", "as at the source"),
+        Change("worker host", "CDC task", "started", "disarmed"),
+        Change("destination", "right of the migration's account to write", "granted", "revoked"),
+        Change("destination", f"migration {migration.name}", "replicating", "opened"),
+    ]
+    if shown:
+        changes.insert(3, Change("destination", "triggers and rules", "disabled", "as at the source", shown))
+    return tuple(changes)
+
+
+def _not_yet(migration: Migration, why: str) -> StateError:
+    return StateError(_DOING, migration.name, why, "Run the migrate playbook until it changes nothing, then cut over.")
+
+
+def _require_ready(migration: Migration, state: MigrationState) -> None:
+    """What must be true before anything is taken from the application. Raises StateError."""
+    if fence.standing(migration.source, migration.name) == "closed":
+        return  # it only goes forward from there
+    if not state.reached("validated"):
+        raise _not_yet(migration, f"it has come to phase {state.phase}, and the contents were never compared")
+    copies = migration.copies()
+    missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
+    if missing:
+        names = ", ".join(missing[:5])
+        raise _not_yet(migration, f"{len(missing)} selected tables have not been copied: {names}")
+    control = read_control(migration.store)
+    if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
+        raise _not_yet(migration, "its CDC worker does not run")

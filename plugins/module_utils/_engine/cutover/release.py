@@ -1,0 +1,76 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of a migration: what the other modules have not taken back goes, and what stays is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .. import names
+from ..bookkeeping import observe_bookkeeping
+from ..cdc.control import holder
+from ..connect import speaking
+from ..errors import StateError
+from ..plan import Leftover, Plan, SqlChange, shown
+from ..publication import observe_publication
+from ..state_tables import drop_statement
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+_DOING = "releasing migration"
+
+
+def plan_released(migration: Migration) -> Plan:
+    """Drop the migration's state, and the schema with the last one. What still stands at the source is returned."""
+    if migration.store.load() is None:
+        return Plan(result={"left_behind": []})
+    _require_ended(migration)
+    left = [leftover.as_result() for leftover in _still_there(migration)]
+    statement = migration.store.forget_statement()
+    what = f"state of migration {migration.name}"
+    if not migration.store.others():
+        statement = drop_statement(migration.spec.state_schema)
+        what = f"schema {migration.spec.state_schema}"
+    change = SqlChange("destination", what, "state tables", None, (statement,))
+
+    def apply() -> Mapping[str, object]:
+        change.execute(migration.destination, _DOING)
+        return {"left_behind": left}
+
+    return Plan(changes=shown([change], migration.destination), result={"left_behind": left}, apply=apply)
+
+
+def _require_ended(migration: Migration) -> None:
+    found = holder(migration.destination, migration.name)
+    if found is not None:
+        raise StateError(
+            _DOING,
+            migration.name,
+            f"its CDC worker still applies (pid {found.pid} at the destination, from {found.address})",
+            "End it with pg_cdc_task state: absent.",
+        )
+
+
+def _still_there(migration: Migration) -> list[Leftover]:
+    """What of ours stands at the source after everybody has taken back what they made."""
+    conn = migration.source
+    left = []
+    with speaking("looking for the slot of migration", migration.name):
+        slot = names.slot_name(migration.name)
+        row = conn.execute(
+            "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)
+        ).fetchone()
+    if row is not None:
+        why = "somebody reads it" if row[0] else "pg_repl_slot did not drop it"
+        left.append(Leftover("source", f"slot {slot}", why, (f"SELECT pg_drop_replication_slot('{slot}')",)))
+    publication = names.publication_name(migration.name)
+    if observe_publication(conn, publication) is not None:
+        statement = f"DROP PUBLICATION {publication}"
+        left.append(Leftover("source", f"publication {publication}", "pg_publication did not drop it", (statement,)))
+    if migration.name in observe_bookkeeping(conn).rows:
+        why = "pg_publication did not drop it"
+        left.append(Leftover("source", "heartbeat row", why, ("DROP SCHEMA causeway CASCADE",)))
+    return left

@@ -1,0 +1,167 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Face of the engine's cutover."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_cutover
+short_description: Cut the application over to the destination, with proof, or end the migration
+version_added: 0.1.0
+author: Causeway contributors (@causeway)
+description:
+  - Takes the right to write the selected tables from every role that holds it at the source, by membership too, and
+    ends their sessions.
+  - Writes a marker into the stream and waits until it has been applied, sets the sequences and reads them back, and
+    compares the contents of both ends, which stand still now.
+  - Only then closes the source for good, disarms the CDC task, gives triggers their state back, takes the right to write
+    at the destination from the migration's own account, and opens the destination.
+  - Until the source is closed everything is undone by itself when a step fails, when O(timeout) runs out, and when this
+    module's process dies.
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+options:
+  state:
+    description:
+      - V(opened) cuts over. Once that has happened it returns the stored certificate and changes nothing.
+      - V(released) drops what is kept of the migration, as the last step of a release. It gives back nothing that the
+        cutover took.
+    type: str
+    choices: [opened, released]
+    default: opened
+  timeout:
+    description:
+      - Seconds for which the source may be fenced. What is not done by then is undone.
+    type: int
+    default: 60
+  catch_up_timeout:
+    description:
+      - Seconds to wait for the destination to catch up before anything is fenced.
+    type: int
+    default: 600
+  stop_timeout:
+    description:
+      - Seconds to wait for the CDC worker to stop once the source is closed.
+    type: int
+    default: 60
+  parallel:
+    description:
+      - How many tables are compared at the same time behind the fence.
+    type: int
+    default: 2
+attributes:
+  check_mode:
+    description: Shows what would be taken from whom.
+    support: full
+  diff_mode:
+    description: Shows what would be taken from whom.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Cut over
+  causeway.postgresql.pg_cutover:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: [{schema: sales}]
+    timeout: 30
+  register: cutover
+
+- name: Show what was proved
+  ansible.builtin.debug:
+    var: cutover.certificate
+"""
+
+RETURN = r"""
+opened_at:
+  description: When the destination was opened.
+  returned: when it was
+  type: str
+certificate:
+  description:
+    - What was proved. Stored with the migration, and returned again by later runs until it is released.
+  returned: with O(state=opened)
+  type: dict
+  contains:
+    fenced_roles:
+      description: Roles that could write at the source and cannot any more.
+      type: list
+      elements: str
+    bypassing_roles:
+      description: Roles that no fence stops, superusers among them.
+      type: list
+      elements: str
+    sessions_ended:
+      description: Sessions of the fenced roles that were ended.
+      type: int
+    marker:
+      description: Number of the marker, and a source position behind it.
+      type: dict
+    sequences:
+      description: Sequences that were set and read back.
+      type: int
+    tables:
+      description: Tables that were compared.
+      type: int
+    rows:
+      description: Rows that were compared.
+      type: int
+    verdict:
+      description: V(identical); nothing else is ever opened.
+      type: str
+    pause_ms:
+      description: Milliseconds from the fence to the opening.
+      type: int
+    writer:
+      description: What M(causeway.postgresql.pg_revoke_writer) returned for the migration's own account.
+      type: dict
+    steps:
+      description: Every step with its name and the seconds it took.
+      type: list
+      elements: dict
+left_behind:
+  description: What of the migration's still stands, why, and the statements that drop it by hand.
+  returned: with O(state=released)
+  type: list
+  elements: dict
+statements:
+  description: The statements that are known beforehand, each with the end at which it runs.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+from ..module_utils._engine.cutover.plan import plan_opened
+from ..module_utils._engine.cutover.release import plan_released
+from ..module_utils._engine.cutover.run import Limits
+from ..module_utils._module import run
+
+
+def main() -> None:
+    """Arguments, one call, one exit."""
+    run(
+        {
+            "state": {"type": "str", "choices": ["opened", "released"], "default": "opened"},
+            "timeout": {"type": "int", "default": 60},
+            "catch_up_timeout": {"type": "int", "default": 600},
+            "stop_timeout": {"type": "int", "default": 60},
+            "parallel": {"type": "int", "default": 2},
+        },
+        lambda migration, options, runner: (
+            plan_released(migration)
+            if options["state"] == "released"
+            else plan_opened(
+                migration,
+                Limits(options["timeout"], options["catch_up_timeout"], options["stop_timeout"], options["parallel"]),
+            )
+        ),
+        until_opened=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
