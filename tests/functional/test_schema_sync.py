@@ -343,6 +343,21 @@ def test_owners_and_grants_come_along_where_the_role_exists(make_role: Any, pair
     assert not any(answer["changed"] for answer in all_sections(job, clusters).values())
 
 
+def test_a_schema_that_stands_gets_its_grants_once(make_role: Any, pair: Any, clusters: Any) -> None:
+    reader, dummy = make_role(pair)
+    pair.source.run(f"CREATE TABLE public.a (id int); GRANT CREATE ON SCHEMA public TO {reader}")
+    pair.source.run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    job = migration(pair, clusters, [{"schema": "public"}])
+    can = "SELECT has_schema_privilege(%s, 'public', %s)"
+    assert not pair.destination.value(can, [reader, "CREATE"])
+    all_sections(job, clusters)
+    assert pair.destination.value(can, [reader, "CREATE"])
+    assert pair.destination.value(can, ["public", "USAGE"])
+    pair.destination.run(f"REVOKE CREATE ON SCHEMA public FROM {reader}")
+    assert not any(answer["changed"] for answer in all_sections(job, clusters).values())
+    assert not pair.destination.value(can, [reader, "CREATE"])
+
+
 def test_privileges_may_be_left_behind(make_role: Any, pair: Any, clusters: Any) -> None:
     owner, dummy = make_role(pair)
     pair.source.run(f"CREATE SCHEMA s AUTHORIZATION {owner}; CREATE TABLE s.a (id int); GRANT ALL ON s.a TO {owner}")

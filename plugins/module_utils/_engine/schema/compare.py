@@ -48,6 +48,8 @@ class Missing:
 
     entry: Entry
     thing: Thing | None
+    stands: bool = False
+    """The grants of a schema that stands and is somebody's: only those to named roles are added."""
 
     @property
     def what(self) -> str:
@@ -124,9 +126,19 @@ def _goes_with(entry: Entry, keep: Collection[int], by_id: Mapping[int, Entry]) 
 
 
 def compare(
-    entries: tuple[Entry, ...], source: Standing, destination: Standing, selection: Selection, made: Collection[Name]
+    entries: tuple[Entry, ...],
+    source: Standing,
+    destination: Standing,
+    selection: Selection,
+    made: Collection[Name],
+    *,
+    first: bool,
 ) -> Comparison:
-    """What the destination lacks. ``made`` are the tables that this migration created there."""
+    """What the destination lacks. ``made`` are the tables that this migration created there.
+
+    ``first`` says that this migration has not made its schema yet. Only then are the grants of a schema that stands
+    completed: later somebody may have taken them away on purpose.
+    """
     wanted = chosen(entries, source, selection)
     number = sections(wanted, source)
     tables = {table.qualified_name for table in selection.tables}
@@ -141,14 +153,27 @@ def compare(
             continue
         if (entry.kind, _one_line(thing.relation if thing else (entry.schema, entry.tag))) in part_of_kept:
             continue
-        if not _lacks(entry, thing, destination, absent):
+        stands = first and _lacks_schema_grants(entry, wanted, source, destination)
+        if not stands and not _lacks(entry, thing, destination, absent):
             continue
         if entry.kind == "FK CONSTRAINT" and thing and thing.target not in tables | destination.relations.keys():
             dangling.append(thing)
             continue
         absent.add(entry.dump_id)
-        missing[SECTIONS[number[entry.dump_id]]].append(Missing(entry, thing))
+        missing[SECTIONS[number[entry.dump_id]]].append(Missing(entry, thing, stands))
     return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
+
+
+def _lacks_schema_grants(entry: Entry, wanted: tuple[Entry, ...], source: Standing, destination: Standing) -> bool:
+    """Whether an entry holds grants of a schema that stands at the destination without them."""
+    if entry.kind != "ACL" or not entry.tag.startswith("SCHEMA "):
+        return False
+    for schema in (other.tag for other in wanted if other.dump_id in entry.needs and other.kind == _SCHEMA):
+        there = destination.schemas.get(schema)
+        if there and there.ours:
+            known = {g for g in source.schemas[schema].grants if g.rpartition(" ")[0] in destination.roles}
+            return bool(known - there.grants)
+    return False
 
 
 def _parts_of(kept: Collection[Name], selection: Selection) -> set[tuple[str, Name]]:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ..catalog import Name
     from ..connect import Connection, End
 
-SCHEMA_CLASS = 2615
-"""pg_namespace; the OIDs of the catalogs are the same at every server."""
-
 # The class, the object, the relation that it belongs to, a word of detail, and what a foreign key references. A row
 # type and an array type come and go with what they are made of.
 _THINGS = r"""
@@ -122,6 +119,22 @@ SELECT n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
  WHERE n.nspname = ANY (%(schemas)s) AND c.relkind <> 't'
 """
 
+_SCHEMAS = """
+SELECT n.nspname, pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
+       ARRAY(SELECT g.rolname || ' ' || a.privilege_type
+               FROM pg_catalog.aclexplode(n.nspacl) a JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+              WHERE a.grantee <> n.nspowner)
+  FROM pg_catalog.pg_namespace n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Whether our account has the owner's rights, and who was granted what (``role PRIVILEGE``), everybody left out."""
+
+    ours: bool
+    grants: frozenset[str]
+
 
 @dataclass(frozen=True, slots=True)
 class Thing:
@@ -174,7 +187,7 @@ class Standing:
     by_key: Mapping[str, Thing]
     relations: Mapping[Name, Relation]
     roles: frozenset[str]
-    schemas: frozenset[str]
+    schemas: Mapping[str, Schema]
 
     def relation(self, name: Name) -> Relation | None:
         """The relation of that name, or None; the name as the catalog or as the dump has it."""
@@ -194,7 +207,7 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> St
             for row in conn.execute(_RELATIONS, parameters).fetchall()
         }
         roles = conn.execute("SELECT rolname, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
-        names = conn.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+        owned = conn.execute(_SCHEMAS).fetchall()
     return Standing(
         end=end,
         version=conn.info.server_version,
@@ -203,7 +216,7 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> St
         by_key={thing.key: thing for thing in things},
         relations=relations,
         roles=frozenset(name for name, dummy in roles),
-        schemas=frozenset(row[0] for row in names),
+        schemas={name: Schema(ours, frozenset(grants)) for name, ours, grants in owned},
     )
 
 

@@ -36,7 +36,7 @@ def adjust(missing: Missing, *, roles: Collection[str], user: str, privileges: b
     """``roles`` are the destination's, ``user`` our own there; ``not_valid`` says that a foreign key is checked later."""
     entry = missing.entry
     if entry.kind in _GRANTS:
-        return _grants(entry.text, roles) if privileges else Adjusted(())
+        return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
     text = entry.text
     if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
         text = _REPLICA_IDENTITY.sub("", text).strip()
@@ -51,7 +51,7 @@ def adjust(missing: Missing, *, roles: Collection[str], user: str, privileges: b
     return Adjusted((text, entry.owner_text))
 
 
-def _grants(text: str, roles: Collection[str]) -> Adjusted:
+def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
     """The grants to roles that stand. Who granted is left out: it would need that role's own session."""
     statements, absent = [], set()
     for statement in re.split(r"(?<=;)\n+", text):
@@ -60,7 +60,7 @@ def _grants(text: str, roles: Collection[str]) -> Adjusted:
         named = [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
         lacking = {name for name in map(unquoted, named) if name not in roles and name != "PUBLIC"}
         absent |= lacking
-        if not lacking:
+        if not lacking and not (named_only and ("PUBLIC" in named or statement.startswith("REVOKE"))):
             statements.append(statement.strip())
     return Adjusted(tuple(statements), frozenset(absent))
 

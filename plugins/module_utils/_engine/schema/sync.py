@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from .._psycopg import sql
-from ..catalog import Name, qualified
+from ..catalog import qualified
 from ..connect import connect, speaking
 from ..copy.snapshot import open_snapshot
 from ..errors import ServerError, StateError
@@ -91,13 +92,15 @@ class SchemaSync:
                 without.add(relation.name)
         return Wanted(self.schemas, tuple(sorted(without)), self.privileges, snapshot)
 
+    @cached_property
     def programs(self) -> Programs:
+        """Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
     def dump(self, source: Standing, snapshot: str = "") -> Script:
         """Dump the selection, under a snapshot of ours or under pg_dump's own."""
         conn = self.migration.source
-        return dump(self.runner, self.programs(), conn, self.migration.spec.source, self.wanted(source, snapshot))
+        return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
 
     def marked_dump(self) -> tuple[Script, Standing, Lsn]:
         """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
@@ -118,12 +121,17 @@ class SchemaSync:
         )
 
     def compared(self, script: Script, source: Standing, destination: Standing) -> Comparison:
-        return compare(script.entries, source, destination, self.selection, self.made())
-
-    def made(self) -> frozenset[Name]:
-        """The tables that an earlier run of this migration created."""
+        """What is missing, less what this migration knows of the destination's tables."""
         state = self.migration.state()
-        return frozenset(name_of(text) for text in state.before_image.get("made", {})) if state else frozenset()
+        made = state.before_image.get("made", {}) if state else {}
+        return compare(
+            script.entries,
+            source,
+            destination,
+            self.selection,
+            {name_of(text) for text in made},
+            first=state is None or not state.reached("schema"),
+        )
 
     def steps(self, comparison: Comparison, destination: Standing) -> Steps:
         """The missing objects of the section as SQL, extensions before what needs them."""
