@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .plan import Change
 
 
+# A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not.
+_WRITING = {"default_transaction_read_only": "off"}
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A migration as the user wrote it. ``types`` is a subset of schema, full, incremental."""
@@ -128,12 +132,12 @@ class Migration:
     @cached_property
     def source(self) -> Connection:
         """The ordinary session at the source, autocommit."""
-        return self.open(self.spec.source, "module")
+        return self.open(self.spec.source, "module", settings=_WRITING)
 
     @cached_property
     def destination(self) -> Connection:
         """The ordinary session at the destination, autocommit. It also holds the lock of this run."""
-        return self.open(self.spec.destination, "module")
+        return self.open(self.spec.destination, "module", settings=_WRITING)
 
     @cached_property
     def source_server(self) -> Server:

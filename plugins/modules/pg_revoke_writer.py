@@ -1,0 +1,181 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_revoke_writer
+short_description: Takes a role's right to write to the selected objects
+version_added: "0.1.0"
+description:
+  - Revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables and USAGE and UPDATE on the selected sequences from
+    one role, column privileges and an owner's own privileges included. Schema C(causeway) is not touched.
+  - What was there is recorded with grantor and grant option; V(granted) gives exactly that back.
+  - Where the role can still write (as a superuser, a member of another role, or because PUBLIC may),
+    C(default_transaction_read_only) is set for it in this database, and the way is reported with what would close it.
+  - Tries to write afterwards, and says what came of it.
+  - Also runs after the cutover, which does the same for the migration's own account at the destination. Release does not
+    give anything back.
+author:
+  - Causeway contributors (@causeway)
+extends_documentation_fragment:
+  - causeway.postgresql.migration
+attributes:
+  check_mode:
+    description: Can run in check mode and show what would be changed without changing it.
+    support: full
+  diff_mode:
+    description: Shows what is and what will be.
+    support: full
+options:
+  role:
+    description:
+      - The role. Left out, the account that logs in at O(end).
+    type: str
+  end:
+    description:
+      - Where the right is taken.
+    type: str
+    choices: [source, destination]
+    default: destination
+  state:
+    description:
+      - V(revoked) takes the right to write, V(granted) gives back what V(revoked) took.
+    type: str
+    choices: [revoked, granted]
+    default: revoked
+seealso:
+  - module: causeway.postgresql.pg_cutover
+"""
+
+EXAMPLES = r"""
+- name: Keep the old application account from writing to the old database
+  causeway.postgresql.pg_revoke_writer:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    role: shop
+    end: source
+
+- name: Give it back
+  causeway.postgresql.pg_revoke_writer:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    role: shop
+    end: source
+    state: granted
+"""
+
+RETURN = r"""
+statements:
+  description: What was executed, or in check mode would be; at most 500.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    end:
+      description: Where it is executed, V(source) or V(destination).
+      type: str
+    sql:
+      description: The statement.
+      type: str
+  sample:
+    - end: source
+      sql: REVOKE DELETE, INSERT, TRUNCATE, UPDATE ON TABLE "sales"."orders" FROM "shop"
+statements_total:
+  description: How many statements there are in all.
+  returned: always
+  type: int
+  sample: 1
+notes:
+  description: What was taken for granted or left alone, in full sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+role:
+  description: The role.
+  returned: always
+  type: str
+  sample: shop
+end:
+  description: The end.
+  returned: always
+  type: str
+  sample: source
+tables:
+  description: Number of selected tables at that end.
+  returned: always
+  type: int
+  sample: 12
+remaining:
+  description: Ways to write that a REVOKE from the role does not cut.
+  returned: with O(state=revoked)
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: V(superuser), V(membership) or V(public).
+      type: str
+    via:
+      description: The role through which it goes.
+      type: str
+    tables:
+      description: To how many tables.
+      type: int
+    remedy:
+      description: What closes it.
+      type: str
+  sample: []
+verified:
+  description: Whether every attempt to write was refused, by right or in a new session of the account.
+  returned: with O(state=revoked), but in check mode only when nothing is to be changed
+  type: bool
+  sample: true
+refused:
+  description: Number of tables that refused for lack of privilege.
+  returned: as RV(verified)
+  type: int
+  sample: 12
+writable:
+  description: Tables that did not.
+  returned: as RV(verified)
+  type: list
+  elements: str
+  sample: []
+read_only_sessions:
+  description: Whether a new session of the account was refused as read-only, where it was tried.
+  returned: as RV(verified)
+  type: bool
+  sample: true
+unverified:
+  description: Why it could not be tried.
+  returned: when the migration's account may not become the role
+  type: str
+  sample: permission denied to set role "shop"
+"""
+
+from ..module_utils._engine import writers
+from ..module_utils._module import run
+
+
+def main() -> None:
+    run(
+        {
+            "role": {"type": "str"},
+            "end": {"type": "str", "choices": ["source", "destination"], "default": "destination"},
+            "state": {"type": "str", "choices": ["revoked", "granted"], "default": "revoked"},
+        },
+        lambda migration, options, dummy_runner: writers.plan(migration, options),
+        until_opened=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
