@@ -294,3 +294,13 @@ def test_nothing_is_checked_once_the_destination_is_in_production(pair: Pair, cl
     assert result["passed"] and result["findings"] == [] and result["opened_at"] == "2026-11-01 10:00:00+00"
     assert "in production" in result["msg"]
     assert "conflicting_tables" in ids(failed(migration(pair, "open", clusters), restart=True), "error")
+
+
+@pytest.mark.parametrize(("source", "destination"), [("14", "18"), ("18", "14")])
+def test_other_versions(make_pair: Callable[..., Pair], clusters: Clusters, source: str, destination: str) -> None:
+    pair = make_pair(source=source, destination=destination)
+    pair.source.run(SHOP)
+    result = migration(pair, "versions", clusters).run(MODULE)
+    assert ids(result, "error") == [] and ids(result, "warning") == []
+    assert ("version_downgrade" in ids(result)) is (source > destination)
+    assert result["source_server"]["version"].startswith(source)
