@@ -236,3 +236,27 @@ def test_a_failover_slot_on_17_and_a_clear_word_before(shop: tuple[Any, Migratio
 def test_nothing_is_done_without_incremental(pair: Any) -> None:
     pair.source.run(SCHEMA)
     assert not migration(pair, pair.source.dbname, types=["schema", "full"]).run("pg_repl_slot")["changed"]
+
+
+def test_an_owner_with_replication_is_enough_at_the_source(make_role: Any, pair: Any) -> None:
+    pair.source.run(SCHEMA)
+    role, password = make_role(pair, "LOGIN REPLICATION", ends=(pair.source,))
+    pair.source.run(f"ALTER TABLE sales.orders OWNER TO {role}; GRANT USAGE ON SCHEMA sales TO {role}")
+    pair.source.run(f"GRANT CREATE ON DATABASE {pair.source.dbname} TO {role}")
+    source = pair.source.server.endpoint(pair.source.dbname, user=role, password=password)
+    moved = Migration(pair.source.dbname, source, pair.destination.endpoint, [{"schema": "sales"}])
+    before = pair.source.query("SELECT relreplident FROM pg_class WHERE oid = 'sales.orders'::regclass")
+    modules = ("pg_replica_identity", "pg_publication", "pg_repl_slot")
+    for module in modules:
+        moved.four_beats(module)
+    with pair.source.connect(application_name="quarter end") as busy, busy.transaction():
+        busy.execute("INSERT INTO sales.orders VALUES (1)")
+        moved.run("pg_repl_slot", state="absent")
+        with pytest.raises(ModuleFailed, match=r"still for pid \d+"):
+            moved.run("pg_repl_slot", wait_timeout=1)
+    for module in reversed(modules):
+        assert moved.run(module, state="absent").get("left_behind", []) == []
+    assert pair.source.query(SLOTS) == []
+    assert pair.source.value("SELECT count(*) FROM pg_publication") == 0
+    assert pair.source.query("SELECT relreplident FROM pg_class WHERE oid = 'sales.orders'::regclass") == before
+    pair.source.run(f"DROP OWNED BY {role} CASCADE")
