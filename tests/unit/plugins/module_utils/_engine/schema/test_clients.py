@@ -1,0 +1,66 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How pg_dump is asked, and which programs are good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import Endpoint
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import DriverError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.clients import (
+    Programs,
+    Wanted,
+    dump_arguments,
+    exactly,
+    find_programs,
+)
+
+
+class Programmed:
+    """A worker host with some programs of some versions."""
+
+    def __init__(self, versions: Mapping[str, str]) -> None:
+        self.versions = versions
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
+        return Outcome(0, self.versions[argv[0].rpartition("/")[2]], "")
+
+    def find(self, program: str, folder: str) -> str:
+        return f"{folder}/{program}" if program in self.versions else ""
+
+
+def programmed(dump: str, restore: str) -> Programmed:
+    return Programmed(
+        {"pg_dump": f"pg_dump (PostgreSQL) {dump}\n", "pg_restore": f"pg_restore (PostgreSQL) {restore}\n"}
+    )
+
+
+def test_programs_of_the_sources_version_or_later_are_taken() -> None:
+    assert find_programs(programmed("17.11 (Debian 17.11-1)", "18beta1"), "/x", 17) == Programs(
+        "/x/pg_dump", "/x/pg_restore", 18
+    )
+
+
+@pytest.mark.parametrize(
+    "host", [programmed("16.4", "17.1"), programmed("17.1", "16.4"), Programmed({}), programmed("x", "17.1")]
+)
+def test_missing_or_older_programs_are_refused_with_what_to_do(host: Programmed) -> None:
+    with pytest.raises(DriverError, match="client_bin"):
+        find_programs(host, "/x", 17)
+
+
+def test_names_are_patterns_that_match_only_themselves_and_no_secret_is_said() -> None:
+    endpoint = Endpoint("source", "h", 1, "u", "hunter2", "d", session_role="mover")
+    wanted = Wanted(("s", 'A "b".*'), (("s", "t|?"),), True, "00000003-1")
+    arguments = dump_arguments(Programs("pg_dump", "pg_restore", 17), endpoint, wanted, "/f")
+    assert '--schema="A ""b"".*"' in arguments
+    assert '--exclude-table="s"."t|?"' in arguments
+    assert "--snapshot=00000003-1" in arguments
+    assert "--role=mover" in arguments
+    assert "hunter2" not in " ".join(arguments)
+    assert exactly('"') == '""""'
