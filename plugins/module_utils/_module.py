@@ -55,7 +55,9 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
             if writes and not module.check_mode:
                 migration.lock()
             opened = migration.opened_at() if until_opened and params.get("state") != "absent" else ""
-            if opened and not migration.spec.restart:
+            if opened and migration.spec.restart:
+                migration.require_released(opened)
+            elif opened:
                 module.exit_json(
                     changed=False,
                     opened_at=opened,

@@ -69,7 +69,7 @@ def observe(migration: Migration) -> Fence:
         stored = state.fence
     earlier = [grant_of(entry) for entry in stored.get("grants", [])]
     passes = {w.role for w in writers if w.superuser or _WRITES_ALL in w.through}
-    roles = {w.role for w in writers if w.role not in passes and w.role not in (login, ourselves)}
+    roles = {w.role for w in writers if w.can_login and w.role not in passes and w.role not in (login, ourselves)}
     return Fence(
         ourselves=ourselves,
         grants=(*earlier, *(grant for grant in grants if grant not in earlier)),

@@ -179,14 +179,13 @@ class Migration:
         return StateStore(self.destination, self.spec.state_schema, self.name)
 
     def state(self) -> MigrationState | None:
-        """The migration's row as it is now; None before the first phase, or when a restart is asked for after opening.
+        """The migration's row as it is now; None before the first phase.
 
         Raises MismatchError where the name belongs to a migration from another source.
         """
         state = self.store.load()
-        if state is None or (state.opened_at and self.spec.restart):
-            return None
-        self._same_source(state)
+        if state is not None:
+            self._same_source(state)
         return state
 
     def _same_source(self, state: MigrationState) -> None:
@@ -211,6 +210,16 @@ class Migration:
         if state is not None:
             return state.opened_at
         return read_tombstone(self.destination, self.name)
+
+    def require_released(self, opened: str) -> None:
+        """Before beginning again over an opened destination. Raises StateError while the old migration is kept."""
+        if self.store.load() is not None:
+            raise StateError(
+                "beginning again with migration",
+                self.name,
+                f"it was cut over at {opened}, and what it made at both ends still stands",
+                f"Run the release playbook first (-e causeway_confirm={self.name}), then migrate with causeway_restart.",
+            )
 
     def lock(self, *, shared: bool = False) -> None:
         """Keep other runs of this migration out until this call ends. Raises StateError, naming the holder."""
@@ -244,7 +253,7 @@ class Migration:
         changes = []
         if install:
             changes.append(SqlChange("destination", f"schema {self.spec.state_schema}", None, "state tables", install))
-        if read_tombstone(self.destination, self.name):
+        if self.spec.restart and read_tombstone(self.destination, self.name):
             statement = without_tombstone(self.destination, self.name)
             changes.append(SqlChange("destination", "database comment", "opened", None, (statement,)))
         return changes
@@ -254,7 +263,4 @@ class Migration:
         with self.destination.transaction():
             for change in self._registration():
                 change.execute(self.destination, "making the state tables")
-            stored = self.store.load()
-            if stored is not None and stored.opened_at and self.spec.restart:
-                self.store.forget()
             self.store.register(self.spec.stored(), self.source_server.system_identifier, self.source_server.database)
