@@ -50,6 +50,29 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+statements:
+  description: Always empty, since nothing is executed; so are RV(diff) and RV(notes), and RV(statements_total) is 0.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+statements_total:
+  description: Always 0.
+  returned: always
+  type: int
+  sample: 0
+diff:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+notes:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 name:
   description: The migration's name.
   returned: always

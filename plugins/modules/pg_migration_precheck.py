@@ -78,6 +78,29 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+statements:
+  description: Always empty, since nothing is executed; so are RV(diff) and RV(notes), and RV(statements_total) is 0.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+statements_total:
+  description: Always 0.
+  returned: always
+  type: int
+  sample: 0
+diff:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+notes:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 findings:
   description: What was found, the worst first; ignored ones are left out. Also returned when the module fails.
   returned: always

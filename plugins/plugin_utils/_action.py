@@ -25,7 +25,7 @@ _NARROWEST = 100
 _WIDEST = 160
 
 
-class ShowingAction(ActionBase):  # type: ignore[misc]
+class ShowingAction(ActionBase):
     """Base of the collection's action plugins; a module names the blocks that its result is shown as."""
 
     blocks: Sequence[Block] = ()

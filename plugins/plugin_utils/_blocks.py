@@ -180,6 +180,18 @@ def _copying(result: Result, width: int) -> list[str]:
     return _with_rest(lines, len(tables) - len(rows))
 
 
+def copied(result: Result, width: int) -> list[str]:
+    """What a copy has moved, as pg_full_copy returns it; nothing where there was nothing to do."""
+    tables: Sequence[Result] = result.get("tables") or ()
+    if not tables or not result.get("changed"):
+        return []
+    complete = sum(1 for one in tables if one.get("state") == "complete")
+    rows = sum(one.get("rows") or 0 for one in tables)
+    moved = sum(one.get("bytes") or 0 for one in tables)
+    said = f"{count(complete)} of {count(len(tables))} tables copied, {count(rows)} rows, {size(moved)}"
+    return [said, *_copying(result, width)]
+
+
 def _with_rest(lines: list[str], left_out: int) -> list[str]:
     if not lines:
         return []

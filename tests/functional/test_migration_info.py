@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import pathlib
+import socket
+
 import pytest
 from functional import witness
-from functional.conftest import Pair
+from functional.conftest import Clusters, Pair
 from functional.modules import Migration, ModuleFailed
+from functional.streaming import unpack_engine
 
 MODULE = "pg_migration_info"
 SHOP = """
@@ -120,3 +124,40 @@ def test_after_the_release(pair: Pair) -> None:
     result = migration(pair, "done").run(MODULE)
     assert result["phase"] == "released" and result["opened_at"] == "2026-11-01 10:00:00+00"
     assert migration(pair, "other").run(MODULE)["phase"] == "none"
+
+
+def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
+    pair: Pair, clusters: Clusters, tmp_path: pathlib.Path
+) -> None:
+    pair.source.run(SHOP + "INSERT INTO shop.customer SELECT n, 'x' FROM generate_series(1, 1000) n;")
+    one = migration(pair, "whole")
+    tools = {"client_bin": clusters.bin_dir("18")}
+    one.run("pg_migration_precheck", **tools)
+    one.run("pg_replica_identity")
+    one.run("pg_publication")
+    one.run("pg_repl_slot")
+    one.run("pg_schema_sync", section="pre_data", **tools)
+    one.run("pg_full_copy")
+    one.run("pg_schema_sync", section="keys", **tools)
+    unpack_engine(tmp_path)
+    one.run("pg_cdc_task", state="started", worker_home=str(tmp_path), wait="caught_up")
+    try:
+        checked = one.run(
+            "pg_migration_precheck",
+            worker_home=str(tmp_path),
+            fail_on="warning",
+            ignore_checks=["worker_supervisor"],
+            **tools,
+        )
+        assert checked["findings"] == []
+        result = one.run(MODULE)
+        assert result["totals"]["complete"] == 2 and result["totals"]["rows"] == 1000
+        cdc = result["cdc"]
+        assert cdc["state"] == "running" and not cdc["down"] and cdc["worker"]["host"] == socket.gethostname()
+        assert pathlib.Path("/proc", str(cdc["worker"]["pid"])).exists()
+        assert result["slot"]["active"]
+        witness.assert_identical(pair, ["shop"])
+    finally:
+        one.run("pg_cdc_task", state="stopped", worker_home=str(tmp_path))
+    stopped = one.run(MODULE)["cdc"]
+    assert stopped["wanted"] == "stopped" and not stopped["down"] and stopped["worker"] == {}

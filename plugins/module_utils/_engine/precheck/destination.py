@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SESSIONS_NEEDED = 8
 """Four copying connections, the snapshot's holder, the worker's two, and the module's own."""
 
+_SESSIONS_AFTER_COPY = 3
+"""What is left to be opened once all tables are copied; the worker's own may stand among those that are used."""
+
 _MANY_LOCKS = 0.8
 
 
@@ -178,14 +181,16 @@ def _destination_temp(seen: Observation, destination: DestinationView) -> Iterat
 
 
 def _connections_free(seen: Observation) -> Iterator[Found]:
+    state = seen.destination.state if seen.destination else None
+    needed = _SESSIONS_AFTER_COPY if state and state.reached("copied") else _SESSIONS_NEEDED
     for view in (seen.source, seen.destination):
         if view is None or view.sessions is None:
             continue
         free = view.sessions.limit - view.sessions.used
-        if free < _SESSIONS_NEEDED:
+        if free < needed:
             yield Found(
                 f"{view.server.end} {view.server.database}",
-                f"{max(free, 0)} free ({view.sessions.used} of {view.sessions.limit} used), {_SESSIONS_NEEDED} needed",
+                f"{max(free, 0)} free ({view.sessions.used} of {view.sessions.limit} used), {needed} needed",
                 "SELECT count(*) FROM pg_stat_activity; SHOW max_connections",
             )
 

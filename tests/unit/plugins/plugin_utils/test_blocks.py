@@ -141,6 +141,21 @@ def test_before_the_first_phase() -> None:
     assert "  copy         not begun: 3 tables, about 2.0 MB" in lines
 
 
+def test_what_a_copy_has_moved() -> None:
+    tables = [
+        {"table": "a", "state": "complete", "rows": 1000, "bytes": 2_000_000, "seconds": 1.5},
+        {"table": "b", "state": "copying", "rows": 5, "bytes": 10, "seconds": None},
+    ]
+    assert _blocks.copied({"changed": True, "tables": tables}, 100) == [
+        "1 of 2 tables copied, 1 005 rows, 2.0 MB",
+        "",
+        "  table  copy       rows      size   time",
+        "  b      copying       5  10 bytes",
+        "  a      complete  1 000    2.0 MB  1.5 s",
+    ]
+    assert _blocks.copied({"changed": False, "tables": tables}, 100) == []
+
+
 def test_verdicts_have_the_differing_tables_first_and_say_how_to_see_it() -> None:
     tables = [
         {"table": "a", "verdict": "identical", "source_rows": 1000, "destination_rows": 1000, "differing": 0},
@@ -229,6 +244,7 @@ def test_what_is_safe_depends_on_the_kind_of_error(code: str) -> None:
 BLOCKS: list[Callable[[Mapping[str, Any], int], list[str]]] = [
     _blocks.findings,
     _blocks.status,
+    _blocks.copied,
     _blocks.verdicts,
     _blocks.certificate,
     lambda result, width: _blocks.failure(result, width, module="m", host="h"),

@@ -718,6 +718,14 @@ def test_its_own_slot_and_publication_are_no_findings() -> None:
     assert "slot_name_taken" in seen.findings()
 
 
+def test_a_migration_that_has_copied_needs_fewer_sessions() -> None:
+    seen = Seen()
+    seen.source = {"sessions": Sessions(97, 93)}
+    assert "connections_free" in seen.findings()
+    seen.destination = {"state": state("copied")}
+    assert "connections_free" not in seen.findings()
+
+
 def test_a_worker_on_this_host_is_ours() -> None:
     seen = Seen()
     worker = Holder(7, "causeway worker orders", "10.0.0.9", "2026-11-01")
