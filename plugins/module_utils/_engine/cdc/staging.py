@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._psycopg import psycopg, sql
 from .messages import BINARY, Row
@@ -46,7 +46,7 @@ class BinaryValue:
         self.data = data
 
 
-Value = TextValue | BinaryValue | None
+Value: TypeAlias = "TextValue | BinaryValue | None"
 
 
 def row_values(row: Row, positions: Sequence[int]) -> list[Value]:

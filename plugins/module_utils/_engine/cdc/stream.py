@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from .._psycopg import pq, psycopg, sql
 from ..connect import connect, server_error
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..connect import Connection, Endpoint
 
-    Item = tuple[Message | Keepalive, int]
+    Item: TypeAlias = "tuple[Message | Keepalive, int]"
 
 QUEUE_BYTES = 32 * 1024 * 1024
 """What may wait undone, in bytes of messages; a larger message is taken when nothing else waits."""
