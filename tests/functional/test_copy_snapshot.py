@@ -5,55 +5,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import guard, snapshot
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import TimeoutExpired
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import format_lsn
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
 
-
-@pytest.fixture
-def migrate() -> Iterator[Callable[..., Migration]]:
-    """C(migrate(pair, types=[...])): a migration of schema public as a module call would open it."""
-    opened: list[Migration] = []
-
-    def make(pair: Any, types: tuple[str, ...] = ("schema", "full", "incremental")) -> Migration:
-        options = {
-            "name": "snap",
-            "source": pair.source.endpoint,
-            "destination": pair.destination.endpoint,
-            "objects": [{"schema": "public"}],
-            "types": types,
-            "state_schema": "causeway",
-            "allow_keyless": False,
-            "conflicting_tables": "report",
-            "restart": False,
-        }
-        opened.append(Migration(spec_of(options)))
-        return opened[-1]
-
-    yield make
-    for migration in opened:
-        migration.__exit__(None, None, None)
+from .opened import open_migration
 
 
 def read_under(end: Any, name: str, query: str) -> Any:
     with end.connect() as reader, reader.transaction():
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        reader.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(psycopg.sql.Literal(name)))
+        reader.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
         return reader.execute(query).fetchone()[0]
 
 
-def test_what_commits_after_the_mark_is_not_seen_and_lies_behind_it(pair: Any, migrate: Any) -> None:
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """What the condition gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def beside() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def test_what_commits_after_the_mark_is_not_seen_and_lies_behind_it(pair: Any) -> None:
     pair.source.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
-    with snapshot.open_snapshot(migrate(pair)) as taken:
+    with (
+        open_migration(pair, register=False) as migration,
+        snapshot.open_snapshot(migration) as taken,
+    ):
         before = pair.source.value("SELECT pg_current_wal_insert_lsn()")
         pair.source.run("INSERT INTO t VALUES (2)")
         assert taken.form == "slot"
@@ -62,9 +59,133 @@ def test_what_commits_after_the_mark_is_not_seen_and_lies_behind_it(pair: Any, m
         assert pair.source.query("SELECT 1 FROM pg_replication_slots WHERE database = current_database()") == []
 
 
-def test_without_changes_that_follow_no_slot_is_made(pair: Any, migrate: Any) -> None:
+def test_without_changes_that_follow_no_slot_is_made(pair: Any) -> None:
     pair.source.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
-    with snapshot.open_snapshot(migrate(pair, ("schema", "full"))) as taken:
+    with (
+        open_migration(pair, types=("schema", "full"), register=False) as migration,
+        snapshot.open_snapshot(migration) as taken,
+    ):
         pair.source.run("INSERT INTO t VALUES (2)")
         assert (taken.form, read_under(pair.source, taken.name, "SELECT count(*) FROM t")) == ("plain", 1)
         assert taken.mark > 0
+
+
+def test_an_older_transaction_is_waited_for_and_named(pair: Any) -> None:
+    pair.source.run("CREATE TABLE t (id int)")
+    with open_migration(pair, register=False) as migration, pair.source.connect(application_name="old one") as older:
+        older.execute("BEGIN; INSERT INTO t VALUES (1)")
+        with pytest.raises(TimeoutExpired, match="old one"), snapshot.open_snapshot(migration, wait=0.3):
+            pass
+        assert pair.source.query("SELECT 1 FROM pg_replication_slots WHERE database = current_database()") == []
+        older.execute("COMMIT")
+        with snapshot.open_snapshot(migration, wait=5) as taken:
+            assert read_under(pair.source, taken.name, "SELECT count(*) FROM t") == 1
+
+
+def test_the_guard_waits_while_a_transaction_is_open_that_the_snapshot_calls_finished(pair: Any, beside: Any) -> None:
+    pair.source.run("CREATE TABLE t (id int)")
+    with pair.source.connect() as older, pair.source.connect() as ordinary:
+        older.execute("BEGIN; INSERT INTO t VALUES (1)")
+        xid = older.execute("SELECT pg_current_xact_id()::text").fetchone()[0]
+        pair.source.run("INSERT INTO t VALUES (2)")
+        # a snapshot made from the WAL: it has seen the commit record of xid, which has not ended yet
+        seen = f"{int(xid) + 1}:{int(xid) + 1}:"
+        assert not guard.all_finished(ordinary, seen)
+        assert guard.all_finished(ordinary, f"{xid}:{int(xid) + 1}:{xid}"), "it calls xid running, and so it is"
+        with pytest.raises(TimeoutExpired, match="pid"):
+            guard.wait_finished(ordinary, seen, 0.1)
+        waiting = beside.submit(guard.wait_finished, ordinary, seen, 20)
+        time.sleep(0.3)
+        assert not waiting.done()
+        older.execute("COMMIT")
+        assert waiting.result(10) >= 0.3
+        assert not guard.all_finished(ordinary, f"{int(xid) + 1000}:{int(xid) + 1000}:"), "its end is not reached yet"
+
+
+def no_standby(end: Any) -> None:
+    end.run("ALTER SYSTEM RESET synchronous_standby_names")
+    end.run("SELECT pg_reload_conf()")
+
+
+def test_a_commit_that_its_backend_has_not_finished_is_seen_only_behind_the_guard(make_pair: Any, beside: Any) -> None:
+    """The real thing: its commit record is in the WAL while the backend still waits for a standby that never comes."""
+    pair = make_pair(private=True, source_settings={"synchronous_standby_names": ""})
+    source = pair.source
+    source.run("CREATE TABLE t (id text)")
+    with contextlib.ExitStack() as stack:
+        first, second, late = (stack.enter_context(source.connect()) for dummy in range(3))
+        for session in (first, second):
+            session.execute("SET synchronous_commit = local")
+        late.execute("SET synchronous_commit = on")
+        migration = stack.enter_context(open_migration(pair, register=False))
+        first.execute("BEGIN; INSERT INTO t VALUES ('first')")
+        holding = beside.submit(stack.enter_context, snapshot.open_snapshot(migration, wait=30))
+        waits = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND backend_type = 'walsender'"
+        )
+        until(lambda: source.value(waits))
+        second.execute("BEGIN; INSERT INTO t VALUES ('second')")
+        first.execute("COMMIT")  # the slot goes on to its second wait, which is for the second transaction
+        until(lambda: source.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid IS NOT NULL"))
+        time.sleep(0.3)
+        stack.callback(no_standby, source)
+        source.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        source.run("SELECT pg_reload_conf()")
+        time.sleep(0.3)
+        committing = beside.submit(late.execute, "INSERT INTO t VALUES ('late')")
+        until(lambda: source.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+        second.execute("COMMIT")
+        time.sleep(0.5)
+        assert not holding.done(), "the snapshot was given away while a transaction that it shows is still open"
+        assert not committing.done()
+        no_standby(source)
+        taken = holding.result(20)
+        committing.result(20)
+        assert read_under(source, taken.name, "SELECT array_agg(id ORDER BY id) FROM t") == ["first", "late", "second"]
+
+
+def subtransactions(end: Any, stop: threading.Event) -> None:
+    """A client with a hundred exception blocks in every transaction."""
+    block = "BEGIN INSERT INTO busy VALUES (1); PERFORM pg_sleep(0.001); EXCEPTION WHEN others THEN NULL; END;"
+    with end.connect() as session:
+        while not stop.is_set():
+            session.execute("DO $$ BEGIN " + 100 * block + " END $$")
+
+
+@contextlib.contextmanager
+def many_subtransactions(end: Any, clients: int = 16) -> Iterator[None]:
+    stop = threading.Event()
+    end.run("CREATE UNLOGGED TABLE busy (id int)")
+    with ThreadPoolExecutor(clients) as pool:
+        running = [pool.submit(subtransactions, end, stop) for dummy in range(clients)]
+        try:
+            yield
+        finally:
+            stop.set()
+    for one in running:
+        one.result()
+
+
+def test_thousands_of_subtransactions_make_a_slot_snapshot_impossible(pair: Any) -> None:
+    pair.source.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    with open_migration(pair, register=False) as migration, many_subtransactions(pair.source):
+        with pytest.raises(snapshot.SnapshotTooLarge), snapshot.open_snapshot(migration, wait=60):
+            pass
+        with snapshot.open_snapshot(migration, plain_instead=True) as taken:
+            assert (taken.form, read_under(pair.source, taken.name, "SELECT count(*) FROM t")) == ("plain", 1)
+        table = migration.source_catalog.table_named(("public", "t"))
+        with snapshot.open_shared_snapshot(migration, table, 2) as taken:
+            pair.source.run("INSERT INTO t VALUES (2)")  # the lock has gone already
+            assert (taken.form, read_under(pair.source, taken.name, "SELECT count(*) FROM t")) == ("share", 1)
+
+
+def test_the_lock_against_writers_is_not_waited_for_longer_than_it_is_told(pair: Any) -> None:
+    pair.source.run("CREATE TABLE t (id int)")
+    with open_migration(pair, register=False) as migration, pair.source.connect() as writer:
+        writer.execute("BEGIN; INSERT INTO t VALUES (1)")
+        table = migration.source_catalog.table_named(("public", "t"))
+        began = time.monotonic()
+        with pytest.raises(ServerError) as caught, snapshot.open_shared_snapshot(migration, table, 0.3):
+            pass
+        assert caught.value.sqlstate == psycopg.errors.LockNotAvailable.sqlstate
+        assert time.monotonic() - began < 2

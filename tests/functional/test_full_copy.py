@@ -5,13 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+
 from . import witness
-from .modules import Migration
+from .modules import Migration, ModuleFailed
+from .opened import open_migration
 
 FULL = {"types": ["full"]}
 TYPES = """
@@ -86,3 +95,322 @@ def test_a_quiet_database_arrives_whole(pair: Any, migration: Any) -> None:
         if "STDIN" in s["sql"]
     }
     assert formats["plain"] and formats["parts_1"] and not formats["own"], formats
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """What the condition gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+    return found
+
+
+@contextlib.contextmanager
+def held_up(end: Any, table: str, condition: str) -> Iterator[Callable[[], None]]:
+    """Rows of a destination table that meet the condition wait until C(release()) is called, in replica mode too."""
+    end.run(
+        "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(4711); RETURN NEW; END $$;"
+        f"CREATE TRIGGER wait_here BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION wait_here();"
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER wait_here"
+    )
+    with end.connect() as gate:
+        gate.execute("SELECT pg_advisory_lock(4711)")
+
+        def release() -> None:
+            gate.execute("SELECT pg_advisory_unlock_all()")
+
+        yield release
+
+
+def waits_at_the_gate(end: Any) -> bool:
+    return bool(
+        end.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = %s", [end.dbname])
+    )
+
+
+def ours(end: Any) -> list[Any]:
+    """Sessions of ours that are still there."""
+    return end.query(
+        "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'causeway%%' AND datname = %s",
+        [end.dbname],
+    )
+
+
+LARGE = "CREATE TABLE large (id int PRIMARY KEY, t text)"
+LARGE_ROWS = "INSERT INTO large SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n"
+
+
+def test_a_large_table_is_cut_and_copied_side_by_side(pair: Any, migration: Any) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    results = migration(pair).four_beats("pg_full_copy", part_size=300_000, parallel=3)
+    assert witness.assert_identical(pair) == 20000
+    parts = pair.destination.query("SELECT part, first_page, end_page, rows FROM causeway.copy_part ORDER BY part")
+    assert len(parts) > 5 and parts[-1][2] is None and all(rows for *dummy, rows in parts)
+    assert sum(rows for *dummy, rows in parts) == 20000
+    reads = [s["sql"] for s in results[0]["statements"] if "TO STDOUT" in s["sql"]]
+    assert len(reads) == len(parts) and sum("ctid" in read for read in reads) == len(parts)
+
+
+def test_rows_beyond_the_last_page_that_was_there_when_the_table_was_cut(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE other (id int)")
+    pair.source.run(LARGE_ROWS)
+    with pair.source.connect() as older, pair.source.connect() as late:
+        older.execute("BEGIN; INSERT INTO other VALUES (1)")
+        with open_migration(pair) as opened, ThreadPoolExecutor(1) as beside:
+            copying = beside.submit(copy_tables, opened, Limits(part_size=300_000))
+            # the table has been cut; the slot waits for the older transaction
+            until(
+                lambda: pair.source.value(
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid IS NOT NULL"
+                )
+            )
+            late.execute("INSERT INTO large SELECT n, 'late' FROM generate_series(20001, 60000) n")
+            older.execute("COMMIT")
+            assert copying.result(60) == 1
+    assert witness.assert_identical(pair) == 60001
+    last, *others = (row[0] for row in pair.destination.query("SELECT rows FROM causeway.copy_part ORDER BY part DESC"))
+    assert last > 40000 > sum(others)
+
+
+@pytest.mark.faults
+def test_killed_in_mid_table_the_next_run_finishes_and_finished_tables_stay(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE small (id int PRIMARY KEY, l int REFERENCES large)")
+    pair.run("ALTER TABLE small DISABLE TRIGGER USER")
+    pair.source.run(LARGE_ROWS)
+    pair.source.run("INSERT INTO small SELECT n, n FROM generate_series(1, 100) n")
+    done = migration(pair)
+    done.objects = [{"schema": "public", "tables": [{"name": "small"}]}]
+    done.run("pg_full_copy")
+    before = pair.destination.value("SELECT xmin::text FROM small WHERE id = 1")
+    whole = migration(pair)
+    with held_up(pair.destination, "large", "NEW.id > 15000") as release:
+        process = whole.start("pg_full_copy", part_size=300_000, parallel=1)
+        until(lambda: waits_at_the_gate(pair.destination))
+        assert pair.destination.value("SELECT count(*) FROM causeway.copy_part WHERE state = 'done'") > 2
+        assert pair.destination.value("SELECT count(*) FROM large") > 5000
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        release()
+    assert pair.source.query("SELECT 1 FROM pg_replication_slots WHERE database = %s", [pair.source.dbname]) == []
+    assert state_of(pair, "large") == "copying"
+    until(lambda: not ours(pair.destination))
+    checked = whole.run("pg_full_copy", check=True)
+    assert any("TRUNCATE ONLY" in s["sql"] for s in checked["statements"])
+    result = whole.run("pg_full_copy")
+    assert witness.assert_identical(pair) == 20100
+    assert (result["changed"], result["runs"], result["rows"]) == (True, 1, 20100)
+    assert pair.destination.value("SELECT xmin::text FROM small WHERE id = 1") == before, "it was copied again"
+    assert not whole.run("pg_full_copy")["changed"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_it_leaves_no_session_and_no_slot(pair: Any, migration: Any, number: int) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id > 15000") as release:
+        process = migration(pair).start("pg_full_copy", parallel=2)
+        until(lambda: waits_at_the_gate(pair.destination))
+        os.killpg(process.pid, number)
+        process.communicate(timeout=20)
+        until(lambda: not ours(pair.source))
+        release()
+    until(lambda: not ours(pair.destination))
+    assert pair.destination.value("SELECT count(*) FROM large") == 0
+    migration(pair).run("pg_full_copy")
+    assert witness.assert_identical(pair) == 20000
+
+
+CHANGES = {
+    "truncate": "TRUNCATE b; INSERT INTO b VALUES (7, 'new')",
+    "alter_column": "ALTER TABLE b ALTER n TYPE varchar(9)",
+    "cluster": "CLUSTER b USING b_pkey",
+    "vacuum_full": "VACUUM FULL b",
+    "drop_add": "ALTER TABLE b DROP COLUMN n; ALTER TABLE b ADD COLUMN n text DEFAULT 'again'",
+    "swap": "ALTER TABLE b RENAME TO x; ALTER TABLE c RENAME TO b; ALTER TABLE x RENAME TO c",
+    "recreate": "DROP TABLE b; CREATE TABLE b (id int PRIMARY KEY, n text); INSERT INTO b VALUES (9, 'other')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_that_changes_during_the_run_goes_to_a_new_one(pair: Any, migration: Any, change: str) -> None:
+    pair.run(LARGE + ";CREATE TABLE b (id int PRIMARY KEY, n text); CREATE TABLE c (id int PRIMARY KEY, n text)")
+    pair.source.run(LARGE_ROWS)
+    pair.source.run(
+        "INSERT INTO b SELECT n, n FROM generate_series(1, 500) n; INSERT INTO c SELECT n, -n FROM generate_series(1, 9) n"
+    )
+    with held_up(pair.destination, "large", "NEW.id = 1") as release:
+        process = migration(pair).start("pg_full_copy", parallel=1)
+        until(lambda: waits_at_the_gate(pair.destination))  # the largest table is the first; the snapshot stands
+        for statement in CHANGES[change].split("; "):
+            pair.source.run(statement)
+        if change == "alter_column":
+            pair.destination.run("ALTER TABLE b ALTER n TYPE varchar(9)")
+        release()
+        result = migration(pair).finish("pg_full_copy", process)
+    assert result["runs"] == 2
+    assert witness.assert_identical(pair) > 20000
+    runs = dict(pair.destination.query("SELECT table_name, run FROM causeway.table_copy ORDER BY started_at"))
+    assert runs["large"] == 1 and runs["b"] == 2
+
+
+def test_tables_swapped_after_one_of_them_was_copied(pair: Any, migration: Any) -> None:
+    """Its rows stand under a name that is another table's by now."""
+    pair.run("CREATE TABLE b (id int PRIMARY KEY, n text); CREATE TABLE c (id int PRIMARY KEY, n text)")
+    pair.source.run("INSERT INTO b SELECT n, n FROM generate_series(1, 500) n; INSERT INTO c VALUES (1, 'c')")
+    migration(pair).run("pg_full_copy")
+    pair.source.run(CHANGES["swap"])
+    assert migration(pair).run("pg_full_copy")["changed"]
+    assert witness.assert_identical(pair) == 501
+
+
+def test_a_table_made_anew_after_it_was_copied(pair: Any, migration: Any) -> None:
+    pair.run("CREATE TABLE b (id int PRIMARY KEY, n text)")
+    pair.source.run("INSERT INTO b SELECT n, n FROM generate_series(1, 500) n")
+    migration(pair).run("pg_full_copy")
+    pair.source.run("DROP TABLE b; CREATE TABLE b (id int PRIMARY KEY, n text); INSERT INTO b VALUES (1, 'anew')")
+    assert migration(pair).run("pg_full_copy")["rows"] == 1
+    assert witness.assert_identical(pair) == 1
+    assert not migration(pair).run("pg_full_copy")["changed"]
+
+
+def test_rows_that_are_not_ours_are_neither_touched_nor_added_to(pair: Any, migration: Any) -> None:
+    pair.run("CREATE TABLE t (id int PRIMARY KEY, n text)")
+    pair.source.run("INSERT INTO t VALUES (1, 'ours'), (2, 'ours')")
+    pair.destination.run("INSERT INTO t VALUES (1, 'the user''s')")
+    with pytest.raises(ModuleFailed, match=r"public\.t.*holds rows") as caught:
+        migration(pair).run("pg_full_copy")
+    assert caught.value.result["error"]["code"] == "mismatch"
+    assert pair.destination.query("SELECT * FROM t") == [(1, "the user's")]
+
+
+def test_ignore_keeps_the_rows_that_were_there_and_adds_the_missing(pair: Any, migration: Any) -> None:
+    pair.run(
+        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n text, g text GENERATED ALWAYS AS (n) STORED)"
+    )
+    pair.source.run("INSERT INTO t (n) SELECT 'ours' FROM generate_series(1, 5000)")
+    pair.destination.run("INSERT INTO t (n) VALUES ('the user''s')")
+    results = migration(pair, conflicting_tables="ignore").four_beats("pg_full_copy", part_size=10_000)
+    assert pair.destination.value("SELECT n FROM t WHERE id = 1") == "the user's"
+    assert pair.destination.value("SELECT count(*) FROM t WHERE n = 'ours' AND g = n") == 4999
+    assert any("ON CONFLICT DO NOTHING" in s["sql"] for s in results[0]["statements"])
+
+
+@pytest.mark.faults
+def test_ignore_killed_in_mid_table_loses_neither_rows_nor_the_user_s(pair: Any, migration: Any) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    pair.destination.run("INSERT INTO large VALUES (1, 'the user''s'), (-1, 'the user''s')")
+    kept = migration(pair, conflicting_tables="ignore")
+    with held_up(pair.destination, "large", "NEW.id > 15000") as release:
+        process = kept.start("pg_full_copy")
+        until(lambda: waits_at_the_gate(pair.destination))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        release()
+    assert kept.run("pg_full_copy")["changed"]
+    assert pair.destination.value("SELECT count(*) FROM large WHERE t <> 'the user''s'") == 19999
+    assert pair.destination.value("SELECT count(*) FROM large WHERE t = 'the user''s'") == 2
+
+
+def test_ignore_without_a_key_is_refused(pair: Any, migration: Any) -> None:
+    pair.run("CREATE TABLE t (n text)")
+    pair.run("INSERT INTO t VALUES ('x')")
+    with pytest.raises(ModuleFailed, match="no key"):
+        migration(pair, conflicting_tables="ignore", allow_keyless=True).run("pg_full_copy")
+
+
+def test_rows_that_came_after_a_crash_but_before_our_first_part_are_not_emptied(pair: Any, migration: Any) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id = 1") as release:
+        process = migration(pair).start("pg_full_copy")
+        until(lambda: waits_at_the_gate(pair.destination))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        release()
+        until(lambda: not ours(pair.destination))
+    pair.destination.run("INSERT INTO large VALUES (-1, 'the user''s')")
+    with pytest.raises(ModuleFailed, match="holds rows"):
+        migration(pair).run("pg_full_copy")
+    assert pair.destination.query("SELECT id FROM large") == [(-1,)]
+
+
+def test_emptied_row_by_row_where_a_foreign_key_forbids_truncate(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE leans (l int REFERENCES large)")
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id > 15000") as release:
+        process = migration(pair).start("pg_full_copy", part_size=300_000, parallel=1)
+        until(lambda: waits_at_the_gate(pair.destination))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        release()
+    pair.destination.run("INSERT INTO leans VALUES (1)")
+    pair.source.run("INSERT INTO leans VALUES (1)")
+    until(lambda: not ours(pair.destination))
+    with pytest.raises(ModuleFailed, match=r"leans.*holds rows"):  # nobody said that it may be touched
+        migration(pair).run("pg_full_copy")
+    pair.destination.run("DELETE FROM leans")
+    migration(pair).run("pg_full_copy")
+    assert witness.assert_identical(pair) == 20001
+
+
+MISFITS = {
+    "n (text) is missing at the destination": "CREATE TABLE t (id int)",
+    "extra (integer) stands at the destination only": "CREATE TABLE t (id int, n text, extra int)",
+    "n is text at the source and integer at the destination": "CREATE TABLE t (id int, n int)",
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_columns_that_differ_are_named(pair: Any, migration: Any, misfit: str) -> None:
+    pair.source.run("CREATE TABLE t (id int, n text); INSERT INTO t VALUES (1, '1')")
+    pair.destination.run(MISFITS[misfit])
+    with pytest.raises(ModuleFailed) as caught:
+        migration(pair, allow_keyless=True).run("pg_full_copy")
+    error = caught.value.result["error"]
+    assert (error["code"], error["object"]) == ("mismatch", "public.t")
+    assert misfit in error["why"]
+    assert pair.destination.value("SELECT count(*) FROM t") == 0
+
+
+def test_a_table_that_the_destination_lacks(pair: Any, migration: Any) -> None:
+    pair.source.run("CREATE TABLE t (id int PRIMARY KEY)")
+    with pytest.raises(ModuleFailed, match=r"public\.t.*no table of that name"):
+        migration(pair).run("pg_full_copy")
+    planned = migration(pair, types=["schema", "full"]).run("pg_full_copy", check=True)
+    assert planned["changed"] and "schema phase" in planned["notes"][0]
+
+
+def test_a_lock_that_is_not_given_names_who_holds_it(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE b (id int PRIMARY KEY)")
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id = 1") as release:
+        process = migration(pair).start("pg_full_copy", parallel=1, lock_timeout=1, lock_retries=1)
+        until(lambda: waits_at_the_gate(pair.destination))
+        with pair.source.connect(application_name="a long migration script") as holder:
+            holder.execute("BEGIN; LOCK TABLE b IN ACCESS EXCLUSIVE MODE")
+            release()
+            with pytest.raises(ModuleFailed, match=r"public\.b.*a long migration script"):
+                migration(pair).finish("pg_full_copy", process)
+    assert (state_of(pair, "large"), state_of(pair, "b")) == ("complete", "copying")
+    migration(pair).run("pg_full_copy")
+    assert witness.assert_identical(pair) == 20000
+
+
+def test_a_short_lock_is_waited_out(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE b (id int PRIMARY KEY)")
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id = 1") as release:
+        process = migration(pair).start("pg_full_copy", parallel=1, lock_timeout=1, lock_retries=9)
+        until(lambda: waits_at_the_gate(pair.destination))
+        with pair.source.connect() as holder:
+            holder.execute("BEGIN; LOCK TABLE b IN ACCESS EXCLUSIVE MODE")
+            release()
+            time.sleep(1.5)
+            holder.execute("COMMIT")
+        assert migration(pair).finish("pg_full_copy", process)["runs"] == 1
+    assert witness.assert_identical(pair) == 20000

@@ -94,8 +94,8 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     unless ``keep_foreign_rows`` (conflicting_tables: ignore) makes it a merge.
     """
     with speaking("preparing the copy of migration", store.name), store.conn.transaction():
-        known = _lock_known(store, [job.source.oid for job in jobs])
-        _empty_renamed(store, jobs, known)
+        known = _lock_known(store, jobs)
+        _take_back_moved(store, jobs, known)
         biggest_first = sorted(jobs, key=lambda job: (-job.source.bytes, job.source.qualified_name))
         todo = [
             _admit(store.conn, job, known.get(job.source.oid), keep_foreign_rows)
@@ -111,22 +111,29 @@ def is_complete(known: _Known | None, table: Table) -> bool:
     return known is not None and known.state == "complete" and known.name == table.qualified_name
 
 
-def _lock_known(store: StateStore, relations: Sequence[int]) -> dict[int, _Known]:
-    """Lock the parts first and the tables then, as a finishing worker does: whoever is left over has ended after this."""
-    conn, values = store.conn, (store.name, list(relations))
-    names = {"part": store.table("copy_part"), "table": store.table("table_copy")}
-    conn.execute(
+def _lock_known(store: StateStore, jobs: Sequence[Job]) -> dict[int, _Known]:
+    """What is known of these tables, and of others under whose names they stand now, by source OID.
+
+    Locks the parts first and the tables then, as a finishing worker does: whoever is left over has ended after this.
+    """
+    conn, names = store.conn, {"part": store.table("copy_part"), "table": store.table("table_copy")}
+    schemas, tables = zip(*(job.source.qualified_name for job in jobs), strict=True)
+    relations = conn.execute(
         sql.SQL(
-            "SELECT FROM {part} WHERE migration = %s AND relation = ANY (%s::oid[]) ORDER BY relation, part FOR UPDATE"
+            "SELECT t.relation::bigint FROM {table} t WHERE t.migration = %s AND (t.relation = ANY (%s::oid[])"
+            " OR (t.schema_name, t.table_name) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest(%s::text[]),"
+            " pg_catalog.unnest(%s::text[])) AS n))"
         ).format(**names),
-        values,
-    )
-    conn.execute(
-        sql.SQL(
-            "SELECT FROM {table} WHERE migration = %s AND relation = ANY (%s::oid[]) ORDER BY relation FOR UPDATE"
-        ).format(**names),
-        values,
-    )
+        (store.name, [job.source.oid for job in jobs], list(schemas), list(tables)),
+    ).fetchall()
+    values = (store.name, [row[0] for row in relations])
+    for name, order in (("part", "relation, part"), ("table", "relation")):
+        conn.execute(
+            sql.SQL("SELECT FROM {} WHERE migration = %s AND relation = ANY (%s::oid[]) ORDER BY {} FOR UPDATE").format(
+                names[name], sql.SQL(order)
+            ),
+            values,
+        )
     rows = conn.execute(
         sql.SQL(
             "SELECT t.relation::bigint, t.schema_name, t.table_name, t.state, t.found_empty,"
@@ -139,23 +146,27 @@ def _lock_known(store: StateStore, relations: Sequence[int]) -> dict[int, _Known
     return {row[0]: _Known((row[1], row[2]), row[3], row[4], row[5]) for row in rows}
 
 
-def _empty_renamed(store: StateStore, jobs: Sequence[Job], known: dict[int, _Known]) -> None:
-    """A table that was renamed since we copied it stands at the destination under its old name: those rows go first,
-    for that name may by now be another table's."""
-    for job in jobs:
-        found = known.get(job.source.oid)
-        if found is None or found.name == job.source.qualified_name:
+def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, _Known]) -> None:
+    """A table that was renamed, or dropped and made anew, stands at the destination under a name that is, or may be,
+    another table's by now: the rows that we copied there go first, and what is known of them."""
+    present = {job.source.oid: job.source.qualified_name for job in jobs}
+    for relation, found in list(known.items()):
+        if present.get(relation) == found.name:
             continue
         if found.parts_done and not found.found_empty:
             raise MismatchError(
                 "copying table",
-                str(job.source),
-                f"it was copied as {qualified(found.name)}, into rows that stood there before, and renamed since",
+                qualified(found.name),
+                "it was copied into rows that stood there before, and was renamed or made anew at the source since",
                 "Rename the destination's table, or release the migration and begin again.",
             )
         if found.parts_done:
             empty_table(store.conn, found.name)
-        del known[job.source.oid]
+        store.conn.execute(
+            sql.SQL("DELETE FROM {} WHERE migration = %s AND relation = %s").format(store.table("table_copy")),
+            (store.name, relation),
+        )
+        del known[relation]
 
 
 def _admit(conn: Connection, job: Job, found: _Known | None, keep_foreign_rows: bool) -> Job:
