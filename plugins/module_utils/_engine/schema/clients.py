@@ -80,7 +80,8 @@ def private_folder() -> Iterator[Path]:
         raise SystemExit(128 + number)
 
     main = threading.current_thread() is threading.main_thread()
-    folder = Path(tempfile.mkdtemp(prefix="causeway-"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"causeway-{os.getpid()}-"))
     before = {number: signal.signal(number, end) for number in _ENDING} if main else {}
     try:
         yield folder
@@ -88,6 +89,19 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _sweep() -> None:
+    """Remove the folders of ours whose process was killed before it could."""
+    for folder in Path(tempfile.gettempdir()).glob("causeway-*-*"):
+        pid = folder.name.split("-")[1]
+        try:
+            if pid.isdigit() and folder.lstat().st_uid == os.getuid():
+                os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # somebody else's process now, or somebody else removed it
+            continue
 
 
 def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: Wanted) -> Script:

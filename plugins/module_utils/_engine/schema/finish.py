@@ -26,13 +26,13 @@ Later = SqlChange
 NOT_VALID_ON_PARTITIONED = 180000
 """The first server version that has NOT VALID foreign keys of partitioned tables."""
 
-# Never counted: PostgreSQL says so with -1 from 14 on; before that, or with an index built since, by the absence of any
-# column's statistics and of any ANALYZE.
+# An empty table has no statistics of its columns even when it was counted; reltuples tells nothing once an index was
+# built. After a crash the server has forgotten when it counted, and empty tables are counted again.
 _UNANALYZED = """
 SELECT n.nspname, c.relname
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND c.reltuples <> 0
+ WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p')
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
    AND pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
    AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL

@@ -276,8 +276,8 @@ def _restore_once(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> N
         conn.execute("SET LOCAL client_min_messages = warning")
         conn.execute(sql.SQL("SET LOCAL standard_conforming_strings = {}").format(sql.Literal(strings)))
     for step in todo.steps:
-        with speaking("creating at the destination", step.what, _REMEDIES.get(_kind(step), "")):
-            for statement in step.statements:
+        for number, statement in enumerate(step.statements):
+            with speaking("creating at the destination", step.what, _remedy(step, number)):
                 conn.execute(statement.encode("utf-8", "surrogateescape"))
     done = [step.missing for step in todo.steps if step.missing]
     tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
@@ -295,11 +295,18 @@ def _restore_once(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> N
 
 
 _REMEDIES = {
-    "EXTENSION": "Create the extension at the destination with an account that may, then run this again.",
+    "": "Create the extension at the destination with an account that may, then run this again.",
     "VIEW": "Select what it reads as well, or leave it out with exclude.",
     "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
+    "POLICY": "Create the roles that it names at the destination.",
+    "ACL": "Make the migration's account a member of the owner at the destination, or set privileges: skip.",
 }
 
 
-def _kind(step: Step) -> str:
-    return step.missing.entry.kind if step.missing else "EXTENSION"
+def _remedy(step: Step, number: int) -> str:
+    """What to do about a statement that failed; empty where its SQLSTATE says more."""
+    kind = step.missing.entry.kind if step.missing else ""
+    if step.missing and number and kind != "ACL":
+        owner = step.missing.entry.owner
+        return f"Make the migration's account a member of role {owner} at the destination, or set privileges: skip."
+    return _REMEDIES.get(kind, "")

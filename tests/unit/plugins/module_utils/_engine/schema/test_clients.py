@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
     dump_arguments,
     exactly,
     find_programs,
+    private_folder,
 )
 
 
@@ -52,6 +56,23 @@ def test_programs_of_the_sources_version_or_later_are_taken() -> None:
 def test_missing_or_older_programs_are_refused_with_what_to_do(host: Programmed) -> None:
     with pytest.raises(DriverError, match="client_bin"):
         find_programs(host, "/x", 17)
+
+
+def test_a_folder_goes_with_its_use_and_with_the_next_call_when_its_process_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left, other = tmp_path / f"causeway-{gone.pid}-x", tmp_path / f"causeway-{os.getppid()}-y"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "password").touch()
+    with pytest.raises(ZeroDivisionError), private_folder() as mine:
+        assert mine.stat().st_mode & 0o777 == 0o700
+        assert sorted(tmp_path.iterdir()) == sorted([other, mine])
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_names_are_patterns_that_match_only_themselves_and_no_secret_is_said() -> None:
