@@ -18,9 +18,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker, names
@@ -240,6 +242,26 @@ class Streaming:
     def close(self) -> None:
         """End the worker."""
         self.kill()
+
+
+MakeStreaming = Callable[..., Streaming]
+
+
+@pytest.fixture
+def make_streaming(make_pair: Callable[..., Pair], tmp_path: pathlib.Path) -> Iterator[MakeStreaming]:
+    """C(make_streaming(ddl, **versions)): the same DDL at both ends of a fresh pair, and a worker for it."""
+    made: list[Streaming] = []
+
+    def make(ddl: str, pair: Pair | None = None, **versions: Any) -> Streaming:
+        pair = pair or make_pair(**versions)
+        pair.run(ddl)
+        streaming = Streaming(pair, tmp_path)
+        made.append(streaming)
+        return streaming
+
+    yield make
+    for streaming in made:
+        streaming.close()
 
 
 def slot_position(end: End, slot: str) -> Any:

@@ -5,33 +5,8 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Callable, Iterator
-
-import pytest
-
-from .conftest import Pair
-from .streaming import Streaming
+from .streaming import MakeStreaming, make_streaming  # noqa: F401 - a fixture
 from .witness import assert_identical
-
-MakeStreaming = Callable[..., Streaming]
-
-
-@pytest.fixture
-def make_streaming(make_pair: Callable[..., Pair], tmp_path: pathlib.Path) -> Iterator[MakeStreaming]:
-    made: list[Streaming] = []
-
-    def make(ddl: str, pair: Pair | None = None, **versions: str) -> Streaming:
-        pair = pair or make_pair(**versions)
-        pair.run(ddl)
-        streaming = Streaming(pair, tmp_path)
-        made.append(streaming)
-        return streaming
-
-    yield make
-    for streaming in made:
-        streaming.close()
-
 
 def test_plain_changes_arrive(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text)")

@@ -118,28 +118,37 @@ class ProgressStore:
                 )
             time.sleep(0.1)
 
+    def begin(self) -> None:
+        """Make the row this worker's, under the lock: what goes wrong from here on is its to say.
+
+        A retry of the same worker stays one, with its error, until it runs again.
+        """
+        claimant = self._claimant
+        with speaking("taking over the progress of migration", self._name):
+            self._conn.execute(
+                sql.SQL(
+                    "UPDATE {} SET state = CASE WHEN again THEN state ELSE 'starting' END,"
+                    " last_error = CASE WHEN again THEN last_error END,"
+                    " retrying_since = CASE WHEN again THEN retrying_since END,"
+                    " token = %s, host = %s, pid = %s, engine = %s, heartbeat = pg_catalog.clock_timestamp()"
+                    " FROM (SELECT migration AS name, state = 'retrying' AND token = %s AS again FROM {}) AS now"
+                    " WHERE migration = name AND name = %s"
+                ).format(self._table, self._table),
+                (claimant.token, claimant.host, claimant.pid, claimant.engine, claimant.token, self._name),
+            )
+
     def claim(self, system: str, timeline: int, applied: Lsn, confirmable: Lsn) -> None:
-        """Make the row ours, under the lock, at the position that was read. Raises LossError if it has moved."""
+        """Run from the position that was read. Raises LossError if the row has moved since."""
         self._durable_at_commit = self._commits_are_durable()
-        with speaking("claiming the progress of migration", self._name):
+        with speaking("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
-                    "UPDATE {} SET token = %s, host = %s, pid = %s, engine = %s, state = 'running',"
+                    "UPDATE {} SET state = 'running',"
                     " source_system = %s, timeline = %s, confirmable = %s::pg_lsn, last_error = NULL,"
                     " retrying_since = NULL, heartbeat = pg_catalog.clock_timestamp()"
-                    " WHERE migration = %s AND applied = %s::pg_lsn"
+                    " WHERE migration = %s AND token = %s AND applied = %s::pg_lsn"
                 ).format(self._table),
-                (
-                    self._claimant.token,
-                    self._claimant.host,
-                    self._claimant.pid,
-                    self._claimant.engine,
-                    system,
-                    timeline,
-                    format_lsn(confirmable),
-                    self._name,
-                    format_lsn(applied),
-                ),
+                (system, timeline, format_lsn(confirmable), self._name, self._claimant.token, format_lsn(applied)),
             )
         self._one_row(cursor.rowcount)
         self.applied, self.confirmable = applied, confirmable

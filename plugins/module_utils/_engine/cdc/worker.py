@@ -131,11 +131,12 @@ class Worker:
             control = read_control(store) if migration is not None else None
             if migration is None or control is None:
                 return Step.LEAVE
-            pin_applying_session(conn)
             progress = ProgressStore(store, Claimant(self._token, socket.gethostname(), os.getpid(), config.engine))
             if progress.load() is None:
                 return Step.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
+            progress.begin()
+            pin_applying_session(conn)
             watcher = Watcher(config, self._token, control, self._positions)
             stack.callback(watcher.close)
             watcher.start()

@@ -1,0 +1,387 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CDC worker among faults: killed, servers crashed, positions that do not fit; nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from .conftest import Pair
+from .streaming import MakeStreaming, Streaming, make_streaming, slot_position  # noqa: F401 - a fixture
+from .witness import assert_identical
+
+LOADED = """
+CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);
+CREATE TABLE entry (id bigserial PRIMARY KEY, account int NOT NULL, delta int NOT NULL);
+CREATE TABLE log (line text);
+ALTER TABLE log REPLICA IDENTITY FULL;
+INSERT INTO account SELECT n, 0, repeat('n', 50) FROM generate_series(1, 200) n;
+"""
+
+
+class Load:
+    """Writers at the source until told to stop; they survive a restart of it."""
+
+    def __init__(self, pair: Pair, writers: int = 3, settings: str = "") -> None:
+        self._pair = pair
+        self._settings = settings
+        self._stop = threading.Event()
+        self.transactions = 0
+        self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(writers)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _write(self, number: int) -> None:
+        chance = random.Random(number)
+        while not self._stop.is_set():
+            try:
+                with self._pair.source.connect() as connection:
+                    connection.execute(self._settings or "SELECT 1")
+                    while not self._stop.is_set():
+                        self._transaction(connection, chance)
+                        time.sleep(0.002)
+            except psycopg.OperationalError:
+                time.sleep(0.1)
+
+    def _transaction(self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random) -> None:
+        account, delta = chance.randint(1, 200), chance.randint(-100, 100)
+        with connection.transaction():
+            connection.execute("UPDATE account SET balance = balance + %s WHERE id = %s", [delta, account])
+            connection.execute("INSERT INTO entry (account, delta) VALUES (%s, %s)", [account, delta])
+            with contextlib.suppress(psycopg.errors.DivisionByZero), connection.transaction():
+                connection.execute("INSERT INTO log VALUES ('never')")
+                connection.execute("SELECT 1 / 0")
+            connection.execute("INSERT INTO log VALUES (%s)", [f"line {chance.randint(1, 50)}"])
+            if chance.random() < 0.1:
+                connection.execute(
+                    "DELETE FROM log WHERE ctid IN (SELECT ctid FROM log LIMIT 1 FOR UPDATE SKIP LOCKED)"
+                )
+            if chance.random() < 0.05:
+                connection.execute("DELETE FROM entry WHERE account = %s", [account])
+        self.transactions += 1
+
+
+def identical(streaming: Streaming) -> None:
+    streaming.drain(120)
+    assert_identical(streaming.pair, ["public"])
+    balances = "SELECT count(*), sum(balance) FROM account"
+    assert streaming.pair.source.query(balances) == streaming.pair.destination.query(balances)
+
+
+@contextlib.contextmanager
+def sampled(streaming: Streaming) -> Iterator[list[str]]:
+    """Samples, all the time, whether the source was told more than stands durably at the destination."""
+    stop = threading.Event()
+    wrong: list[str] = []
+    seen = [0]
+
+    def sample() -> None:
+        while not stop.is_set():
+            try:
+                with streaming.pair.source.connect() as source, streaming.pair.destination.connect() as destination:
+                    while not stop.is_set():
+                        row = source.execute(
+                            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s",
+                            [streaming.slot],
+                        ).fetchone()
+                        ahead = destination.execute(
+                            "SELECT %s::pg_lsn > confirmable FROM causeway.cdc_progress WHERE migration = %s",
+                            [row[0] if row else None, streaming.name],
+                        ).fetchone()
+                        seen[0] += 1
+                        if ahead and ahead[0]:
+                            wrong.append(str(row))
+                        time.sleep(0.003)
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield wrong
+    finally:
+        stop.set()
+        thread.join(10)
+    assert seen[0] > 50
+    assert not wrong
+
+
+@pytest.mark.faults
+def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming(LOADED)
+    streaming.begin(batch_age=0.05)
+    with Load(streaming.pair) as load, sampled(streaming):
+        for turn in range(12):
+            streaming.start()
+            time.sleep(0.7 + (turn * 0.13) % 0.6)
+            streaming.kill()
+        streaming.start()
+        time.sleep(1)
+    assert load.transactions > 500
+    identical(streaming)
+    assert streaming.progress("conflicts") == 0
+    assert streaming.stop() == 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("end", ["source", "destination"])
+def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, end: str) -> None:  # noqa: F811
+    lazy = {"synchronous_commit": "off", "wal_writer_delay": "1s", "fsync": "on", "full_page_writes": "on"}
+    settings = {f"{end}_settings": lazy}
+    streaming = make_streaming(LOADED, private=True, **settings)
+    streaming.begin()
+    streaming.start()
+    with Load(streaming.pair) as load, sampled(streaming):
+        for dummy in range(3):
+            time.sleep(2)
+            getattr(streaming.pair, end).server.restart("immediate")
+        time.sleep(1)
+    assert load.transactions > 100
+    streaming.reconnect()
+    streaming.wait_state("running")
+    identical(streaming)
+    assert "retrying" in streaming.log()
+    assert streaming.stop() == 0
+
+
+def test_a_position_is_confirmed_although_nothing_of_ours_is_written(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    source = streaming.pair.source
+    source.run("CREATE SCHEMA aside")
+    streaming.start()
+    streaming.wait_state("running")
+    before, applied = slot_position(source, streaming.slot), streaming.progress("applied")
+    source.run("CREATE TABLE aside.t AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)")
+    written = source.value("SELECT pg_current_wal_lsn()::text")
+    deadline = time.monotonic() + 30
+    with sampled(streaming):
+        while source.value("SELECT %s::pg_lsn > %s::pg_lsn", [written, slot_position(source, streaming.slot)]):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(0.3)
+    assert slot_position(source, streaming.slot) != before
+    assert streaming.progress("applied") == applied
+
+
+def test_an_altered_table_stops_the_task_and_names_it(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY)")
+    streaming.begin()
+    streaming.start()
+    source, destination = streaming.pair.ends
+    source.run("INSERT INTO t VALUES (1, 'a'); INSERT INTO u VALUES (1)")
+    streaming.drain()
+    source.run('INSERT INTO u VALUES (2); ALTER TABLE t ADD COLUMN "new One" int')
+    source.run("INSERT INTO t VALUES (2, 'b', 2)")
+    source.run("INSERT INTO u VALUES (3)")
+    assert streaming.wait_exit() == 1
+    error = streaming.progress("last_error")
+    assert streaming.progress("state") == "failed"
+    assert error["object"] == "public.t"
+    assert '"new One"' in error["why"]
+    assert destination.value("SELECT count(*) FROM t") == 1
+    assert destination.value("SELECT count(*) FROM u") < 3
+    destination.run('ALTER TABLE t ADD COLUMN "new One" int')
+    streaming.start()
+    streaming.wait_state("running")
+    streaming.drain()
+    assert_identical(streaming.pair, ["public"])
+
+
+@pytest.mark.parametrize(
+    ("ddl", "words"),
+    [
+        ("ALTER TABLE t ALTER v TYPE int USING 1", "another one in column v"),
+        ("ALTER TABLE t ALTER v TYPE varchar(20)", "another one in column v"),
+        ("ALTER TABLE t RENAME v TO w", "no column w"),
+        ("ALTER TABLE t RENAME TO s", "no table of that name"),
+    ],
+)
+def test_what_no_longer_fits_stops_the_task(make_streaming: MakeStreaming, ddl: str, words: str) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v varchar(10)); INSERT INTO t VALUES (1, 'a')")
+    streaming.begin()
+    streaming.start()
+    streaming.wait_state("running")
+    source = streaming.pair.source
+    source.run(ddl)
+    source.run("DELETE FROM s" if "TO s" in ddl else "DELETE FROM t")
+    assert streaming.wait_exit() == 1
+    assert words in streaming.progress("last_error")["why"]
+    assert streaming.pair.destination.value("SELECT count(*) FROM t") == 1
+
+
+def test_a_row_that_cannot_be_applied_is_named_by_the_hash_of_its_key(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, u text)")
+    streaming.begin()
+    streaming.pair.destination.run("ALTER TABLE t ADD CHECK (u <> 'secret word')")
+    streaming.start()
+    source = streaming.pair.source
+    source.run("INSERT INTO t SELECT n, 'fine' FROM generate_series(1, 100) n")
+    source.run("INSERT INTO t VALUES (4711, 'secret word'), (4712, 'fine')")
+    assert streaming.wait_exit() == 1
+    error = streaming.progress("last_error")
+    assert "public.t, row with key hash " in error["object"]
+    assert "t_u_check" in error["why"]
+    everything = (
+        f"{error} {streaming.log()} {streaming.pair.destination.query('SELECT detail::text FROM causeway.event')}"
+    )
+    assert "secret" not in everything
+    assert "4711" not in everything
+    assert streaming.pair.destination.value("SELECT count(*) FROM t WHERE id > 100") == 0
+
+
+def test_a_slot_ahead_of_us_is_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    source = streaming.pair.source
+    source.run("INSERT INTO t VALUES (1)")
+    source.run("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [streaming.slot])
+    streaming.start()
+    assert streaming.wait_exit() == 1
+    assert streaming.progress("last_error")["code"] == "would_lose_rows"
+    assert "ahead of" in streaming.progress("last_error")["why"]
+    source.run("SELECT pg_drop_replication_slot(%s)", [streaming.slot])
+    streaming.start()
+    assert streaming.wait_exit() == 1
+    assert "no such slot" in streaming.progress("last_error")["why"]
+
+
+def test_a_restored_destination_is_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    streaming.start()
+    source, destination = streaming.pair.ends
+    earlier = destination.query("SELECT applied::text, confirmable::text FROM causeway.cdc_progress")[0]
+    source.run("INSERT INTO t VALUES (1)")
+    streaming.drain()
+    deadline = time.monotonic() + 20
+    while source.value("SELECT %s::pg_lsn >= %s::pg_lsn", [earlier[1], slot_position(source, streaming.slot)]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    streaming.stop()
+    destination.run("UPDATE causeway.cdc_progress SET applied = %s, confirmable = %s", list(earlier))
+    destination.run("DELETE FROM t")
+    streaming.start()
+    assert streaming.wait_exit() == 1
+    assert streaming.progress("last_error")["code"] == "would_lose_rows"
+
+
+@pytest.mark.faults
+def test_a_slot_behind_us_is_normal(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    """What the source sends again after its own crash is skipped by commit position."""
+    streaming = make_streaming("CREATE TABLE t (v int); ALTER TABLE t REPLICA IDENTITY FULL", private=True)
+    streaming.begin()
+    streaming.start()
+    streaming.pair.source.run("INSERT INTO t SELECT generate_series(1, 50)")
+    streaming.drain()
+    streaming.kill()  # the slot's position was never written to disk
+    streaming.pair.source.server.restart("immediate")
+    streaming.reconnect()
+    streaming.start()
+    streaming.pair.source.run("INSERT INTO t VALUES (51)")
+    streaming.drain()
+    assert assert_identical(streaming.pair, ["public"]) == 51
+
+
+def test_a_second_worker_is_refused_and_a_missing_row_is_left_alone(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    streaming.start()
+    streaming.wait_state("running")
+    first = streaming.process
+    streaming.start()
+    assert streaming.wait_exit() == 4
+    streaming.process = first
+    streaming.kill()
+    streaming.pair.destination.run("DELETE FROM causeway.cdc_task")
+    before = streaming.pair.destination.query("SELECT * FROM causeway.cdc_progress")
+    streaming.start()
+    assert streaming.wait_exit() == 3
+    assert streaming.pair.destination.query("SELECT * FROM causeway.cdc_progress") == before
+    streaming.pair.destination.run("DROP SCHEMA causeway CASCADE")
+    streaming.start()
+    assert streaming.wait_exit() == 3
+
+
+def test_it_does_what_the_control_row_wants(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    streaming.start()
+    streaming.wait_state("running")
+    source, destination = streaming.pair.ends
+    streaming.want("paused")
+    streaming.wait_state("paused")
+    source.run("INSERT INTO t VALUES (1)")
+    time.sleep(0.5)
+    assert destination.value("SELECT count(*) FROM t") == 0
+    assert source.value("SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", [streaming.slot])
+    streaming.want("started")
+    streaming.drain()
+    assert destination.value("SELECT count(*) FROM t") == 1
+    streaming.want("stopped")
+    assert streaming.wait_exit() == 0
+    assert streaming.progress("state") == "stopped"
+    streaming.want("started")
+    streaming.start()
+    streaming.wait_state("running")
+    streaming.want("disarmed")
+    assert streaming.wait_exit() == 0
+    assert streaming.progress("state") == "disarmed"
+    streaming.want("started")
+    streaming.start()
+    assert streaming.wait_exit() == 0
+    assert streaming.progress("state") == "disarmed"
+
+
+def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming(
+        "CREATE TABLE t (id int PRIMARY KEY, v text)", private=True, source_settings={"wal_sender_timeout": "2s"}
+    )
+    streaming.begin()
+    streaming.start()
+    streaming.wait_state("running")
+    source, destination = streaming.pair.ends
+    with destination.connect() as blocker, blocker.transaction():
+        blocker.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.run("INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 100000) n")
+        time.sleep(8)
+        assert source.value("SELECT active FROM pg_replication_slots WHERE slot_name = %s", [streaming.slot])
+    streaming.drain()
+    assert_identical(streaming.pair, ["public"])
+    assert "retrying" not in streaming.log()
+
+
+def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_streaming: MakeStreaming) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    pair = streaming.pair
+    name, password = make_role(pair, ends=(pair.destination,))
+    pair.destination.run(
+        f"GRANT ALL ON SCHEMA causeway, public TO {name}; GRANT ALL ON ALL TABLES IN SCHEMA causeway TO {name}"
+    )
+    path = streaming.folder / "config.json"
+    values = json.loads(path.read_text())
+    values["destination"].update(user=name, password=password)
+    path.write_text(json.dumps(values))
+    streaming.start()
+    assert streaming.wait_exit() == 1
+    error = streaming.progress("last_error")
+    assert "session_replication_role" in error["why"]
+    assert "GRANT SET ON PARAMETER" in error["remedy"]
