@@ -59,9 +59,10 @@ class _Reading:
         self.buckets: list[int] = []
         self.keys: dict[int, tuple[str, ...]] = {}
 
-    def digests(self, conn: Connection) -> dict[int, chunks.BucketDigest]:
-        """The digest of every bucket: one scan."""
-        rows = self._rows(conn, digest.bucket_digests(self.shape, self._name(conn)))
+    def digests(self, conn: Connection, *, whole: bool) -> dict[int, chunks.BucketDigest]:
+        """The digest of every bucket, or of the table as a ``whole``: one scan."""
+        query = digest.table_digest if whole else digest.bucket_digests
+        rows = self._rows(conn, query(self.shape, self._name(conn)))
         return {bucket: (count, int(total)) for bucket, count, total in rows}
 
     def first_suspects(self, buckets: Sequence[int]) -> Suspicion:
@@ -139,15 +140,19 @@ def _shape(table: Table, present: Mapping[Name, Table], portable: bool) -> Shape
 
 
 def _compare(reading: _Reading) -> Verdict:
-    """One table: the digests of all buckets at both ends, then the rows of those that differ."""
+    """One table: the digests at both ends, then the rows of the buckets that differ.
+
+    Where nothing is written the table is first compared as a whole: it is most likely equal, and somebody waits.
+    """
     ends = reading.ends
-    source = reading.digests(ends.source)
-    ends.pass_source()
-    destination = reading.digests(ends.destination)
-    counts = sum(d[0] for d in source.values()), sum(d[0] for d in destination.values())
-    buckets = chunks.differing_buckets(source, destination)
-    if not buckets:
-        return Verdict("identical", *counts)
+    for whole in (False,) if ends.live else (True, False):
+        source = reading.digests(ends.source, whole=whole)
+        ends.pass_source()
+        destination = reading.digests(ends.destination, whole=whole)
+        counts = sum(d[0] for d in source.values()), sum(d[0] for d in destination.values())
+        buckets = chunks.differing_buckets(source, destination)
+        if not buckets:
+            return Verdict("identical", *counts)
     suspicion = reading.first_suspects(buckets)
     if ends.live:
         _settle(reading, suspicion)
