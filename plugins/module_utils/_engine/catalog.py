@@ -82,7 +82,7 @@ class Table:
 
     ``kind`` is 'r' or 'p'; ``persistence`` 'p', 'u' or 't'; ``replica_identity`` 'd', 'n', 'f' or 'i' (then
     ``identity_index`` names it). ``parents`` are its inheritance parents' OIDs, one for a partition. ``bytes`` counts
-    heap and TOAST; ``rows`` is the planner's estimate, -1 when never counted.
+    heap and TOAST when they were last vacuumed or analyzed; ``rows`` is the planner's estimate, -1 when never counted.
     """
 
     oid: int

@@ -29,15 +29,17 @@ _NOT_EXTENSION = """
                   AND e.objid = c.oid AND e.deptype = 'e')
 """
 
+# Sizes are the planner's: pg_table_size() opens the table, and would wait behind whoever alters it.
 TABLES = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
        pg_catalog.pg_get_userbyid(c.relowner),
        c.relreplident::text, ri.relname, c.relispartition, c.relpages, c.reltuples::float8,
-       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END
+       (c.relpages::bigint + coalesce(toast.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisreplident
   LEFT JOIN pg_catalog.pg_class ri ON ri.oid = i.indexrelid
+  LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
  WHERE c.relkind IN ('r', 'p') AND {_VISIBLE} AND {_NOT_EXTENSION}
  ORDER BY 2, 3
 """
