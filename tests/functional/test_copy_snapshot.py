@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy i
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import format_lsn
 
-from .opened import open_migration
+from .opened import open_migration, until
 
 
 def read_under(end: Any, name: str, query: str) -> Any:
@@ -28,15 +27,6 @@ def read_under(end: Any, name: str, query: str) -> Any:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
         return reader.execute(query).fetchone()[0]
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-    return found
 
 
 @pytest.fixture
@@ -144,39 +134,53 @@ def test_a_commit_that_its_backend_has_not_finished_is_seen_only_behind_the_guar
         assert read_under(source, taken.name, "SELECT array_agg(id ORDER BY id) FROM t") == ["first", "late", "second"]
 
 
-def subtransactions(end: Any, stop: threading.Event) -> None:
-    """A client with a hundred exception blocks in every transaction."""
-    block = "BEGIN INSERT INTO busy VALUES (1); PERFORM pg_sleep(0.001); EXCEPTION WHEN others THEN NULL; END;"
-    with end.connect() as session:
-        while not stop.is_set():
-            session.execute("DO $$ BEGIN " + 100 * block + " END $$")
-
-
 @contextlib.contextmanager
-def many_subtransactions(end: Any, clients: int = 16) -> Iterator[None]:
-    stop = threading.Event()
-    end.run("CREATE UNLOGGED TABLE busy (id int)")
-    with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(subtransactions, end, stop) for dummy in range(clients)]
-        try:
-            yield
-        finally:
-            stop.set()
-    for one in running:
-        one.result()
+def too_large_for_a_slot(end: Any, beside: ThreadPoolExecutor, work: Callable[[], Any]) -> Iterator[Any]:
+    """Start C(work), and lead the slot that it makes to a moment in which 600 subtransactions run; gives its Future.
+
+    The slot waits for the transactions that it finds, twice; what begins during the second wait it has to list.
+    """
+
+    def begin(session: psycopg.Connection[Any]) -> str:
+        session.execute("BEGIN; INSERT INTO busy VALUES (1)")
+        return str(session.execute("SELECT pg_current_xact_id()::xid::text").fetchone()[0])
+
+    def waited_for(xid: str) -> None:
+        until(lambda: end.query("SELECT 1 FROM pg_locks WHERE NOT granted AND transactionid = %s::xid", [xid]))
+
+    end.run("CREATE TABLE IF NOT EXISTS busy (id int)")
+    with end.connect() as first, end.connect() as second, end.connect() as many:
+        xid = begin(first)
+        working = beside.submit(work)
+        waited_for(xid)
+        xid = begin(second)
+        first.execute("COMMIT")
+        waited_for(xid)
+        many.execute("BEGIN")
+        block = "BEGIN INSERT INTO busy VALUES (1); EXCEPTION WHEN division_by_zero THEN NULL; END;"
+        many.execute("DO $$ BEGIN " + 600 * block + " END $$")
+        end.run("INSERT INTO busy VALUES (2)")
+        second.execute("COMMIT")
+        yield working
+        many.execute("COMMIT")
 
 
-def test_thousands_of_subtransactions_make_a_slot_snapshot_impossible(pair: Any) -> None:
+def test_many_running_subtransactions_make_a_slot_snapshot_impossible(pair: Any, beside: Any) -> None:
     pair.source.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
-    with open_migration(pair, register=False) as migration, many_subtransactions(pair.source):
-        with pytest.raises(snapshot.SnapshotTooLarge), snapshot.open_snapshot(migration, wait=60):
-            pass
-        with snapshot.open_snapshot(migration, plain_instead=True) as taken:
-            assert (taken.form, read_under(pair.source, taken.name, "SELECT count(*) FROM t")) == ("plain", 1)
+    with open_migration(pair, register=False) as migration, contextlib.ExitStack() as stack:
         table = migration.source_catalog.table_named(("public", "t"))
-        with snapshot.open_shared_snapshot(migration, table, 2) as taken:
-            pair.source.run("INSERT INTO t VALUES (2)")  # the lock has gone already
-            assert (taken.form, read_under(pair.source, taken.name, "SELECT count(*) FROM t")) == ("share", 1)
+
+        def taking(**how: Any) -> Any:
+            return stack.enter_context(snapshot.open_snapshot(migration, wait=30, **how))
+
+        with too_large_for_a_slot(pair.source, beside, taking) as taken, pytest.raises(snapshot.SnapshotTooLarge):
+            taken.result(20)
+        with too_large_for_a_slot(pair.source, beside, lambda: taking(plain_instead=True)) as taken:
+            name, form = taken.result(20).name, taken.result().form
+            assert (form, read_under(pair.source, name, "SELECT count(*) FROM t")) == ("plain", 1)
+            with snapshot.open_shared_snapshot(migration, table, 2) as shared:
+                pair.source.run("INSERT INTO t VALUES (2)")  # the lock has gone already
+                assert (shared.form, read_under(pair.source, shared.name, "SELECT count(*) FROM t")) == ("share", 1)
 
 
 def test_the_lock_against_writers_is_not_waited_for_longer_than_it_is_told(pair: Any) -> None:

@@ -20,7 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.w
 
 from . import witness
 from .modules import Migration, ModuleFailed
-from .opened import open_migration
+from .opened import open_migration, until
 
 FULL = {"types": ["full"]}
 TYPES = """
@@ -95,15 +95,6 @@ def test_a_quiet_database_arrives_whole(pair: Any, migration: Any) -> None:
         if "STDIN" in s["sql"]
     }
     assert formats["plain"] and formats["parts_1"] and not formats["own"], formats
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-    return found
 
 
 @contextlib.contextmanager

@@ -182,14 +182,13 @@ class OwnSlotReading:
         """Slot, guard, lock, fingerprint, in this order; returns the table's mark. Raises as SnapshotReading does."""
         for dummy in range(self._lock_retries + 1):
             self.close()
-            conn = self._stack.enter_context(
-                connect(
-                    self._migration.spec.source,
-                    f"copy {self._migration.name}",
-                    replication=True,
-                    settings={"lock_timeout": f"{int(DEFAULT_WAIT * 1000)}ms"},
-                )
+            conn = connect(
+                self._migration.spec.source,
+                f"copy {self._migration.name}",
+                replication=True,
+                settings={"lock_timeout": f"{int(DEFAULT_WAIT * 1000)}ms"},
             )
+            self._stack.callback(conn.close)
             mark = begin_under_slot(conn, ordinary, *self._key)
             if self._locked(conn, table):
                 self._conn = conn
@@ -229,6 +228,8 @@ class OwnSlotReading:
             if ended:
                 break
         result = await asyncio.to_thread(pgconn.get_result)
+        while await asyncio.to_thread(pgconn.get_result) is not None:
+            pass
         if result is None or result.status != pq.ExecStatus.COMMAND_OK:
             raise _refused(result)
         return (result.command_status or b"").decode()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -170,7 +170,7 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
 
 def can_import(migration: Migration, snapshot: str) -> bool:
     """Whether an ordinary session may import this snapshot: PolarDB 11 refuses one that a slot has made."""
-    with connect(migration.spec.source, f"probe {migration.name}") as probe:
+    with closing(connect(migration.spec.source, f"probe {migration.name}")) as probe:
         try:
             probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))

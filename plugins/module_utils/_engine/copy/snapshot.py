@@ -15,7 +15,7 @@ Four forms:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -79,7 +79,8 @@ def open_snapshot(
         slot = migration.spec.incremental
     endpoint = migration.spec.source
     if slot:
-        with connect(endpoint, f"snapshot {migration.name}", replication=True, settings=_waiting(wait)) as holder:
+        name = f"snapshot {migration.name}"
+        with closing(connect(endpoint, name, replication=True, settings=_waiting(wait))) as holder:
             try:
                 mark = begin_under_slot(holder, migration.source, migration.name, run, wait=wait)
                 yield_name = _export(holder, migration.name, run)
@@ -89,7 +90,7 @@ def open_snapshot(
             else:
                 yield Snapshot(yield_name, mark, "slot")
                 return
-    with connect(endpoint, f"snapshot {migration.name}") as holder:
+    with closing(connect(endpoint, f"snapshot {migration.name}")) as holder:
         yield _plain(holder, str(endpoint))
 
 
@@ -185,9 +186,9 @@ def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float
     endpoint = migration.spec.source
     name = f"snapshot {migration.name}"
     with (
-        connect(endpoint, name, settings=_waiting(lock_timeout)) as locker,
-        connect(endpoint, name, settings={"synchronous_commit": "local"}) as committer,
-        connect(endpoint, name) as holder,
+        closing(connect(endpoint, name, settings=_waiting(lock_timeout))) as locker,
+        closing(connect(endpoint, name, settings={"synchronous_commit": "local"})) as committer,
+        closing(connect(endpoint, name)) as holder,
     ):
         with speaking("locking against writers for a moment table", str(table)), locker.transaction():
             locker.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(_identifier(table)))
