@@ -33,6 +33,22 @@ def identity(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def test_plain_changes_arrive(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    streaming.begin()
+    streaming.start()
+    source = streaming.pair.source
+    source.run("INSERT INTO t SELECT n, n::text FROM generate_series(1, 1000) n")
+    source.run("UPDATE t SET v = v || 'x' WHERE id % 3 = 0")
+    source.run("DELETE FROM t WHERE id % 5 = 0")
+    streaming.drain()
+    assert assert_identical(streaming.pair, ["public"]) == 800
+    assert streaming.progress("inserts") == 1000
+    assert streaming.progress("conflicts") == 0
+    assert streaming.stop() == 0
+    assert streaming.progress("state") == "stopped"
+
+
 def test_keys_swapped_in_one_transaction(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
     streaming = make_streaming(
         f"CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY {identity};"

@@ -97,9 +97,13 @@ class Loader:
         self.rolled_back()  # an earlier stream of this session may have left some
 
     def run(self, statement: str, values: Sequence[Value | int | str] = ()) -> Cursor:
-        """One prepared statement with ``$n`` parameters; in a pipeline it is only sent. Raises psycopg.Error."""
+        """One statement with ``$n`` parameters; in a pipeline it is only sent. Raises psycopg.Error.
+
+        One that joins a staging table has none, and is not prepared: the server would keep the plan that suited the
+        sizes of the first day.
+        """
         cursor: Cursor = psycopg.RawCursor(self.conn)
-        return cursor.execute(statement.encode(), values, prepare=True)
+        return cursor.execute(statement.encode(), values, prepare=bool(values))
 
     def copy(self, command: str, rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None) -> None:
         """COPY rows, in the format that the command names. Raises psycopg.Error."""

@@ -279,8 +279,19 @@ def pin_applying_session(conn: Connection) -> None:
     """What the session that applies needs beyond the pinned settings: commits that wait for the flush, and no
     triggers, rules or foreign key checks of the destination. Raises ServerError, saying what to grant.
     """
+    version = conn.info.server_version
     with speaking("preparing the session that applies at the", "destination"):
         conn.execute("SET synchronous_commit = on")
+        conn.execute("SET jit = off")
+        if version >= 120000:
+            # Tables grow while a plan stands: each execution is planned for the size of the moment.
+            conn.execute("SET plan_cache_mode = force_custom_plan")
+    if version >= 140000:
+        try:
+            # A worker that was killed in a long statement must lose its lock before that ends.
+            conn.execute("SET client_connection_check_interval = '5s'")
+        except psycopg.Error:
+            pass  # the server's operating system cannot tell
     try:
         conn.execute("SET session_replication_role = replica")
     except psycopg.Error as exc:
