@@ -11,7 +11,6 @@ The exit code is 0 only if both ends are identical and every other promise was k
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -26,6 +25,8 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from servers import local_clusters  # noqa: E402
 
 from demo import shop  # noqa: E402
 from demo.playbooks import PlaybookFailed, Playbooks  # noqa: E402
@@ -59,20 +60,6 @@ PROGRESS = "SELECT to_jsonb(p) FROM causeway.cdc_progress p WHERE migration = 's
 
 class DemoFailed(Exception):
     """The demo came to an end before its time; the text says why."""
-
-
-def load_local_clusters() -> Any:
-    path = ROOT / "roles" / "local_clusters" / "files" / "local_clusters.py"
-    spec = importlib.util.spec_from_file_location("local_clusters", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["local_clusters"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-local_clusters = load_local_clusters()
 
 
 class Demo:

@@ -19,21 +19,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import pathlib
 import secrets
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import conninfo, sql
+from servers import local_clusters
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_VERSION = "17"
@@ -51,20 +49,6 @@ ENDPOINT_WORDS = {
     "sslcert": "ssl_cert",
     "sslkey": "ssl_key",
 }
-
-
-def _load_local_clusters() -> ModuleType:
-    path = ROOT / "roles" / "local_clusters" / "files" / "local_clusters.py"
-    spec = importlib.util.spec_from_file_location("local_clusters", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["local_clusters"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-local_clusters: Any = _load_local_clusters()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,13 +246,8 @@ def _drop_database(server: Server, dbname: str) -> None:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(dbname)) + force)
 
 
-@pytest.fixture
-def make_pair(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
-    """C(make_pair(source=version, destination=version, private=bool, source_settings={}, destination_settings={})).
-
-    Versions are major versions as strings, None for the default. C(private) clusters belong to the one test and go
-    with it; settings need them.
-    """
+@contextlib.contextmanager
+def _pairs(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
     undo = contextlib.ExitStack()
 
     def server_of(
@@ -313,16 +292,30 @@ def make_pair(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
 
 
 @pytest.fixture
+def make_pair(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
+    """C(make_pair(source=version, destination=version, private=bool, source_settings={}, destination_settings={})).
+
+    Versions are major versions as strings, None for the default. C(private) clusters belong to the one test and go
+    with it; settings need them.
+    """
+    with _pairs(clusters) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_lasting_pair(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
+    """The same, for pairs that the tests of one file look at in turn."""
+    with _pairs(clusters) as make:
+        yield make
+
+
+@pytest.fixture
 def pair(make_pair: Callable[..., Pair]) -> Pair:
     return make_pair()
 
 
-@pytest.fixture
-def make_role() -> Iterator[Callable[..., tuple[str, str]]]:
-    """C(make_role(pair, "NOLOGIN")): a login role at both ends (one that is given the attributes); name, password.
-
-    It goes after the test, so write C(make_role) before C(pair) in the test's arguments: the databases go first.
-    """
+@contextlib.contextmanager
+def _roles() -> Iterator[Callable[..., tuple[str, str]]]:
     made: list[tuple[Server, str]] = []
 
     def make(pair: Pair, attributes: str = "LOGIN", ends: tuple[End, ...] | None = None) -> tuple[str, str]:
@@ -341,3 +334,20 @@ def make_role() -> Iterator[Callable[..., tuple[str, str]]]:
     for server, name in made:
         with contextlib.suppress(psycopg.OperationalError), server.connect() as admin:
             admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def make_role() -> Iterator[Callable[..., tuple[str, str]]]:
+    """C(make_role(pair, "NOLOGIN")): a login role at both ends (one that is given the attributes); name, password.
+
+    It goes after the test, so write C(make_role) before C(pair) in the test's arguments: the databases go first.
+    """
+    with _roles() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_lasting_role() -> Iterator[Callable[..., tuple[str, str]]]:
+    """The same, for C(make_lasting_pair)."""
+    with _roles() as make:
+        yield make
