@@ -4,7 +4,7 @@ HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 DEV := sh "$(HERE)tests/dev/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit functional sanity molecule docs pages build compat fuzz faults clean
+.PHONY: help demo test lint types unit functional sanity molecule docs pages build compat bench fuzz faults clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' "$(HERE)Makefile" | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -44,6 +44,9 @@ build: ## the collection's archive, in build/
 
 compat: ## sanity and the main job on the oldest ansible-core that meta/runtime.yml promises
 	@$(DEV) compat
+
+bench: ## measure against peers, side by side: BENCH=validate; the last line is the result as JSON
+	@$(DEV) bench
 
 fuzz: ## the property tests with many more examples
 	@$(DEV) fuzz

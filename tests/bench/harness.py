@@ -1,0 +1,118 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all benches share: clusters of their own, rounds taken in turn, and the one line of JSON at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import psycopg
+from servers import local_clusters
+
+VERSION = "17"
+SETTINGS = {
+    "fsync": "off",
+    "max_wal_size": "8GB",
+    "shared_buffers": "512MB",
+    "maintenance_work_mem": "256MB",
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+}
+ROUNDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Two clusters and a folder; both go when the bench ends."""
+
+    folder: pathlib.Path
+    source: Any
+    destination: Any
+
+    @property
+    def bin_dir(self) -> str:
+        return str(self.source.bin_dir)
+
+    def connect(self, cluster: Any, dbname: str = "postgres") -> psycopg.Connection[Any]:
+        """An ordinary autocommit connection."""
+        return psycopg.connect(cluster.dsn(dbname), autocommit=True)
+
+    def options(self, dbname: str, schema: str, **more: Any) -> dict[str, Any]:
+        """What all modules of one migration take, as the engine reads it."""
+        return {
+            "name": dbname,
+            "source": {**self.source.endpoint(), "login_db": dbname},
+            "destination": {**self.destination.endpoint(), "login_db": dbname},
+            "objects": [{"schema": schema}],
+            "types": ["schema", "full"],
+            "state_schema": "causeway",
+            "allow_keyless": True,
+            "conflicting_tables": "report",
+            "restart": False,
+            **more,
+        }
+
+
+@contextlib.contextmanager
+def clusters() -> Iterator[Bench]:
+    """Source and destination of the same version, on loopback ports, with settings that leave the disk out of it."""
+    home = local_clusters.own_folder(local_clusters.default_home())
+    folder = local_clusters.own_folder(home / f"bench-{os.getpid()}")
+    try:
+        ends = [local_clusters.ensure(folder / name, name, VERSION, SETTINGS)[0] for name in ("source", "destination")]
+        yield Bench(folder, *ends)
+    finally:
+        for name in ("source", "destination"):
+            local_clusters.destroy(folder / name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that some work took."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turn(ours: Callable[[], float], peers: Mapping[str, Callable[[], float]]) -> tuple[list[float], dict[str, Any]]:
+    """Ours and each peer, one after the other, round by round: what drifts in the machine drifts for all."""
+    ours_s: list[float] = []
+    peer_s: dict[str, list[float]] = {name: [] for name in peers}
+    for number in range(1, ROUNDS + 1):
+        ours_s.append(round(ours(), 3))
+        for name, peer in peers.items():
+            peer_s[name].append(round(peer(), 3))
+        told = ", ".join(f"{name} {seconds[-1]} s" for name, seconds in peer_s.items())
+        print(f"round {number}: ours {ours_s[-1]} s, {told}", flush=True)
+    return ours_s, peer_s
+
+
+def report(bench: str, ours_s: list[float], peer_s: Mapping[str, list[float]], rows: int, **more: Any) -> None:
+    """Print the one line: ratios of medians, the first peer's as C(ratio)."""
+    median = statistics.median(ours_s)
+    ratios = {name: round(median / statistics.median(seconds), 3) for name, seconds in peer_s.items()}
+    line = {
+        "bench": bench,
+        "ratio": next(iter(ratios.values()), None),
+        "vs": ratios,
+        "ours_s": ours_s,
+        "peer_s": dict(peer_s),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "rows": rows,
+        "versions": {"postgresql": VERSION, "python": platform.python_version(), "psycopg": psycopg.__version__},
+        "cores": os.cpu_count(),
+        **more,
+    }
+    print(json.dumps(line))
