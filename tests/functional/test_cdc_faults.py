@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pathlib
 import random
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -385,3 +388,68 @@ def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_
     error = streaming.progress("last_error")
     assert "session_replication_role" in error["why"]
     assert "GRANT SET ON PARAMETER" in error["remedy"]
+
+
+def promote(streaming: Streaming, older: pathlib.Path | None = None) -> None:
+    """The source goes on on a new timeline; from an older copy of it, as a standby that had not heard all."""
+    server = streaming.pair.source.server
+    data = pathlib.Path(server.cluster.data_dir)
+    server.stop()
+    if older is not None:
+        shutil.rmtree(data)
+        shutil.copytree(older, data)
+        for entry in [data, *data.rglob("*")]:
+            os.chown(entry, older.stat().st_uid, older.stat().st_gid)
+    signal_file = data / "standby.signal"
+    signal_file.touch()
+    os.chown(signal_file, data.stat().st_uid, data.stat().st_gid)
+    server.start()
+    streaming.reconnect()
+    streaming.pair.source.value("SELECT pg_promote()")
+
+
+def copied(streaming: Streaming) -> pathlib.Path:
+    """A copy of the source's folder as it is now, kept beside it."""
+    server = streaming.pair.source.server
+    data = pathlib.Path(server.cluster.data_dir)
+    server.stop()
+    older = data.with_name("older")
+    shutil.copytree(data, older)
+    os.chown(older, data.stat().st_uid, data.stat().st_gid)
+    server.start()
+    streaming.reconnect()
+    return older
+
+
+@pytest.mark.faults
+def test_it_follows_a_promotion(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)", private=True)
+    streaming.begin()
+    streaming.start()
+    streaming.pair.source.run("INSERT INTO t VALUES (1)")
+    streaming.drain()
+    promote(streaming)
+    streaming.pair.source.run("INSERT INTO t VALUES (2)")
+    streaming.drain()
+    assert assert_identical(streaming.pair, ["public"]) == 2
+    assert streaming.progress("timeline") == 2
+    assert "is on timeline 2 now" in streaming.log()
+
+
+@pytest.mark.faults
+def test_changes_that_the_promoted_source_never_had_are_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)", private=True)
+    streaming.begin()
+    streaming.start()
+    streaming.pair.source.run("INSERT INTO t VALUES (1)")
+    streaming.drain()
+    older = copied(streaming)
+    streaming.pair.source.run("INSERT INTO t VALUES (2)")
+    streaming.drain()
+    promote(streaming, older)
+    streaming.pair.source.run("INSERT INTO t SELECT generate_series(3, 5000)")
+    assert streaming.wait_exit(60) == 1
+    error = streaming.progress("last_error")
+    assert error["code"] == "would_lose_rows"
+    assert "never happened there" in error["why"]
+    assert streaming.pair.destination.query("SELECT id FROM t ORDER BY 1") == [(1,), (2,)]
