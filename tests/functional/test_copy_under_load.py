@@ -25,6 +25,7 @@ import pytest
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import run as copy_run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import (
     Claims,
@@ -40,7 +41,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
 from . import witness
 from .opened import open_migration, until
 from .test_copy_snapshot import too_large_for_a_slot
-from .test_full_copy import ROWS, TYPES
+from .test_full_copy import ROWS, TYPES, held_up, waits_at_the_gate
 
 TABLES = ("one", "two", "three")
 CLIENTS = 8
@@ -331,3 +332,41 @@ def test_between_versions(make_pair: Any, source: str, destination: str) -> None
     with open_migration(pair) as migration:
         assert copy_tables(migration, Limits(part_size=200_000)) == 1
     assert witness.assert_identical(pair) == 20000
+
+
+def test_whoever_holds_the_snapshot_may_die(pair: Any) -> None:
+    """What is left goes to a new run under a new mark; what is complete stays."""
+    pair.run("CREATE TABLE a (id int PRIMARY KEY, t text); CREATE TABLE b (id int PRIMARY KEY)")
+    pair.source.run("INSERT INTO a SELECT n, repeat('x', 99) FROM generate_series(1, 5000) n; INSERT INTO b VALUES (1)")
+    with (
+        held_up(pair.destination, "a", "NEW.id = 1") as release,
+        open_migration(pair) as migration,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        copying = beside.submit(copy_tables, migration, Limits(parallel=1))
+        until(lambda: waits_at_the_gate(pair.destination))
+        holders = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = %s"
+        )
+        assert pair.source.query(holders, [pair.source.dbname]) == [(True,)]
+        release()
+        assert copying.result(30) == 2
+    assert witness.assert_identical(pair) == 5001
+    (first, second) = pair.destination.query("SELECT run, mark FROM causeway.table_copy ORDER BY table_name")
+    assert (first[0], second[0]) == (1, 2) and first[1] != second[1]
+
+
+def test_a_table_whose_binary_form_is_refused_is_copied_as_text(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.run("CREATE TABLE t (id int PRIMARY KEY)")
+    pair.source.run("INSERT INTO t VALUES (1)")
+    pair.run(
+        "CREATE TYPE parchment; CREATE FUNCTION parchment_in(cstring) RETURNS parchment LANGUAGE internal IMMUTABLE AS 'textin'"
+    )
+    pair.run("CREATE FUNCTION parchment_out(parchment) RETURNS cstring LANGUAGE internal IMMUTABLE AS 'textout'")
+    pair.run("CREATE TYPE parchment (INPUT = parchment_in, OUTPUT = parchment_out, LIKE = text)")
+    pair.run("CREATE TABLE only_text (id int PRIMARY KEY, s parchment)")
+    pair.source.run("INSERT INTO only_text SELECT n, 'value ' || n FROM generate_series(1, 1000) n")
+    monkeypatch.setattr(workers, "format_of", lambda *dummy: "binary")
+    with open_migration(pair) as migration:
+        copy_tables(migration, Limits())
+    assert witness.assert_identical(pair) == 1001

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables
@@ -404,4 +406,98 @@ def test_a_short_lock_is_waited_out(pair: Any, migration: Any) -> None:
             time.sleep(1.5)
             holder.execute("COMMIT")
         assert migration(pair).finish("pg_full_copy", process)["runs"] == 1
+    assert witness.assert_identical(pair) == 20000
+
+
+def test_without_a_slot_that_keeps_the_changes_nothing_is_copied(pair: Any, migration: Any) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    following = migration(pair, types=["full", "incremental"])
+    assert "slot" in following.run("pg_full_copy", check=True)["notes"][0]
+    with pytest.raises(ModuleFailed, match="slot"):
+        following.run("pg_full_copy")
+    assert pair.destination.value("SELECT count(*) FROM large") == 0
+
+
+def test_after_the_slot_every_table_gets_a_mark_that_lies_behind_it(pair: Any, migration: Any) -> None:
+    pair.run(LARGE + "; CREATE TABLE b (id int PRIMARY KEY)")
+    pair.source.run(LARGE_ROWS)
+    following = migration(pair, types=["full", "incremental"])
+    for module in ("pg_replica_identity", "pg_publication", "pg_repl_slot"):
+        following.run(module)
+    results = following.four_beats("pg_full_copy")
+    marks = {entry["mark"] for entry in results[1]["tables"]}
+    assert len(marks) == 1
+    behind = "SELECT %s::pg_lsn > (slot ->> 'consistent_point')::pg_lsn FROM causeway.migration"
+    assert pair.destination.value(behind, list(marks)) is True
+    slots = pair.source.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    assert slots == [("dts_sync_copy",)]
+    assert witness.assert_identical(pair, ["public"]) == 20000
+
+
+def test_a_service_file_serves_both_drivers(
+    pair: Any, migration: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    lines = []
+    for end in pair.ends:
+        lines.append(f"[{end.dbname}]")
+        lines += [f"{key}={value}" for key, value in psycopg.conninfo.conninfo_to_dict(end.dsn).items()]
+    (tmp_path / "services").write_text("\n".join(lines))
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    served = migration(pair)
+    served.source = {"connect_params": {"service": pair.source.dbname}}
+    served.destination = {"connect_params": {"service": pair.destination.dbname}}
+    assert served.run("pg_full_copy")["rows"] == 20000
+    assert witness.assert_identical(pair) == 20000
+
+
+def test_a_role_may_be_taken_on(make_role: Any, pair: Any, migration: Any) -> None:
+    name, password = make_role(pair)
+    owner, dummy = make_role(pair, "SUPERUSER")
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    for end in pair.ends:
+        end.run(f"GRANT {owner} TO {name}")
+    other = migration(pair)
+    for end in (other.source, other.destination):
+        end.update(login_user=name, login_password=password, session_role=owner)
+    assert other.run("pg_full_copy")["rows"] == 20000
+    assert pair.destination.value("SELECT count(*) FROM large") == 20000
+
+
+def test_settings_of_role_and_database_do_not_change_what_is_copied(pair: Any, migration: Any) -> None:
+    pair.run(
+        "CREATE TABLE t (id int PRIMARY KEY, ts timestamptz, i interval, f float8, b bytea, x public.mood)".replace(
+            "CREATE TABLE", "CREATE TYPE mood AS ENUM ('a'); CREATE TABLE", 1
+        )
+    )
+    pair.source.run("INSERT INTO t VALUES (1, '2026-03-04 12:00+02', '-1 day 3 h', 0.1 + 0.2, '\\xdead', 'a')")
+    for name, value in {
+        "datestyle": "'SQL, DMY'",
+        "timezone": "'Asia/Tokyo'",
+        "extra_float_digits": "0",
+        "intervalstyle": "sql_standard",
+        "bytea_output": "escape",
+        "statement_timeout": "1",
+    }.items():
+        pair.source.run(f"ALTER DATABASE {pair.source.dbname} SET {name} = {value}")
+    migration(pair).run("pg_full_copy")
+    assert witness.assert_identical(pair) == 1
+
+
+def test_a_crash_of_the_destination_in_mid_table(make_pair: Any, migration: Any) -> None:
+    pair = make_pair(private=True)
+    pair.run(LARGE + "; CREATE TABLE tiny (id int PRIMARY KEY)")
+    pair.source.run(LARGE_ROWS)
+    with held_up(pair.destination, "large", "NEW.id > 15000"):
+        process = migration(pair).start("pg_full_copy", part_size=300_000, parallel=1)
+        until(lambda: waits_at_the_gate(pair.destination))
+        pair.destination.server.restart("immediate")
+        with pytest.raises(ModuleFailed) as caught:
+            migration(pair).finish("pg_full_copy", process)
+    assert caught.value.result["error"]["object"] == "public.large", caught.value.result
+    pair = pair.reconnect()
+    migration(pair).run("pg_full_copy")
     assert witness.assert_identical(pair) == 20000

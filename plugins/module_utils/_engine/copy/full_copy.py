@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._asyncpg import require_asyncpg
 from .._psycopg import sql
 from ..catalog import Table, qualified
+from ..cdc.control import read_control
 from ..connect import speaking
 from ..errors import StateError
 from ..plan import Change, Plan
@@ -53,13 +54,16 @@ def plan(migration: Migration, limits: Limits) -> Plan:
         notes.append(f"{len(without)} of {len(waiting)} tables are taken as the schema phase will make them.")
     if migration.spec.incremental and (state is None or state.slot is None):
         notes.append("The slot is taken as made: the copy itself needs it.")
+    control = read_control(migration.store) if state is not None else None
+    if waiting and control is not None and control.wanted in ("started", "paused"):
+        notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
     begun = partly_copied(migration.store) if state is not None else set()
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
     if not reached:
-        after = "copied"
-        changes.append(Change("destination", f"migration {migration.name}", _phase(migration), after))
+        phase = state.phase if state is not None else None
+        changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
     if waiting:
         require_asyncpg()
     return Plan(
@@ -68,11 +72,6 @@ def plan(migration: Migration, limits: Limits) -> Plan:
         apply=lambda: _apply(migration, limits, bool(leaves)),
         notes=tuple(notes),
     )
-
-
-def _phase(migration: Migration) -> str | None:
-    state = migration.state()
-    return state.phase if state else None
 
 
 def _table_changes(migration: Migration, table: Table, job: Job | None, begun: bool) -> list[Change]:

@@ -24,7 +24,7 @@ from .columns import Format
 from .fingerprint import Fingerprint
 from .pump import Sink
 from .sessions import talking
-from .snapshot import DEFAULT_WAIT, begin_under_slot, drop_run_slot
+from .snapshot import begin_under_slot, drop_run_slot, waiting
 
 if TYPE_CHECKING:
     from ..catalog import Table
@@ -170,9 +170,12 @@ class SnapshotReading:
 class OwnSlotReading:
     """A walsender that reads one table under the snapshot of its own temporary slot. Its calls block: use threads."""
 
-    def __init__(self, migration: Migration, run: int, ordinal: int, lock_timeout: float, lock_retries: int) -> None:
+    def __init__(
+        self, migration: Migration, run_and_ordinal: tuple[int, int], lock_timeout: float, lock_retries: int
+    ) -> None:
         self._migration = migration
-        self._key = (migration.name, run, ordinal)
+        self._key = (migration.name, *run_and_ordinal)
+        self._patience = lock_timeout * max(1, lock_retries)
         self._lock_timeout = lock_timeout
         self._lock_retries = lock_retries
         self._stack = ExitStack()
@@ -186,10 +189,10 @@ class OwnSlotReading:
                 self._migration.spec.source,
                 f"copy {self._migration.name}",
                 replication=True,
-                settings={"lock_timeout": f"{int(DEFAULT_WAIT * 1000)}ms"},
+                settings=waiting(self._patience),
             )
             self._stack.callback(conn.close)
-            mark = begin_under_slot(conn, ordinary, *self._key)
+            mark = begin_under_slot(conn, ordinary, *self._key, wait=self._patience)
             if self._locked(conn, table):
                 self._conn = conn
                 query = fingerprint.statement(table.oid, conn.info.server_version)

@@ -80,7 +80,7 @@ def open_snapshot(
     endpoint = migration.spec.source
     if slot:
         name = f"snapshot {migration.name}"
-        with closing(connect(endpoint, name, replication=True, settings=_waiting(wait))) as holder:
+        with closing(connect(endpoint, name, replication=True, settings=waiting(wait))) as holder:
             try:
                 mark = begin_under_slot(holder, migration.source, migration.name, run, wait=wait)
                 yield_name = _export(holder, migration.name, run)
@@ -94,7 +94,7 @@ def open_snapshot(
         yield _plain(holder, str(endpoint))
 
 
-def _waiting(wait: float) -> dict[str, str]:
+def waiting(wait: float) -> dict[str, str]:
     """lock_timeout is what bounds CREATE_REPLICATION_SLOT; statement_timeout does not."""
     return {"lock_timeout": f"{max(1, int(wait * 1000))}ms"}
 
@@ -186,7 +186,7 @@ def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float
     endpoint = migration.spec.source
     name = f"snapshot {migration.name}"
     with (
-        closing(connect(endpoint, name, settings=_waiting(lock_timeout))) as locker,
+        closing(connect(endpoint, name, settings=waiting(lock_timeout))) as locker,
         closing(connect(endpoint, name, settings={"synchronous_commit": "local"})) as committer,
         closing(connect(endpoint, name)) as holder,
     ):

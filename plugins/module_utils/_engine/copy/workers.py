@@ -48,6 +48,11 @@ class Limits:
     lock_timeout: float = 2.0
     lock_retries: int = 60
 
+    @property
+    def patience(self) -> float:
+        """Seconds for what nobody waits behind: transactions that were open when a slot was asked for."""
+        return self.lock_timeout * max(1, self.lock_retries)
+
 
 @dataclass(slots=True)
 class Run:
@@ -191,7 +196,7 @@ class _Worker:
         source = run.migration.source
         if run.form == "own_slot":
             walsender = OwnSlotReading(
-                run.migration, run.number, next(run.ordinals), limits.lock_timeout, limits.lock_retries
+                run.migration, (run.number, next(run.ordinals)), limits.lock_timeout, limits.lock_retries
             )
             stack.callback(walsender.close)
             mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
