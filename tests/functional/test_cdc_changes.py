@@ -317,7 +317,7 @@ def test_partitions_as_leaves_and_rows_that_move(make_streaming: MakeStreaming, 
 def test_citext_keys(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
     streaming = make_streaming("CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext")
     streaming.pair.run(
-        "CREATE TABLE c (k ext.citext PRIMARY KEY, v int); CREATE TABLE l (k text COLLATE \"C\" PRIMARY KEY, v int);"
+        'CREATE TABLE c (k ext.citext PRIMARY KEY, v int); CREATE TABLE l (k text COLLATE "C" PRIMARY KEY, v int);'
         f"ALTER TABLE c REPLICA IDENTITY {identity}; ALTER TABLE l REPLICA IDENTITY {identity};"
     )
     streaming.begin()
@@ -439,3 +439,51 @@ def test_markers_of_others_and_logical_messages_are_no_rows(make_streaming: Make
         connection.execute("INSERT INTO t VALUES (1)")
     assert identical(streaming) == 1
     assert streaming.progress("marker") == 1
+
+
+def test_a_change_is_applied_from_the_mark_of_its_table_on(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    """Tables copied at different moments: what committed before the mark is in the copy, the rest in the stream."""
+    streaming = make_streaming("CREATE TABLE early (id int); CREATE TABLE late (id int);")
+    streaming.begin()
+    source, destination = streaming.pair.ends
+    both = "INSERT INTO early VALUES ({0}); INSERT INTO late VALUES ({0})"
+    with source.connect() as open_before:
+        open_before.execute("BEGIN; INSERT INTO late VALUES (1); INSERT INTO early VALUES (1)")
+        source.run(both.format(2))
+        # the copy of late: what its snapshot sees now, and where the snapshot stands
+        position = source.value("SELECT pg_current_wal_insert_lsn()::text")
+        destination.run("INSERT INTO late VALUES (2)")
+        open_before.execute("COMMIT")  # begun before the mark, committed after it
+    source.run(both.format(3))
+    destination.run("UPDATE causeway.table_copy SET mark = %s WHERE table_name = 'late'", [position])
+    streaming.start()
+    assert identical(streaming) == 6
+
+
+def test_incremental_alone_begins_at_the_slot(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    destination = streaming.pair.destination
+    destination.run("DELETE FROM causeway.table_copy")
+    streaming.start()
+    assert streaming.wait_exit() == 1
+    assert "not copied completely: public.t" in streaming.progress("last_error")["why"]
+    destination.run('UPDATE causeway.migration SET spec = spec || \'{"types": ["incremental"]}\'')
+    streaming.pair.source.run("INSERT INTO t VALUES (1)")
+    streaming.start()
+    streaming.wait_state("running")
+    assert identical(streaming) == 1
+
+
+def test_a_table_that_is_not_of_the_migration_stops_the_task(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    streaming.begin()
+    streaming.start()
+    streaming.wait_state("running")
+    source = streaming.pair.source
+    source.run("CREATE TABLE aside (id int PRIMARY KEY)")
+    publication = source.value("SELECT pubname FROM pg_publication")
+    source.run(f"ALTER PUBLICATION {publication} ADD TABLE aside")
+    source.run("INSERT INTO aside VALUES (1)")
+    assert streaming.wait_exit() == 1
+    assert streaming.progress("last_error")["object"] == "public.aside"
