@@ -365,7 +365,7 @@ def test_a_table_whose_binary_form_is_refused_is_copied_as_text(pair: Any, monke
     pair.run("CREATE FUNCTION parchment_out(parchment) RETURNS cstring LANGUAGE internal IMMUTABLE AS 'textout'")
     pair.run("CREATE TYPE parchment (INPUT = parchment_in, OUTPUT = parchment_out, LIKE = text)")
     pair.run("CREATE TABLE only_text (id int PRIMARY KEY, s parchment)")
-    pair.source.run("INSERT INTO only_text SELECT n, 'value ' || n FROM generate_series(1, 1000) n")
+    pair.source.run("INSERT INTO only_text SELECT n, ('value ' || n)::parchment FROM generate_series(1, 1000) n")
     monkeypatch.setattr(workers, "format_of", lambda *dummy: "binary")
     with open_migration(pair) as migration:
         copy_tables(migration, Limits())
