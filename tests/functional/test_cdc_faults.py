@@ -371,7 +371,7 @@ def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStream
     assert "retrying" not in streaming.log()
 
 
-def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_streaming: MakeStreaming) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_streaming: MakeStreaming) -> None:  # noqa: F811
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     pair = streaming.pair

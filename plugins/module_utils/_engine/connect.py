@@ -62,6 +62,7 @@ class Endpoint:
             "keepalives_idle": "30",
             "keepalives_interval": "10",
             "keepalives_count": "3",
+            "tcp_user_timeout": "60000",  # keepalives say nothing while something of ours waits for its answer
         }
         parameters = {key: value for key, value in wanted.items() if value}
         if "service" in self.connect_params and not self.host:

@@ -42,11 +42,13 @@ def test_a_slot_one_byte_ahead_is_a_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"plugin": "wal2json"}, {"database": "other"}], ids=["another plugin", "another database"]
+    "slot",
+    [dataclasses.replace(SLOT, plugin="wal2json"), dataclasses.replace(SLOT, database="other")],
+    ids=["another plugin", "another database"],
 )
-def test_a_slot_that_is_not_ours(change: dict[str, str]) -> None:
+def test_a_slot_that_is_not_ours(slot: Slot) -> None:
     with pytest.raises(MismatchError, match="another slot of that name"):
-        check(dataclasses.replace(SLOT, **change))
+        check(slot)
 
 
 def test_another_system() -> None:
