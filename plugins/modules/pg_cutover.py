@@ -44,9 +44,10 @@ options:
     default: 600
   stop_timeout:
     description:
-      - Seconds to wait for the CDC worker to stop once the source is closed.
+      - Seconds to wait for the CDC worker to stop once the source is closed. Its session is ended then: it has nothing
+        left to apply.
     type: int
-    default: 60
+    default: 10
   parallel:
     description:
       - How many tables are compared at the same time behind the fence.
@@ -92,11 +93,11 @@ certificate:
       type: list
       elements: str
     bypassing_roles:
-      description: Roles that no fence stops, superusers among them.
+      description: Roles that no fence stops. Superusers, who can become one, and members of C(pg_write_all_data).
       type: list
       elements: str
     sessions_ended:
-      description: Sessions of the fenced roles that were ended.
+      description: Sessions that were ended, those of the fenced roles and whoever else was writing.
       type: int
     marker:
       description: Number of the marker, and a source position behind it.
@@ -112,6 +113,12 @@ certificate:
       type: int
     verdict:
       description: V(identical); nothing else is ever opened.
+      type: str
+    drain_seconds:
+      description: Seconds from the marker to its arrival.
+      type: float
+    fenced_at:
+      description: When the fence went up.
       type: str
     pause_ms:
       description: Milliseconds from the fence to the opening.
@@ -148,7 +155,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["opened", "released"], "default": "opened"},
             "timeout": {"type": "int", "default": 60},
             "catch_up_timeout": {"type": "int", "default": 600},
-            "stop_timeout": {"type": "int", "default": 60},
+            "stop_timeout": {"type": "int", "default": 10},
             "parallel": {"type": "int", "default": 2},
         },
         lambda migration, options, runner: (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ._psycopg import sql
 from .catalog import qualified
 from .connect import speaking
-from .errors import MismatchError
+from .errors import MismatchError, StateError
 from .locks import in_lock_timeout
 from .marker import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
 from .plan import SqlChange
@@ -102,10 +102,16 @@ def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
 def drop(conn: Connection, name: str, lock_timeout: float) -> None:
     """Take this migration's part away, decided behind a lock: another migration may be coming or going right now.
 
-    Raises ServerError.
+    Raises ServerError, and StateError while the source is fenced: only the row says so.
     """
     with speaking("dropping", qualified(HEARTBEAT_NAME)), conn.transaction():
         in_lock_timeout(conn, lock_timeout)
         conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(heartbeat_table()))
+        query = sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table())
+        row = conn.execute(query, (name,)).fetchone()
+        if row and row[0] == "fenced":
+            raise StateError(
+                "dropping", qualified(HEARTBEAT_NAME), "the source is fenced", "Run the release playbook again."
+            )
         for change in drop_changes(observe_bookkeeping(conn), name):
             change.execute(conn, "dropping")

@@ -4,8 +4,8 @@
 """What stops the application from writing to the source, and gives it back.
 
 The fence takes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables from every role that holds them, owners and
-PUBLIC included, and ends the sessions of every role that could write. Where it stands is one value in our heartbeat row
-at the source, changed in the very transaction that takes or gives: `fenced` goes to `reopened` or to `closed`, once.
+PUBLIC included (`fenced_sessions` ends who was writing). Where it stands is one value in our heartbeat row at the
+source, changed in the very transaction that takes or gives: `fenced` goes to `reopened` or to `closed`, once.
 """
 
 from __future__ import annotations
@@ -17,29 +17,39 @@ from typing import TYPE_CHECKING, Any
 
 from ._psycopg import sql
 from .connect import Endpoint, connect, speaking
-from .errors import StateError, TimeoutExpired
+from .errors import ServerError, StateError, TimeoutExpired
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
 from .locks import in_lock_timeout
 from .marker import heartbeat_table
+from .plan import SqlChange
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from .catalog import Table
     from .connect import Connection
+    from .grants import Writer
     from .migration import Migration
 
 _LOCK_TIMEOUT = 2.0
 _WRITES_ALL = "pg_write_all_data"
 _DOING = "fencing the source of migration"
+_RETRIED = ("55P03", "40P01", "XX000")
+"""A lock that was not to be had, a deadlock, and "tuple concurrently updated": somebody else's GRANT or ALTER."""
+
+# Our account may be read-only by default (`writers`).
+_WRITING = {"default_transaction_read_only": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """``grants`` are what is taken, as it stood; ``roles`` the roles whose sessions end; ``bypassing`` the roles that a
-    REVOKE does not stop: superusers and members of pg_write_all_data, our own account left out."""
+    """``taken`` are the entries that stand now and are taken; ``grants`` these and what a dead run took: what is given
+    back. ``roles`` are the roles whose sessions end; ``bypassing`` those that a REVOKE does not stop: superusers, who
+    may become one, and members of pg_write_all_data. ``login`` is the account we log in with."""
 
     ourselves: str
+    login: str
+    taken: tuple[Grant, ...]
     grants: tuple[Grant, ...]
     roles: tuple[str, ...]
     bypassing: tuple[str, ...]
@@ -51,31 +61,49 @@ class Fence:
 
     def statements(self) -> tuple[Composed, ...]:
         """What takes: one transaction."""
-        return revoke_statements(self.grants, self.ourselves)
+        return revoke_statements(self.taken, self.ourselves)
 
 
 def observe(migration: Migration) -> Fence:
-    """What has to be taken now. Where a fence of a dead run still stands, what that one took is part of it."""
+    """What has to be taken now. Where a fence of a dead run still stands, what that one took is given back too."""
     conn = migration.source
+    # This first: a guard that reopens meanwhile gives back what is then read twice, and not missed.
+    earlier, earlier_roles = _left_standing(migration)
     tables = migration.selected().tables
-    grants = _effective_grants(conn, tables)
+    taken = _effective_grants(conn, tables)
     writers = observe_writers(conn, tables)
-    with speaking(_DOING, migration.name):
-        row = conn.execute("SELECT session_user::text, current_user::text").fetchone()
-    login, ourselves = row or ("", "")
-    stored: Mapping[str, Any] = {}
-    state = migration.state()
-    if state is not None and state.fence and standing(conn, migration.name) == "fenced":
-        stored = state.fence
-    earlier = [grant_of(entry) for entry in stored.get("grants", [])]
-    passes = {w.role for w in writers if w.superuser or _WRITES_ALL in w.through}
-    roles = {w.role for w in writers if w.can_login and w.role not in passes and w.role not in (login, ourselves)}
+    login, ourselves = _accounts(conn, migration.name)
+    superusers = {w.role for w in writers if w.superuser}
+    passes = {w.role for w in writers if w.role in superusers or _passes(w, superusers)}
+    roles = {w.role for w in writers if w.can_login and w.role not in passes}
     return Fence(
         ourselves=ourselves,
-        grants=(*earlier, *(grant for grant in grants if grant not in earlier)),
-        roles=tuple(sorted(roles | set(stored.get("roles", [])))),
-        bypassing=tuple(sorted(w.role for w in writers if w.role in passes and w.can_login and w.role != login)),
+        login=login,
+        taken=taken,
+        grants=(*earlier, *(grant for grant in taken if grant not in earlier)),
+        roles=tuple(sorted(roles | (set(earlier_roles) - passes))),
+        bypassing=tuple(sorted(w.role for w in writers if w.role in passes and w.can_login)),
     )
+
+
+def _passes(writer: Writer, superusers: set[str]) -> bool:
+    return any(group == _WRITES_ALL or group in superusers for group in (writer.role, *writer.through))
+
+
+def _accounts(conn: Connection, name: str) -> tuple[str, str]:
+    """session_user and current_user."""
+    with speaking(_DOING, name):
+        row = conn.execute("SELECT session_user::text, current_user::text").fetchone()
+    return row or ("", "")
+
+
+def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
+    """What a fence took that still stands at fenced, and the roles whose sessions it ended."""
+    if standing(migration.source, migration.name) != "fenced":
+        return (), ()
+    state = migration.state()
+    stored: Mapping[str, Any] = (state.fence if state else None) or {}
+    return tuple(grant_of(entry) for entry in stored.get("grants", [])), tuple(stored.get("roles", []))
 
 
 def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Grant, ...]:
@@ -109,8 +137,19 @@ def _move(conn: Connection, name: str, to: str, *origins: str) -> bool:
     return cursor.rowcount == 1
 
 
-def raise_fence(conn: Connection, name: str, fence: Fence) -> None:
+def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) -> None:
     """Take what ``fence`` names, in one transaction. Raises StateError where it is closed, ServerError otherwise."""
+    for attempt in range(attempts):
+        try:
+            _take(conn, name, fence)
+            return
+        except ServerError as exc:
+            if exc.sqlstate not in _RETRIED or attempt == attempts - 1:
+                raise
+            time.sleep(0.2)
+
+
+def _take(conn: Connection, name: str, fence: Fence) -> None:
     with speaking(_DOING, name), conn.transaction():
         # First the row: a guard that comes in between waits for this transaction instead of missing it.
         if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
@@ -125,19 +164,73 @@ def reopen(conn: Connection, name: str, fence: Fence) -> bool:
     with speaking("reopening the source of migration", name), conn.transaction():
         if not _move(conn, name, "reopened", "fenced"):
             return False
-        for statement in grant_statements(fence.grants, fence.ourselves):
+        for statement in grant_statements(_grantable(conn, fence.grants), fence.ourselves):
             conn.execute(statement)
     return True
+
+
+_COLUMNS_THERE = """
+SELECT n.nspname, c.relname, coalesce(a.attname, '')
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+ WHERE (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+
+def _grantable(conn: Connection, grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """Those whose table, column and roles are still there: one that was dropped must not keep the rest fenced."""
+    roles = {"", *(row[0] for row in conn.execute("SELECT rolname::text FROM pg_catalog.pg_roles"))}
+    names = ([grant.schema for grant in grants], [grant.name for grant in grants])
+    there = {tuple(row) for row in conn.execute(_COLUMNS_THERE, names)}
+    there |= {(schema, name, "") for schema, name, dummy in there}
+    return tuple(g for g in grants if {g.grantor, g.grantee} <= roles and (g.schema, g.name, g.column) in there)
 
 
 def undoing(endpoint: Endpoint, name: str, fence: Fence) -> Callable[[], bool]:
     """`reopen` on a connection of its own: what the guard does."""
 
     def undo() -> bool:
-        with connect(endpoint, f"guard {name}") as conn:
+        with connect(endpoint, f"guard {name}", settings=_WRITING) as conn:
             return reopen(conn, name, fence)
 
     return undo
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What a release has to give back first, as a change to show, and how; ``change`` is None where there is nothing."""
+
+    change: SqlChange | None
+    give_back: Callable[[], object]
+
+
+def leave(migration: Migration) -> Leaving:
+    """Before a release takes the heartbeat row away: a fence that still stands is taken down.
+
+    Raises StateError where the source is closed for good and the destination was not opened: nobody could write
+    anywhere.
+    """
+    conn, name = migration.source, migration.name
+    now = standing(conn, name)
+    state = migration.state()
+    if now == "closed" and state is not None and not state.opened_at:
+        raise StateError(
+            "releasing migration",
+            name,
+            "its cutover has closed the source and not yet opened the destination",
+            "Run the cutover again: it goes on from there. If the destination is not to be used after all, run UPDATE"
+            " causeway.heartbeat SET fence = 'fenced' at the source; release then gives back what was taken.",
+        )
+    if now != "fenced":
+        return Leaving(None, lambda: None)
+    grants, roles = _left_standing(migration)
+    login, ourselves = _accounts(conn, name)
+    fence = Fence(ourselves, login, (), grants, roles, ())
+    shown = [str(grant) for grant in grants]
+    statements = grant_statements(grants, ourselves)
+    change = SqlChange("source", "right to write the selected tables", None, shown, statements)
+    return Leaving(change, lambda: reopen(conn, name, fence))
 
 
 def close(conn: Connection, name: str) -> None:
@@ -152,53 +245,6 @@ def close(conn: Connection, name: str) -> None:
             )
 
 
-_SESSIONS = """
-SELECT pid, backend_start FROM pg_catalog.pg_stat_activity
- WHERE datname = pg_catalog.current_database() AND usename::text = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
-   AND application_name NOT LIKE 'causeway %%' AND backend_start <= %s
-"""
-
-
-def end_sessions(conn: Connection, fence: Fence, timeout: float) -> int:
-    """End the sessions that stood when the fence went up, and see them gone; later ones find their rights taken.
-
-    Returns how many there were. Raises TimeoutExpired, StateError for prepared transactions, which outlive a session.
-    """
-    deadline = time.monotonic() + timeout
-    ended: set[int] = set()
-    with speaking("ending the sessions of the fenced roles"):
-        now = conn.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
-        wanted = (list(fence.roles), now[0] if now else None)
-        while found := [row[0] for row in conn.execute(_SESSIONS, wanted).fetchall()]:
-            for pid in set(found) - ended:
-                conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (pid,))
-            ended.update(found)
-            if time.monotonic() > deadline:
-                raise TimeoutExpired(
-                    "ending the sessions of the fenced roles",
-                    f"pid {', '.join(map(str, found))}",
-                    f"they were not gone after {timeout:g} s",
-                    "See what they wait for in pg_stat_activity at the source.",
-                )
-            time.sleep(0.01)
-    _require_nothing_prepared(conn)
-    return len(ended)
-
-
-def _require_nothing_prepared(conn: Connection) -> None:
-    with speaking("looking for prepared transactions at the source"):
-        rows = conn.execute(
-            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
-        ).fetchall()
-    if rows:
-        raise StateError(
-            "fencing the source",
-            f"prepared transaction {rows[0][0]}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else ""),
-            "it can be committed at any time, by anybody, after everything has been compared",
-            "COMMIT PREPARED or ROLLBACK PREPARED it, then run the cutover again.",
-        )
-
-
 def require_taken(conn: Connection, tables: tuple[Table, ...]) -> None:
     """Prove that no role but a superuser holds a right to write. Raises StateError."""
     left = _effective_grants(conn, tables)
@@ -206,6 +252,6 @@ def require_taken(conn: Connection, tables: tuple[Table, ...]) -> None:
         raise StateError(
             "fencing the source",
             str(left[0]),
-            "the right is there again: somebody granted it after the fence went up",
-            "Find out who grants, then run the cutover again.",
+            "the right is there: our account could not take it, or somebody granted it after the fence went up",
+            "Log in as the tables' owner or a superuser; find out who grants; then run the cutover again.",
         )

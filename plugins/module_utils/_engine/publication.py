@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import names
+from . import fence, names
 from ._psycopg import sql
 from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make_changes, observe_bookkeeping
 from .catalog import Name, Table, observe_catalog, qualified
@@ -316,9 +316,13 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
     bookkeeping = drop_changes(observe_bookkeeping(migration.source), migration.name)
+    # The fence stands in the heartbeat row that goes with this: what a dead cutover took is given back first.
+    leaving = fence.leave(migration)
+    reopening = [leaving.change] if leaving.change else []
 
     def apply() -> Mapping[str, object]:
         left: list[Leftover] = []
+        leaving.give_back()
         if ours:
             try:
                 publication.execute(migration.source, "dropping the")
@@ -334,7 +338,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
 
     note = f"publication {name} was made anew by somebody else: it is left"
     return Plan(
-        changes=shown([*([publication] if ours else []), *bookkeeping], migration.source),
+        changes=shown([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
         result={"publication": name, "left_behind": []},
         apply=apply,
         notes=(note,) if found is not None and not ours else (),

@@ -16,7 +16,11 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from ..errors import StateError
+
 _RELEASED = b"r"
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOST_DESCRIPTORS = 65536
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 _PATIENCE = 3600.0
@@ -24,7 +28,8 @@ _PATIENCE = 3600.0
 
 
 class Guard:
-    """The parent's end. `release` ends the child without undoing anything; so does nothing else."""
+    """The parent's end. `release` ends the child without undoing anything; so does nothing else. `let_go` leaves it to
+    the child to look."""
 
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid = pid
@@ -45,28 +50,47 @@ class Guard:
         except ChildProcessError:
             pass  # whoever started us reaps for us
 
+    def let_go(self) -> None:
+        """We do not know where the fence stands: the child looks, and gives back what is still to be given back."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
 
 def start_guard(timeout: float, undo: Callable[[], bool]) -> Guard:
-    """Fork the guard. ``undo`` opens a connection of its own, gives back, and says whether it could be told what to do.
+    """Fork the guard. ``undo`` opens a connection of its own and gives back what is still to be given back.
 
     It is called when the parent is gone or ``timeout`` seconds have passed, and again, with pauses, while it raises.
-    Only the calling thread may exist.
+    Only the calling thread may exist. Returns once nothing that is sent to our process group reaches the guard.
     """
     read_end, write_end = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(write_end)
-        _guard(read_end, timeout, undo)
+    ready, tell = os.pipe()
+    # A signal to the group between fork and setsid must not take the guard along.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        pid = os.fork()
+        if not pid:
+            _guard(read_end, tell, timeout, undo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(read_end)
+    os.close(tell)
+    stands = os.read(ready, 1)
+    os.close(ready)
+    if not stands:
+        os.close(write_end)
+        raise StateError("starting the guard of the cutover", "", "it died at once", "Run the cutover again.")
     return Guard(pid, write_end)
 
 
-def _guard(pipe: int, timeout: float, undo: Callable[[], bool]) -> NoReturn:
+def _guard(pipe: int, tell: int, timeout: float, undo: Callable[[], bool]) -> NoReturn:
     """The child: never returns, and never runs the parent's finalizers, which would end the parent's sessions."""
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+        os.write(tell, _RELEASED)
         _let_go_of_everything_but(pipe)
         if not _released(pipe, timeout):
             _undo_for(undo)
@@ -80,7 +104,8 @@ def _let_go_of_everything_but(pipe: int) -> None:
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     os.closerange(3, pipe)
-    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(pipe + 1, limit if 0 < limit < _MOST_DESCRIPTORS else _MOST_DESCRIPTORS)
 
 
 def _released(pipe: int, timeout: float) -> bool:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg, sql
+from .._psycopg import sql
 from ..connect import speaking
-from ..errors import StateError
+from ..errors import ServerError, StateError
 from ..tombstone import with_tombstone
 from .proofs import Proofs
 
@@ -27,18 +27,22 @@ def open_destination(migration: Migration, proofs: Proofs) -> None:
     """Write the certificate and open, in one transaction. Idempotent. Raises ServerError."""
     state = migration.state()
     conn = migration.destination
-    opened_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    opened_at = now.isoformat(timespec="milliseconds")
     proved = dict((state.fence or {}).get("proved", {})) if state else {}
+    # Closed by an earlier run: its steps come first, and the pause is counted by the calendar.
+    steps = proofs.steps if proofs.fenced_at else [*proved.get("steps", []), *proofs.steps]
+    pause_ms = proofs.pause_ms or _pause(str(proved.get("fenced_at", "")), now)
     certificate = {
         **proved,
         "migration": migration.name,
         "opened_at": opened_at,
-        "pause_ms": proofs.pause_ms,
+        "pause_ms": pause_ms,
         "source": _identity(migration, "source"),
         "destination": _identity(migration, "destination"),
         "writer": dict(proofs.writer),
         "triggers": proofs.triggers,
-        "steps": proofs.steps,
+        "steps": steps,
         "comment": _leave_tombstone(conn, with_tombstone(conn, migration.name, opened_at)),
     }
     with speaking("opening the destination of migration", migration.name), conn.transaction():
@@ -49,14 +53,22 @@ def open_destination(migration: Migration, proofs: Proofs) -> None:
             ).format(migration.store.table("migration")),
             (json.dumps(certificate), opened_at, migration.name),
         )
-        migration.store.event("opened", "destination opened", {"pause_ms": proofs.pause_ms})
+        migration.store.event("opened", "destination opened", {"pause_ms": pause_ms})
+
+
+def _pause(fenced_at: str, now: datetime.datetime) -> int:
+    """Milliseconds since the fence went up; 0 where nobody has noted when."""
+    return round((now - datetime.datetime.fromisoformat(fenced_at)).total_seconds() * 1000) if fenced_at else 0
 
 
 def _leave_tombstone(conn: Connection, statement: Composed) -> bool:
     """The comment that outlives a release; only the database's owner may write it, and the opening does not need it."""
     try:
-        conn.execute(statement)
-    except psycopg.errors.InsufficientPrivilege:
+        with speaking("writing the comment of the", "destination database"):
+            conn.execute(statement)
+    except ServerError as exc:
+        if exc.sqlstate != "42501":
+            raise
         return False
     return True
 

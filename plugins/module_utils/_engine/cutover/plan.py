@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from .. import fence
 from ..cdc.control import holder, read_control
 from ..errors import SpecError, StateError
+from ..fenced_sessions import require_nothing_prepared
 from ..plan import Change, Plan
 from ..schema.triggers import enable_triggers_statements
 from . import opening
-from .run import Cutover, Limits
+from .run import Cutover, Limits, require_copied
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -25,11 +26,12 @@ _DOING = "cutting over migration"
 
 def plan_opened(migration: Migration, limits: Limits) -> Plan:
     """Fence the source, prove the destination, open it. Once that has happened, the stored certificate."""
+    stored = migration.store.load()
+    if stored is not None and stored.opened_at:
+        return Plan(result={"opened_at": stored.opened_at, "certificate": opening.certificate_of(migration)})
     opened = migration.opened_at()
     if opened and not migration.spec.restart:
-        stored = migration.store.load()
-        certificate = opening.certificate_of(migration) if stored is not None else None
-        return Plan(result={"opened_at": opened, "certificate": certificate})
+        return Plan(result={"opened_at": opened, "certificate": None})
     if not migration.spec.incremental:
         raise SpecError(
             _DOING,
@@ -49,12 +51,21 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
         certificate = Cutover(migration, limits).run()
         return {"opened_at": certificate["opened_at"], "certificate": certificate}
 
-    return Plan(changes=_changes(migration, state), apply=apply, notes=notes)
-
-
-def _changes(migration: Migration, state: MigrationState | None) -> tuple[Change, ...]:
-    """What a cutover changes, with the statements that can be told before it is done."""
     found = fence.observe(migration)
+    return Plan(changes=_changes(migration, state, found), apply=apply, notes=notes, warnings=_warnings(found))
+
+
+def _warnings(found: fence.Fence) -> tuple[str, ...]:
+    if not found.bypassing:
+        return ()
+    return (
+        f"No fence stops {', '.join(found.bypassing)} (superusers, who can become one, or members of pg_write_all_data):"
+        " see to it that nothing writes to the source with them. What they write behind the fence stops the cutover.",
+    )
+
+
+def _changes(migration: Migration, state: MigrationState | None, found: fence.Fence) -> tuple[Change, ...]:
+    """What a cutover changes, with the statements that can be told before it is done."""
     revokes = tuple(statement.as_string(migration.source) for statement in found.statements())
     triggers = enable_triggers_statements(state.before_image) if state else ()
     shown = tuple(statement.as_string(migration.destination) for statement in triggers)
@@ -80,11 +91,8 @@ def _require_ready(migration: Migration, state: MigrationState) -> None:
         return  # it only goes forward from there
     if not state.reached("validated"):
         raise _not_yet(migration, f"it has come to phase {state.phase}, and the contents were never compared")
-    copies = migration.copies()
-    missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
-    if missing:
-        names = ", ".join(missing[:5])
-        raise _not_yet(migration, f"{len(missing)} selected tables have not been copied: {names}")
+    require_copied(migration)
+    require_nothing_prepared(migration.source, migration.selected().tables)
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
         raise _not_yet(migration, "its CDC worker does not run")

@@ -17,7 +17,8 @@ from ..validate.chunks import Verdict
 
 @dataclass(slots=True)
 class Proofs:
-    """The evidence of one run. ``fenced_at`` and ``opened_after`` are on the monotonic clock, in seconds."""
+    """The evidence of one run. ``fenced_at`` and ``opened_after`` are on the monotonic clock, in seconds; ``fenced_on``
+    is the first by the calendar, for a run that finishes what another has closed."""
 
     fenced_at: float = 0.0
     opened_after: float = 0.0
@@ -30,6 +31,7 @@ class Proofs:
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     writer: Mapping[str, object] = field(default_factory=dict)
     triggers: int = 0
+    fenced_on: str = ""
     steps: list[dict[str, object]] = field(default_factory=list)
 
     @contextmanager
@@ -59,4 +61,6 @@ class Proofs:
             "tables": len(self.verdicts),
             "rows": sum(verdict.source_rows for verdict in self.verdicts.values()),
             "verdict": "identical",
+            "fenced_at": self.fenced_on,
+            "steps": list(self.steps),
         }

@@ -6,28 +6,38 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import fence, sequences, writers
-from ..cdc.control import set_wanted, wait_gone
+from .. import breakpoints, fence, fenced_sessions, sequences, writers
 from ..connect import speaking
 from ..errors import EngineError, StateError, TimeoutExpired
+from ..locks import in_lock_timeout
 from ..marker import wait_applied, write_marker
 from ..schema.triggers import enable_triggers_statements
 from ..validate import report
 from ..validate.compare import compare_tables
 from . import opening
+from .deadline import bounded
+from .draining import changes_applied, drain, see_worker_gone
 from .guard import Guard, start_guard
 from .proofs import Proofs
 from .resolver import Facts, Step, next_step
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from ..migration import Migration
 
 _AGAIN = "Run the cutover again: it goes on from here."
+_DOING = "cutting over migration"
+_TRIGGER_LOCK = 30.0
+_BOUNDED = (Step.MARK, Step.DRAIN, Step.SEQUENCES, Step.COMPARE, Step.CLOSE)
+"""Steps that may wait for somebody at the destination while the source is fenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ class Cutover:
         self.limits = limits
         self.proofs = Proofs()
         self.facts = Facts()
+        self._looked = False
+        self._counted = 0
         self._guard: Guard | None = None
         self._fence: fence.Fence | None = None
         self._steps: Mapping[Step, Callable[[], None]] = {
@@ -67,55 +79,85 @@ class Cutover:
         }
 
     def run(self) -> Mapping[str, object]:
-        """Go to the end of either way. Returns the certificate. Raises EngineError when the source was reopened."""
+        """Go to the end of either way. Returns the certificate. Raises EngineError: what failed first, with where that
+        leaves the application."""
         trouble: EngineError | None = None
         try:
-            while (step := self._next()) is not Step.DONE:
+            while True:
                 try:
-                    with self.proofs.timed(step.value):
-                        self._steps[step]()
+                    step = self._next()
+                    if step is Step.DONE:
+                        break
+                    self._carry_out(step)
                 except EngineError as exc:
-                    if trouble is not None or self.facts.fence == "closed" or step is Step.REOPEN:
-                        raise self._told(exc) from exc
-                    trouble = exc
+                    stuck = trouble is not None or not self._looked or self.facts.fence == "closed"
+                    trouble = trouble or exc
+                    self._looked = False
+                    if stuck:
+                        break
                     self.facts = dataclasses.replace(self.facts, failed=True)
         finally:
             self._settle_guard()
+        if trouble is None and not self.facts.opened:
+            trouble = self._too_late("")
         if trouble is not None:
             raise self._told(trouble) from trouble
-        if not self.facts.opened:
-            raise self._told(self._too_late())
         return opening.certificate_of(self.migration)
 
+    def _carry_out(self, step: Step) -> None:
+        limit: AbstractContextManager[None] = nullcontext()
+        if step in _BOUNDED:
+            limit = bounded(self.migration, self.proofs.fenced_at + self.limits.fence)
+        try:
+            with self.proofs.timed(step.value), limit:
+                self._steps[step]()
+        except EngineError as exc:
+            if step in _BOUNDED and self._late():
+                raise self._too_late(f", step {step.value}: {exc.doing} {exc.what}") from exc
+            raise
+        breakpoints.reached(f"after {step.value}")
+
     def _next(self) -> Step:
-        standing = fence.standing(self.migration.source, self.migration.name)
-        late = bool(self.proofs.fenced_at) and time.monotonic() > self.proofs.fenced_at + self.limits.fence
-        self.facts = dataclasses.replace(self.facts, fence=standing, late=late)
+        if self.facts.fence != "closed":  # which nobody takes back: from there on the source is not needed any more
+            self._looked = False
+            standing = fence.standing(self.migration.source, self.migration.name)
+            self.facts = dataclasses.replace(self.facts, fence=standing, late=self._late())
+            self._looked = True
         return next_step(self.facts)
+
+    def _late(self) -> bool:
+        return bool(self.proofs.fenced_at) and time.monotonic() > self.proofs.fenced_at + self.limits.fence
 
     def _left(self) -> float:
         """Seconds that are left of the time for the fence."""
         return max(0.1, self.proofs.fenced_at + self.limits.fence - time.monotonic())
 
     def _settle_guard(self) -> None:
-        """The guard goes once the fence stands for good or is gone; while it stands at fenced, it is its to reopen."""
-        if self._guard is not None and self.facts.fence != "fenced":
+        """The guard goes where we have just seen that there is nothing for it to do; else it looks for itself."""
+        if self._guard is None:
+            return
+        if self._looked and self.facts.fence != "fenced":
             self._guard.release()
+        else:
+            self._guard.let_go()
 
-    def _too_late(self) -> TimeoutExpired:
+    def _too_late(self, where: str) -> TimeoutExpired:
         return TimeoutExpired(
-            "cutting over migration",
+            _DOING,
             self.migration.name,
-            f"it was not done within {self.limits.fence:g} s",
+            f"it was not done within {self.limits.fence:g} s{where}",
             "Look at lag and rates with the status playbook; give causeway_cutover_timeout more time.",
         )
 
     def _told(self, exc: EngineError) -> EngineError:
         """The error with where it leaves the application: that is what whoever reads it must know first."""
-        where = {
-            "closed": "The source is closed and the destination not yet open. " + _AGAIN,
-            "fenced": "The source is still fenced; the guard gives the writers back what was taken.",
-        }.get(self.facts.fence, "The source is writable, and nothing was opened.")
+        if self.facts.fence == "closed":
+            where = f"The source is closed and the destination not yet open. {_AGAIN}"
+        elif self._looked and self.facts.fence != "fenced":
+            where = "The source is writable, and nothing was opened."
+        else:
+            where = "Nothing was opened. If the source is still fenced, the guard gives back what was taken, as soon as"
+            where += " it can reach it."
         exc.remedy = f"{where} {exc.remedy}"
         return exc
 
@@ -130,26 +172,32 @@ class Cutover:
 
     def _raise_fence(self) -> None:
         migration = self.migration
+        # Catching up may have taken long: a partition made since is fenced too, a table made since stops us here.
+        migration.look_again()
+        require_copied(migration)
+        fenced_sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
         # Recorded before it goes up: whoever comes after a crash must know what to give back.
         migration.store.set_json("fence", found.stored())
         self._fence = found
-        if self._guard is None:
-            self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
+        self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
+        breakpoints.reached("before fence")
         fence.raise_fence(migration.source, migration.name, found)
         self.proofs.fenced_at = time.monotonic()
+        self.proofs.fenced_on = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         self.proofs.roles, self.proofs.bypassing = found.roles, found.bypassing
         self._done(ours=True)
         migration.store.event("cutover", "source fenced", {"roles": list(found.roles)})
 
     def _end_sessions(self) -> None:
-        self.proofs.sessions_ended = fence.end_sessions(self.migration.source, self._found(), self._left())
-        fence.require_taken(self.migration.source, self.migration.selected().tables)
+        source, tables = self.migration.source, self.migration.selected().tables
+        fence.require_taken(source, tables)
+        self.proofs.sessions_ended = fenced_sessions.end_sessions(source, self._found(), tables, self._left())
         self._done(sessions_ended=True)
 
     def _found(self) -> fence.Fence:
         if self._fence is None:
-            raise StateError("cutting over migration", self.migration.name, "there is no fence of this run", _AGAIN)
+            raise StateError(_DOING, self.migration.name, "there is no fence of this run", _AGAIN)
         return self._fence
 
     def _mark(self) -> None:
@@ -158,7 +206,8 @@ class Cutover:
 
     def _drain(self) -> None:
         if self.proofs.marker is not None:
-            self.proofs.drain_seconds = wait_applied(self.migration.store, self.proofs.marker, self._left())
+            self.proofs.drain_seconds = drain(self.migration, self.proofs.marker, self._left())
+        self._counted = changes_applied(self.migration.store)
         self._done(drained=True)
 
     def _set_sequences(self) -> None:
@@ -181,12 +230,22 @@ class Cutover:
 
     def _close(self) -> None:
         """The one decision: from here on it only goes forward. The proofs are written first: a crash may follow."""
-        self.migration.store.set_json("fence", {**self._found().stored(), "proved": self.proofs.closed_part()})
-        fence.close(self.migration.source, self.migration.name)
+        migration = self.migration
+        fence.require_taken(migration.source, migration.selected().tables)
+        drain(migration, write_marker(migration.source, migration.name), self._left())
+        if changes_applied(migration.store) != self._counted:
+            raise StateError(
+                _DOING,
+                migration.name,
+                "rows of the selected tables were changed at the source behind the fence",
+                f"Somebody wrote whom no fence stops ({', '.join(self.proofs.bypassing) or 'nobody is known'}), or who"
+                " was granted the right for a moment: find out who, then run the cutover again.",
+            )
+        migration.store.set_json("fence", {**self._found().stored(), "proved": self.proofs.closed_part()})
+        fence.close(migration.source, migration.name)
 
     def _disarm(self) -> None:
-        set_wanted(self.migration.store, "disarmed")
-        wait_gone(self.migration.destination, self.migration.name, self.limits.stop)
+        see_worker_gone(self.migration, self.limits.stop)
         self._done(disarmed=True)
 
     def _restore_triggers(self) -> None:
@@ -194,6 +253,7 @@ class Cutover:
         statements = enable_triggers_statements(state.before_image) if state else ()
         conn = self.migration.destination
         with speaking("putting back the triggers at the destination"), conn.transaction():
+            in_lock_timeout(conn, _TRIGGER_LOCK)
             for statement in statements:
                 conn.execute(statement)
         self.proofs.triggers = len(statements)
@@ -210,4 +270,20 @@ class Cutover:
 
     def _reopen(self) -> None:
         fence.reopen(self.migration.source, self.migration.name, self._found())
-        self.migration.store.event("cutover", "source reopened", {})
+        try:
+            self.migration.store.event("cutover", "source reopened", {})
+        except EngineError:
+            pass  # the destination may be what has failed; the source is what matters
+
+
+def require_copied(migration: Migration) -> None:
+    """Raise StateError while a selected table has not been copied: one that was made since, for instance."""
+    copies = migration.copies()
+    missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
+    if missing:
+        raise StateError(
+            _DOING,
+            migration.name,
+            f"{len(missing)} selected tables have not been copied: {', '.join(missing[:5])}",
+            "Run the migrate playbook until it changes nothing, then cut over.",
+        )

@@ -1,0 +1,17 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Named places at which a test stops the process, to kill it there. Off unless the environment names one."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+VARIABLE = "CAUSEWAY_BREAK"
+
+
+def reached(place: str) -> None:
+    """Stop this process with SIGSTOP where the environment names ``place``; whoever named it goes on or kills."""
+    if os.environ.get(VARIABLE) == place:
+        os.kill(os.getpid(), signal.SIGSTOP)

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CDC worker in a cutover: it drains behind the fence, says what it has applied, and goes for good."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..cdc.control import holder, set_wanted, wait_gone
+from ..connect import speaking
+from ..errors import StateError, TimeoutExpired
+from ..marker import wait_applied
+
+if TYPE_CHECKING:
+    from ..marker import Marker
+    from ..migration import Migration
+    from ..state import StateStore
+
+_LOOK = 1.0
+"""Seconds after which a worker that has not answered is looked for."""
+_LAST_WAIT = 10.0
+
+
+def drain(migration: Migration, marker: Marker, timeout: float) -> float:
+    """Wait until the worker has applied ``marker``. Returns the seconds it took.
+
+    Raises TimeoutExpired, and StateError as soon as the worker has failed or died: somebody waits behind the fence.
+    """
+    began = time.monotonic()
+    missed = 0
+    while True:
+        left = began + timeout - time.monotonic()
+        try:
+            wait_applied(migration.store, marker, max(0.0, min(_LOOK, left)))
+        except TimeoutExpired:
+            if left <= _LOOK:
+                raise
+            missed = 0 if _lives(migration) else missed + 1
+            if missed > 1:
+                raise StateError(
+                    "draining migration",
+                    migration.name,
+                    "its CDC worker is gone",
+                    "See the worker's log; run the migrate playbook, which starts it again, then the cutover.",
+                ) from None
+        else:
+            return time.monotonic() - began
+
+
+def _lives(migration: Migration) -> bool:
+    """Whether somebody applies, or has said that he tries again."""
+    if holder(migration.destination, migration.name) is not None:
+        return True
+    store = migration.store
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT state FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
+        ).fetchone()
+    return row is not None and row[0] in ("retrying", "starting")
+
+
+def changes_applied(store: StateStore) -> int:
+    """How many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL("SELECT inserts + updates + deletes + truncates FROM {} WHERE migration = %s").format(
+                store.table("cdc_progress")
+            ),
+            (store.name,),
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def see_worker_gone(migration: Migration, timeout: float) -> None:
+    """Disarm the task for good and see that nobody applies any more. Raises TimeoutExpired, ServerError.
+
+    A worker that does not leave has nothing left to apply, and nobody can write anywhere: its session is ended.
+    """
+    conn, name = migration.destination, migration.name
+    set_wanted(migration.store, "disarmed")
+    try:
+        wait_gone(conn, name, timeout)
+    except TimeoutExpired:
+        found = holder(conn, name)
+        if found is not None:
+            with speaking("ending the session of the CDC worker of migration", name):
+                conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (found.pid,))
+        wait_gone(conn, name, _LAST_WAIT)

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who was writing when the fence went up: their sessions are ended, and their transactions seen to be over.
+
+A right is looked at when a statement begins, and a statement locks its table before that. So whoever got past the
+check before the fence holds a lock of a writer then, be it through a view or a function of somebody else's; whoever
+comes later is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ._psycopg import psycopg
+from .connect import server_error, speaking
+from .errors import EngineError, StateError, TimeoutExpired
+from .locks import named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .catalog import Table
+    from .connect import Connection
+    from .fence import Fence
+
+_DOING = "ending the sessions of the fenced roles"
+_POLL = 0.01
+_REFUSED = "42501"
+
+# Ours are known by account and name: the name alone anybody may take.
+_SESSIONS = """
+SELECT pid FROM pg_catalog.pg_stat_activity
+ WHERE datname = pg_catalog.current_database() AND usename::text = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
+   AND NOT (usename::text = %s AND application_name LIKE 'causeway %%')
+"""
+
+_WRITING_NOW = """
+SELECT DISTINCT l.virtualtransaction, l.pid, coalesce(a.usename::text, 'unknown'), coalesce(a.application_name, ''),
+       coalesce(p.gid, '')
+  FROM pg_catalog.pg_locks l
+  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+  LEFT JOIN pg_catalog.pg_locks x
+    ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction
+   AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'
+  LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+ WHERE l.locktype = 'relation' AND l.granted AND l.relation::bigint = ANY (%s)
+   AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+   AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+"""
+
+
+def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], timeout: float) -> int:
+    """End the sessions of the fenced roles and every transaction that was writing, and see them gone; later ones find
+    their rights taken. To be called after the fence has gone up.
+
+    Returns how many sessions there were. Raises TimeoutExpired, and StateError for a prepared transaction, which
+    outlives its session.
+    """
+    deadline = time.monotonic() + timeout
+    with speaking(_DOING):
+        writing = _writing(conn, tables)
+        sessions = _sessions(conn, fence)
+    _refuse_prepared(writing)
+    ours = {pid: f"pid {pid} of a fenced role" for pid in sessions}
+    others = {row[1]: f"pid {row[1]} ({row[3]}, user {row[2]})" for row in writing if row[1] not in ours}
+    for pid in ours:
+        _terminate(conn, pid, tolerant=False)
+    for pid in others:
+        # A role that the fence does not stop, or one that writes with somebody else's rights: as far as we may.
+        _terminate(conn, pid, tolerant=True)
+    transactions = {row[0] for row in writing}
+    while True:
+        with speaking(_DOING):
+            left = {row[0]: others.get(row[1]) or f"pid {row[1]}" for row in _writing(conn, tables)}
+            alive = [ours[pid] for pid in _sessions(conn, fence) if pid in ours]
+        alive += [left[transaction] for transaction in transactions & left.keys()]
+        if not alive:
+            return len(ours) + len(others)
+        if time.monotonic() > deadline:
+            raise TimeoutExpired(
+                _DOING,
+                named(sorted(set(alive))),
+                f"they were not gone after {timeout:g} s",
+                "See what they wait for in pg_stat_activity at the source.",
+            )
+        time.sleep(_POLL)
+
+
+def require_nothing_prepared(conn: Connection, tables: tuple[Table, ...]) -> None:
+    """Raise StateError where a prepared transaction has written to one of ``tables``."""
+    with speaking("looking for prepared transactions at the source"):
+        writing = _writing(conn, tables)
+    _refuse_prepared(writing)
+
+
+def _sessions(conn: Connection, fence: Fence) -> list[int]:
+    roles = list(fence.roles)
+    return [row[0] for row in conn.execute(_SESSIONS, (roles, fence.login)).fetchall()]
+
+
+def _writing(conn: Connection, tables: tuple[Table, ...]) -> list[Any]:
+    return conn.execute(_WRITING_NOW, ([table.oid for table in tables],)).fetchall()
+
+
+def _terminate(conn: Connection, pid: int, *, tolerant: bool) -> None:
+    try:
+        conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (pid,))
+    except psycopg.Error as exc:
+        if tolerant and exc.sqlstate == _REFUSED:
+            return
+        remedy = "GRANT pg_signal_backend to the migration's account." if exc.sqlstate == _REFUSED else ""
+        error: EngineError = server_error(exc, _DOING, f"pid {pid}", remedy)
+        raise error from exc
+
+
+def _refuse_prepared(writing: Sequence[Any]) -> None:
+    prepared = sorted({row[4] or row[0] for row in writing if row[1] is None})
+    if prepared:
+        raise StateError(
+            "fencing the source",
+            f"prepared transaction {prepared[0]}" + (f" and {len(prepared) - 1} more" if len(prepared) > 1 else ""),
+            "it has written to the selected tables and can be committed at any time, after all has been compared",
+            "COMMIT PREPARED or ROLLBACK PREPARED it, then run the cutover again.",
+        )
