@@ -111,15 +111,19 @@ def decide(
         return Step.REMAKE
     if found is None:
         raise LossError(_LOOKING, name, "it is gone, and with it the changes that were not read yet", _BEGIN_AGAIN)
-    check_identity(recorded, found, system)
+    check_identity(recorded, found, system, followed=bool(confirmable))
     if found.wal_status == "lost":
         raise LossError(_LOOKING, name, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
     check_position(recorded, found, confirmable)
     return Step.KEEP
 
 
-def check_identity(recorded: Mapping[str, Any], found: Slot, system: System) -> None:
-    """Hold the whole identity against what was stored. Raises MismatchError, and LossError after a promotion."""
+def check_identity(recorded: Mapping[str, Any], found: Slot, system: System, *, followed: bool) -> None:
+    """Hold the whole identity against what was stored. Raises MismatchError, and LossError after a promotion.
+
+    Where changes have been applied (``followed``) a promotion is the CDC worker's to judge: it knows what it has taken,
+    and reads the history of the timeline (`cdc.slot_guard`).
+    """
     pairs = (
         ("plugin", recorded["plugin"], found.plugin),
         ("database", recorded["database"], found.database),
@@ -137,7 +141,7 @@ def check_identity(recorded: Mapping[str, Any], found: Slot, system: System) -> 
                 "Correct causeway_source if it names another server. Otherwise somebody made this slot anew: "
                 + _BEGIN_AGAIN,
             )
-    if int(recorded["timeline"]) != system.timeline:
+    if not followed and int(recorded["timeline"]) != system.timeline:
         raise LossError(
             _LOOKING,
             found.name,
@@ -285,7 +289,7 @@ def _verify(migration: Migration, record: Mapping[str, Any], system: System) -> 
     found = observe_slot(migration.source, record["name"])
     if found is None:
         raise LossError(_LOOKING, record["name"], "it is gone right after it was made", _BEGIN_AGAIN)
-    check_identity(record, found, system)
+    check_identity(record, found, system, followed=False)
     check_position(record, found, 0)
 
 
@@ -308,11 +312,9 @@ def _plan_absent(migration: Migration, name: str, wait: float) -> Plan:
     stranger = ""
     if recorded.get("consistent_point"):
         try:
-            check_identity(recorded, found, observe_system(migration))
+            check_identity(recorded, found, observe_system(migration), followed=True)
         except MismatchError as exc:
             stranger = exc.why
-        except LossError:
-            pass  # promoted since: no reason to keep it
     if stranger:
         leftover = Leftover("source", f"replication slot {name}", stranger, (by_hand,))
         return Plan(result={"left_behind": [leftover.as_result()]}, warnings=(str(leftover),))

@@ -98,9 +98,11 @@ def test_missing_changes_are_a_loss(found: Slot | None, confirmable: int) -> Non
         asked(RECORD, found, confirmable=confirmable)
 
 
-def test_a_promotion_is_a_loss_until_a_person_has_looked() -> None:
+def test_a_promotion_before_any_change_was_applied_is_a_loss_and_later_the_workers_to_judge() -> None:
+    promoted = System("742", 2, 0)
     with pytest.raises(LossError, match="timeline 2"):
-        asked(RECORD, SLOT, system=System("742", 2, 0))
+        asked(RECORD, SLOT, system=promoted)
+    assert asked(RECORD, SLOT, system=promoted, confirmable=0x500) is Step.KEEP
 
 
 @pytest.mark.parametrize(
