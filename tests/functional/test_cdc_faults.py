@@ -144,6 +144,29 @@ def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> Non
 
 
 @pytest.mark.faults
+def test_killed_in_the_middle_of_a_large_transaction(make_streaming: MakeStreaming) -> None:  # noqa: F811
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    streaming.begin(batch_size=2000)
+    source = streaming.pair.source
+    with source.connect() as connection, connection.transaction():
+        connection.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 60000) n")
+        connection.execute("UPDATE t SET v = v + 1")
+        connection.execute("DELETE FROM t WHERE id % 3 = 0")
+    applied = streaming.progress("applied")
+    for turn in range(5):
+        streaming.start()
+        streaming.wait_state("running")
+        time.sleep(0.1 + turn * 0.15)
+        streaming.kill()
+        if streaming.progress("applied") == applied:
+            assert streaming.pair.destination.value("SELECT count(*) FROM t") == 0
+    streaming.start()
+    streaming.drain()
+    assert assert_identical(streaming.pair, ["public"]) == 40000
+    assert streaming.progress("conflicts") == 0
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("end", ["source", "destination"])
 def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, end: str) -> None:  # noqa: F811
     lazy = {"synchronous_commit": "off", "wal_writer_delay": "1s", "fsync": "on", "full_page_writes": "on"}
@@ -366,6 +389,10 @@ def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStream
         source.run("INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 100000) n")
         time.sleep(8)
         assert source.value("SELECT active FROM pg_replication_slots WHERE slot_name = %s", [streaming.slot])
+        assert streaming.progress("lag_seconds") > 3
+        assert streaming.progress("lag_bytes") > 10_000_000
+        age = "SELECT extract(epoch FROM clock_timestamp() - heartbeat) FROM causeway.cdc_progress"
+        assert destination.value(age) < 3
     streaming.drain()
     assert_identical(streaming.pair, ["public"])
     assert "retrying" not in streaming.log()

@@ -85,7 +85,7 @@ class Writer:
         """One statement, savepoint, rollback or commit."""
         try:
             self._step()
-        except (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except (psycopg.IntegrityError, psycopg.OperationalError):
             self.connection.execute(f"ROLLBACK TO s{self.depth}" if self.depth else "ROLLBACK")
             self.open = self.open and self.depth > 0
 

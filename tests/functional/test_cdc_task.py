@@ -17,8 +17,8 @@ import pytest
 
 from .conftest import Pair
 from .modules import Migration, ModuleFailed
-from .streaming import Streaming
-from .witness import assert_identical
+from .streaming import Streaming, unpack_engine
+from .witness import assert_identical, fingerprint
 
 
 class Task:
@@ -123,6 +123,29 @@ def test_it_refuses_while_a_table_is_not_copied(task: Task) -> None:
     with pytest.raises(ModuleFailed, match=r"1 tables are not copied completely: public\.t"):
         task.run()
     assert task.streaming.progress("state") is None
+
+
+def test_a_dry_run_on_a_fresh_pair_changes_nothing(pair: Pair, tmp_path: pathlib.Path) -> None:
+    unpack_engine(tmp_path)
+    pair.run("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    fresh = Migration("fresh", pair.source.endpoint, pair.destination.endpoint, [{"schema": "public"}])
+    before = [fingerprint(end.sql) for end in pair.ends]
+    answer = fresh.run("pg_cdc_task", check=True, worker_home=str(tmp_path), wait="caught_up")
+    assert answer["changed"]
+    assert any("cdc_task" in statement["sql"] for statement in answer["statements"])
+    assert "Slot and full copy are taken as made by then." in answer["notes"]
+    assert [fingerprint(end.sql) for end in pair.ends] == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["engine"]
+    with pytest.raises(ModuleFailed, match="no replication slot yet"):
+        fresh.run("pg_cdc_task", worker_home=str(tmp_path))
+    for state in ("stopped", "absent"):
+        assert not fresh.run("pg_cdc_task", worker_home=str(tmp_path), state=state)["changed"]
+
+
+def test_without_incremental_there_is_nothing_to_keep_up(task: Task) -> None:
+    answer = task.run(types=["schema", "full"])
+    assert not answer["changed"]
+    assert answer["task"]["state"] == "completed"
 
 
 def test_settings_have_ranges(task: Task) -> None:

@@ -159,7 +159,11 @@ def _plan_started(migration: Migration, wanted: TaskOptions) -> Plan:
     if not task.runs:
         what = f"CDC worker of {migration.name}"
         changes.append(Change("worker host", what, None, "running", (f"{wanted.python} -m _engine.daemon",)))
-    notes = ("The worker runs on another host, or on this one under another worker_home.",) if elsewhere else ()
+    notes: tuple[str, ...] = (
+        ("The worker runs on another host, or on this one under another worker_home.",) if elsewhere else ()
+    )
+    if known is None or not known.slot:
+        notes += ("Slot and full copy are taken as made by then.",)
 
     def apply() -> Mapping[str, object]:
         _require_ready(migration)
