@@ -394,6 +394,16 @@ def test_a_lock_that_is_not_given_names_who_holds_it(pair: Any, migration: Any) 
     assert witness.assert_identical(pair) == 20000
 
 
+def test_a_table_that_is_being_altered_does_not_keep_the_plan_waiting(pair: Any, migration: Any) -> None:
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    with pair.source.connect() as holder:
+        holder.execute("BEGIN; LOCK TABLE large IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        assert migration(pair).run("pg_full_copy", check=True)["changed"]
+        assert time.monotonic() - began < 10
+
+
 def test_a_short_lock_is_waited_out(pair: Any, migration: Any) -> None:
     pair.run(LARGE + "; CREATE TABLE b (id int PRIMARY KEY)")
     pair.source.run(LARGE_ROWS)

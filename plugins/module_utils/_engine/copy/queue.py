@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._psycopg import psycopg, sql
@@ -21,7 +21,7 @@ from ..connect import speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn
 from ..state import lsn_text
-from .parts import Part
+from .parts import WHOLE, Part
 
 if TYPE_CHECKING:
     from ..catalog import Table
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One table that a run has to copy. ``merge`` is set for one that held rows before us."""
+    """One table that a run has to copy. ``size`` is in bytes, TOAST included, and decides the order; ``merge`` is set
+    for a table that held rows before us."""
 
     source: Table
     destination: Table
     parts: tuple[Part, ...]
+    size: int = 0
     merge: bool = False
 
 
@@ -96,7 +98,7 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     with speaking("preparing the copy of migration", store.name), store.conn.transaction():
         known = _lock_known(store, jobs)
         _take_back_moved(store, jobs, known)
-        biggest_first = sorted(jobs, key=lambda job: (-job.source.bytes, job.source.qualified_name))
+        biggest_first = sorted(jobs, key=lambda job: (-job.size, job.source.qualified_name))
         todo = [
             _admit(store.conn, job, known.get(job.source.oid), keep_foreign_rows)
             for job in biggest_first
@@ -192,7 +194,7 @@ def _admit(conn: Connection, job: Job, found: _Known | None, keep_foreign_rows: 
             "the destination's table holds rows and has no key by which to tell what is missing",
             "Give it a primary key, or empty it.",
         )
-    return Job(job.source, job.destination, (Part(0),), merge=True)
+    return replace(job, parts=WHOLE, merge=True)
 
 
 def empty_table(conn: Connection, name: Name) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -25,6 +26,7 @@ from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
+    from ..connect import Connection
     from ..migration import Migration
 
 MAX_RUNS = 8
@@ -47,25 +49,47 @@ def unfinished(migration: Migration) -> list[Table]:
 def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there: Catalog) -> dict[int, Job | None]:
     """A job for each table, cut into parts; None where the destination has no table of that name."""
     server = migration.source_server
-    large = [table.oid for table in tables if table.bytes > limits.part_size]
-    with speaking("asking for the sizes of tables at the", "source"):
-        heaps: dict[int, int] = dict(
-            migration.source.execute(
-                "SELECT oid::bigint, pg_catalog.pg_relation_size(oid) FROM pg_catalog.pg_class"
-                " WHERE oid = ANY (%s::oid[])",
-                (large,),
-            ).fetchall()
-            if large
-            else []
-        )
+    sizes = _sizes(migration.source, [table.oid for table in tables])
     block = int(server.setting("block_size", "8192"))
     by_name = there.tables_by_name()
     jobs: dict[int, Job | None] = {}
     for table in tables:
         destination = by_name.get(table.qualified_name)
-        parts = cut(heaps.get(table.oid, 0), block, limits.part_size, server.version)
-        jobs[table.oid] = None if destination is None else Job(table, destination, parts)
+        heap, whole = sizes.get(table.oid, (0, 0))
+        parts = cut(heap, block, limits.part_size, server.version)
+        jobs[table.oid] = None if destination is None else Job(table, destination, parts, whole)
     return jobs
+
+
+_SIZES = """
+SELECT c.oid::bigint, {heap}, {heap} + {toast}
+  FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+ WHERE c.oid = ANY (%s::oid[])
+"""
+_EXACT = """CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = c.oid
+                                AND l.mode = 'AccessExclusiveLock')
+       THEN c.relpages * pg_catalog.current_setting('block_size')::bigint ELSE pg_catalog.pg_relation_size(c.oid) END"""
+_COUNTED = "c.relpages * pg_catalog.current_setting('block_size')::bigint"
+_TOAST = "coalesce(t.relpages, 0) * pg_catalog.current_setting('block_size')::bigint"
+
+
+def _sizes(source: Connection, relations: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Bytes of heap now, and with what is known of TOAST, by OID.
+
+    pg_relation_size() waits behind whoever alters a table: there the number of pages that was last counted stands.
+    """
+
+    def ask(heap: str) -> dict[int, tuple[int, int]]:
+        query = sql.SQL(_SIZES).format(heap=sql.SQL(heap), toast=sql.SQL(_TOAST))
+        return {row[0]: (row[1], row[2]) for row in source.execute(query, (list(relations),)).fetchall()}
+
+    with speaking("asking for the sizes of tables at the", "source"):
+        try:
+            with source.transaction():
+                source.execute("SET LOCAL lock_timeout = '1s'")
+                return ask(_EXACT)
+        except psycopg.errors.LockNotAvailable:
+            return ask(_COUNTED)
 
 
 def missing_tables(names_missing: Sequence[Name]) -> MismatchError:
@@ -155,7 +179,7 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         mark = taken.mark if taken else 0
         _require_behind(migration, mark)
         if taken is None:  # marks hold for one table each, so a table is one part
-            jobs = [Job(job.source, job.destination, WHOLE, job.merge) for job in jobs]
+            jobs = [replace(job, parts=WHOLE) for job in jobs]
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
