@@ -115,9 +115,7 @@ class Streaming:
                 "failover": False,
             }
 
-    def _write_state(
-        self, schemas: tuple[str, ...], tables: list[tuple[int, str, str]], slot: dict[str, Any]
-    ) -> None:
+    def _write_state(self, schemas: tuple[str, ...], tables: list[tuple[int, str, str]], slot: dict[str, Any]) -> None:
         destination = self.pair.destination
         if not destination.value("SELECT 1 FROM pg_namespace WHERE nspname = 'causeway'"):
             for statement in create_statements("causeway"):

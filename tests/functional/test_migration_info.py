@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 import socket
 
 import pytest
@@ -131,7 +132,7 @@ def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
 ) -> None:
     pair.source.run(SHOP + "INSERT INTO shop.customer SELECT n, 'x' FROM generate_series(1, 1000) n;")
     one = migration(pair, "whole")
-    tools = {"client_bin": clusters.bin_dir("18")}
+    tools: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
     one.run("pg_migration_precheck", **tools)
     one.run("pg_replica_identity")
     one.run("pg_publication")

@@ -384,8 +384,8 @@ def test_plain_accounts_will_do(make_role: Any, pair: Any, clusters: Any) -> Non
     pair.destination.run(
         f"ALTER DATABASE {pair.destination.dbname} OWNER TO {mover}; GRANT CREATE ON SCHEMA public TO {mover}"
     )
-    ends = [end.server.endpoint(end.dbname, user=mover, password=password) for end in pair.ends]
-    job = Migration("orders", *ends, OBJECTS, {"types": ["schema", "full"]})
+    source, destination = (end.server.endpoint(end.dbname, user=mover, password=password) for end in pair.ends)
+    job = Migration("orders", source, destination, OBJECTS, {"types": ["schema", "full"]})
     all_sections(job, clusters, privileges="skip")
     assert not any(answer["changed"] for answer in all_sections(job, clusters, privileges="skip").values())
     assert relations(pair.destination, "sales") == relations(pair.source, "sales")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -24,7 +24,7 @@ async def take_all(pieces: AsyncIterator[bytes]) -> str:
     return f"COPY {len([piece async for piece in pieces])}"
 
 
-def sending(count: int, size: int = 10) -> object:
+def sending(count: int, size: int = 10) -> Callable[[Sink], Awaitable[str]]:
     async def read(sink: Sink) -> str:
         for dummy in range(count):
             await sink(b"x" * size)

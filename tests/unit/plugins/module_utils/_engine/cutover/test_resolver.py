@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ def carry_out(step: Step, facts: Facts) -> Facts:
         return dataclasses.replace(facts, fence="reopened")
     if step is Step.OPEN:
         return dataclasses.replace(facts, opened=True)
-    return dataclasses.replace(facts, **{DONE_BY[step]: True})
+    done: dict[str, Any] = {DONE_BY[step]: True}
+    return dataclasses.replace(facts, **done)
 
 
 def die(facts: Facts, guard_lives: bool) -> Facts:
@@ -56,7 +58,7 @@ def die(facts: Facts, guard_lives: bool) -> Facts:
 
 def walk(facts: Facts) -> list[Step]:
     """Carry steps out until there is none; every state on the way is checked."""
-    steps = []
+    steps: list[Step] = []
     for dummy in range(40):
         check(facts)
         step = next_step(facts)
@@ -97,7 +99,8 @@ def test_trouble_before_the_close_gives_back_and_after_it_goes_on(steps_before: 
     facts = Facts()
     for dummy in range(steps_before):
         facts = carry_out(next_step(facts), facts)
-    left = walk(dataclasses.replace(facts, **{trouble: True}))
+    worse: dict[str, Any] = {trouble: True}
+    left = walk(dataclasses.replace(facts, **worse))
     if facts.fence == "fenced":
         assert left == [Step.REOPEN]
     elif facts.fence == "closed":
