@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 import socket
+from typing import Any
 
 import pytest
 from functional import witness
