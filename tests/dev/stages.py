@@ -136,7 +136,7 @@ class Stages:
         return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "hypothesis", "-v", environ=environ)
 
     def functional(self) -> bool:
-        return self._on_servers("not faults_heavy", "--durations", "10")
+        return self._on_servers("not faults_heavy", "--durations", "15")
 
     def faults(self) -> bool:
         return self._on_servers("faults or faults_heavy", "-v")
