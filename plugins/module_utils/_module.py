@@ -17,6 +17,7 @@ from ._arguments import migration_arguments
 from ._engine.errors import EngineError
 from ._engine.migration import Migration, spec_of
 from ._engine.plan import Change, Plan
+from ._engine.ranges import require_ranges
 from ._engine.runner import Outcome
 
 STATEMENTS_SHOWN = 500
@@ -51,10 +52,12 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
     params = {key: value for key, value in module.params.items() if value is not None}
     try:
+        require_ranges(params)
         with Migration(spec_of(params)) as migration:
             if writes and not module.check_mode:
                 migration.lock()
-            opened = migration.opened_at() if until_opened and params.get("state") != "absent" else ""
+            taking_back = params.get("state") in ("absent", "released")
+            opened = migration.opened_at() if until_opened and not taking_back else ""
             if opened and migration.spec.restart:
                 migration.require_released(opened)
             elif opened:
@@ -66,10 +69,11 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
                     msg=_settled(migration.name, opened),
                 )
             plan = planner(migration, params, _ModuleRunner(module))
-            answer = _answer(plan, migration)
+            answer = _answer(plan, migration, taking_back=taking_back)
             if not module.check_mode:
                 if plan.changed:
-                    migration.ensure_registered()
+                    if not taking_back:
+                        migration.ensure_registered()
                     answer.update(plan.apply())
                 answer.update(plan.record())
     except EngineError as exc:
@@ -86,10 +90,10 @@ def _settled(name: str, opened: str) -> str:
     )
 
 
-def _answer(plan: Plan, migration: Migration) -> dict[str, Any]:
+def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str, Any]:
     """The plan as return values: changed, diff and statements come from it alone."""
     changes: tuple[Change, ...] = plan.changes
-    if changes:
+    if changes and not taking_back:
         changes = migration.registration() + changes
     statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
     return {
