@@ -66,10 +66,15 @@ def endpoint_of(end: str, options: Mapping[str, Any]) -> Endpoint:
         raise SpecError(
             "reading the connection options", f"causeway_{end}", "login_db is missing", "Name the database."
         )
+    port = int(given.get("login_port", 5432))
+    if not 0 < port < 65536:
+        raise SpecError(
+            "reading the connection options", f"causeway_{end}", f"login_port {port} is no port", "Use 1 to 65535."
+        )
     return Endpoint(
         end="source" if end == "source" else "destination",
         host=str(given.get("login_host", "")),
-        port=int(given.get("login_port", 5432)),
+        port=port,
         user=str(given.get("login_user", "")),
         password=str(given.get("login_password", "")),
         dbname=str(given.get("login_db", "")),
@@ -93,11 +98,21 @@ def spec_of(options: Mapping[str, Any]) -> Spec:
             "schema and incremental without full leaves out the rows that stand at the source now",
             "Use [schema], [schema, full], [full], [schema, full, incremental] or [full, incremental].",
         )
+    for option, variable in (("name", "causeway_name"), ("state_schema", "causeway_state_schema")):
+        if not str(options[option]).strip():
+            raise SpecError("reading the migration", variable, "it is empty", "Give it a name, or leave it out.")
+    if not options["objects"]:
+        raise SpecError(
+            "reading the objects of the migration",
+            "causeway_objects",
+            "the list is empty, so nothing would be moved",
+            "Name at least one schema: [{schema: public}].",
+        )
     return Spec(
         name=str(options["name"]),
         source=endpoint_of("source", options["source"]),
         destination=endpoint_of("destination", options["destination"]),
-        rules=compile_rules(options["objects"] or []),
+        rules=compile_rules(options["objects"]),
         types=types,
         state_schema=str(options["state_schema"]),
         allow_keyless=bool(options["allow_keyless"]),

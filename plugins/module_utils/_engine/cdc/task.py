@@ -144,7 +144,8 @@ def _plan_started(migration: Migration, wanted: TaskOptions) -> Plan:
             "it was disarmed for good when the destination was opened",
             "The destination is in production. To migrate into it again, set causeway_restart: true.",
         )
-    engine = engine_folder(wanted)
+    carried = bool(wanted.engine) or (wanted.home / "engine").exists()
+    engine = engine_folder(wanted) if carried else wanted.home / "engine" / "current"
     elsewhere = task.holder is not None and task.process is None
     settings = {**(task.control.settings if task.control else {}), **wanted.settings.stored()}
     changes: list[Change] = []
@@ -164,9 +165,12 @@ def _plan_started(migration: Migration, wanted: TaskOptions) -> Plan:
     )
     if known is None or not known.slot:
         notes += ("Slot and full copy are taken as made by then.",)
+    if not carried:
+        notes += ("The engine is taken as carried over by then, which the worker role does.",)
 
     def apply() -> Mapping[str, object]:
         _require_ready(migration)
+        engine = engine_folder(wanted)
         if not elsewhere:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

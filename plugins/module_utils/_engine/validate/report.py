@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
     """Compare every selected table at each real run; a dry run only names them. Nothing of the user's is changed."""
+    migration.selected()  # a name that matches nothing is said before there is anything to compare, too
     state = migration.state()
     if state is None or not state.reached("copied"):
         return Plan(

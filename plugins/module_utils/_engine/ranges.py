@@ -1,0 +1,36 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The numbers that options may be. A timeout of 0 means "none" to PostgreSQL, and nobody who writes 0 means that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import SpecError
+
+_SECONDS = 30 * 24 * 3600
+
+RANGES: Mapping[str, tuple[int, int]] = {
+    "lock_timeout": (1, _SECONDS),
+    "lock_retries": (0, 1_000_000),
+    "wait_timeout": (1, _SECONDS),
+    "stop_timeout": (1, _SECONDS),
+    "catch_up_timeout": (1, _SECONDS),
+    "settle_timeout": (0, _SECONDS),
+    "timeout": (1, _SECONDS),
+    "parallel": (1, 256),
+    "part_size": (1, 1 << 50),
+}
+"""Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
+it (`cdc.worker_config`)."""
+
+
+def require_ranges(options: Mapping[str, object]) -> None:
+    """Raise SpecError for the first number that is out of its range."""
+    for name, (least, most) in RANGES.items():
+        value = options.get(name)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            raise SpecError(
+                "reading the options of the module", name, f"{value} is out of range", f"Use {least} to {most}."
+            )
