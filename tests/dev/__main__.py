@@ -48,7 +48,7 @@ def main(names: Sequence[str]) -> int:
         return 1
     results = [("environment", "passed", time.monotonic() - started)]
     with Workspace() as workspace:
-        loop = stages.Stages(venv, workspace)
+        loop = stages.Stages(venv, workspace, variant)
         for name in wanted:
             print(f"\n=== {name}", flush=True)
             started = time.monotonic()

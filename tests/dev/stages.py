@@ -24,7 +24,8 @@ ENGINE = PACKAGE + ".plugins.module_utils._engine"
 class Stages:
     """Runs stages by name; each returns whether every command of it succeeded."""
 
-    def __init__(self, venv: Path, workspace: Workspace) -> None:
+    def __init__(self, venv: Path, workspace: Workspace, variant: str = "newest") -> None:
+        self.variant = variant
         self.bin = venv / "bin"
         self.python = self.bin / "python"
         self.workspace = workspace
@@ -143,11 +144,16 @@ class Stages:
 
     def _on_servers(self, marked: str, *options: str) -> bool:
         # a test that hangs says where it does, and the others still run
-        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, "--timeout", "600", *options)
+        options += ("--timeout", "600")
+        # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up
+        options += ("--numprocesses", "2", "--dist", "loadfile")
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options)
 
     def sanity(self) -> bool:
         home = CACHE / "sanity-home" / self.bin.parent.name
         settings = ansible_test.prepare_home(home, self.python)
+        # what users of an older Ansible load; the tests themselves answer to the newest one
+        targets = ["plugins/", "roles/", "playbooks/", "meta/"] if self.variant == "compat" else []
         environ = self.environ()
         environ.pop("PYTHONPATH")
         path = [str(self.bin), str(ansible_test.real_bin(self.python)), "/usr/local/bin", "/usr/bin", "/bin"]
@@ -160,6 +166,7 @@ class Stages:
                 "default",
                 "--color",
                 "no",
+                *targets,
                 cwd=self.workspace.copy(),
                 environ=environ,
             )
