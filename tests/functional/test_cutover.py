@@ -1,0 +1,125 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_cutover on real servers under the load of three writers, judged by plain SQL and by trying to write."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import pytest
+
+from . import witness
+from .moved import ACLS, STEPS, Load, MakeMoved, Moved, make_moved, moved, state_of  # noqa: F401 - fixtures
+
+
+def everything(moved: Moved) -> list[Any]:  # noqa: F811
+    """What must not change when nothing is written: catalogs at both ends and every row of ours and theirs."""
+    found: list[Any] = [witness.fingerprint(end.sql) for end in moved.pair.ends]
+    found += [witness.contents(end.sql) for end in moved.pair.ends]
+    found += [moved.pair.source.query("SELECT * FROM causeway.heartbeat"), moved.pair.source.query(ACLS)]
+    found += moved.pair.destination.query("SELECT to_jsonb(m) FROM causeway.migration m")
+    found += moved.pair.destination.query("SELECT to_jsonb(e) FROM causeway.event e ORDER BY id")
+    return found
+
+
+def test_a_live_database_is_cut_over_and_the_certificate_is_true(moved: Moved) -> None:  # noqa: F811
+    source, destination = moved.pair.ends
+    dry = moved.migration.run("pg_cutover", check=True)
+    with (
+        Load(moved) as load,
+        moved.connect(source, "plain") as idle,
+        moved.connect(source, "outsider") as through_a_function,
+        source.connect() as reading,
+    ):
+        idle.execute("SET application_name = 'causeway impostor'")
+        idle.execute("BEGIN; INSERT INTO sales.orders (who, note) VALUES ('plain', 'never committed')")
+        through_a_function.execute("BEGIN; SELECT sales.note('never committed')")
+        reading.execute("BEGIN; SELECT count(*) FROM sales.orders")
+        time.sleep(1)
+        answer = moved.cut(timeout=30)
+        time.sleep(0.3)
+        for ended in (idle, through_a_function):
+            with pytest.raises(psycopg.OperationalError):
+                ended.execute("COMMIT")
+        reading.execute("COMMIT")
+    assert dry["changed"]
+    assert answer["statements"] == dry["statements"]
+    assert min(load.done.values()) > 20
+    assert min(load.refused.values()) > 0
+    assert load.longest < 2, "a REVOKE takes no lock on the table"
+    certificate = answer["certificate"]
+    rows = witness.assert_identical(moved.pair, ["sales"])
+    assert source.value("SELECT count(*) FROM sales.orders WHERE note = 'never committed'") == 0
+    assert certificate["rows"] == rows > 600
+    assert certificate["tables"] == 4
+    assert certificate["sequences"] == 1
+    assert certificate["verdict"] == "identical"
+    assert set(certificate["fenced_roles"]) == {role for role, dummy in moved.writers.values()} | {moved.reader[0]}
+    assert source.value("SELECT current_user") in certificate["bypassing_roles"]
+    assert certificate["sessions_ended"] >= 2
+    assert 0 < certificate["pause_ms"] < 15_000
+    assert [step["name"] for step in certificate["steps"]] == STEPS
+    assert certificate["marker"]["number"] <= source.value("SELECT marker FROM causeway.heartbeat")
+    assert moved.fence() == "closed"
+    moved.assert_fenced()
+    assert witness.sequences(source.sql) == witness.sequences(destination.sql)
+    assert destination.value("SELECT nextval('sales.orders_id_seq')") > source.value("SELECT max(id) FROM sales.orders")
+    for kind in moved.writers:
+        assert moved.can_write(destination, kind) == ""
+    assert destination.value("SELECT phase FROM causeway.migration") == "opened"
+    assert "opened this database" in destination.value(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+    )
+
+
+def test_what_follows_an_opening(moved: Moved) -> None:  # noqa: F811
+    source, destination = moved.pair.ends
+    before, worker = everything(moved), moved.worker()
+    assert moved.migration.run("pg_cutover", check=True)["changed"]
+    assert everything(moved) == before, "a dry run takes nothing"
+    moved.assert_writable(1)
+    first = moved.cut()
+    assert state_of(worker) in ("", "Z")
+    assert destination.value("SELECT wanted FROM causeway.cdc_task") == "disarmed"
+    assert destination.value("SELECT state FROM causeway.cdc_progress") == "disarmed"
+    assert source.value("SELECT count(*) FROM pg_replication_slots WHERE active AND database = current_database()") == 0
+    writer = first["certificate"]["writer"]
+    assert (writer["end"], writer["verified"]) == ("destination", True)
+    with destination.connect() as conn:  # our account is a superuser here: no REVOKE holds it, so it is braked
+        assert conn.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
+    before = everything(moved)
+    for check in (True, False):
+        second = moved.migration.run("pg_cutover", check=check)
+        assert not second["changed"]
+        assert second["certificate"] == first["certificate"]
+        assert not moved.task(check=check)["changed"]
+    assert everything(moved) == before
+    assert moved.release()["left_behind"] == []
+    moved.assert_released()
+    moved.assert_fenced()
+    again = moved.cut()
+    assert not again["changed"]
+    assert again["opened_at"]
+    assert not moved.cut(state="released")["changed"]
+
+
+def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None:  # noqa: F811
+    moved.pair.destination.run("UPDATE causeway.migration SET phase = 'finalized'")
+    moved.refused("the contents were never compared")
+    assert moved.fence() is None
+    assert moved.release()["left_behind"] == []
+    moved.assert_released()
+    moved.assert_writable(1)
+
+
+@pytest.mark.faults
+def test_source_14_and_destination_17(make_moved: MakeMoved) -> None:  # noqa: F811
+    old = make_moved(source="14", destination="17")
+    with Load(old):
+        time.sleep(0.3)
+        assert old.cut()["certificate"]["verdict"] == "identical"
+    old.assert_fenced()
+    witness.assert_identical(old.pair, ["sales"])

@@ -1,0 +1,185 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong behind the fence: the application gets its rights back by itself, and another cutover finishes."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from . import witness
+from .modules import ModuleFailed
+from .moved import Load, MakeMoved, Moved, kill, make_moved, moved, state_of  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.faults
+
+SECONDS = 8
+"""Within which the writers must have their rights back: a guard looks at once, the machine may be busy."""
+
+
+def go_on(moved: Moved, process: subprocess.Popen[bytes], match: str) -> dict[str, Any]:  # noqa: F811
+    """Let a stopped cutover go on; it must fail with a message like this."""
+    os.kill(process.pid, signal.SIGCONT)
+    with pytest.raises(ModuleFailed, match=match) as failure:
+        moved.migration.finish("pg_cutover", process, 60)
+    assert "The source is writable, and nothing was opened." in failure.value.result["msg"]
+    return dict(failure.value.result)
+
+
+def finish(moved: Moved) -> dict[str, Any]:  # noqa: F811
+    """The next cutover opens, with identical contents."""
+    certificate: dict[str, Any] = moved.cut()["certificate"]
+    assert certificate["verdict"] == "identical"
+    witness.assert_identical(moved.pair, ["sales"])
+    moved.assert_fenced()
+    return certificate
+
+
+def guard_of(process: subprocess.Popen[bytes]) -> int:
+    """The one child of a stopped cutover."""
+    children = pathlib.Path("/proc", str(process.pid), "task", str(process.pid), "children").read_text().split()
+    (child,) = children
+    return int(child)
+
+
+def test_killed_anywhere_before_the_close(moved: Moved) -> None:  # noqa: F811
+    places = (
+        "before fence",
+        *(f"after {s}" for s in ("fence", "end sessions", "mark", "drain", "sequences", "compare")),
+    )
+    with Load(moved):
+        for place in places:
+            process = moved.break_at(place)
+            if place != "before fence":
+                moved.assert_fenced()
+            kill(process)
+            moved.assert_writable(SECONDS)
+            assert moved.fence() in (None, "reopened")
+            time.sleep(0.1)
+        finish(moved)
+
+
+@pytest.mark.parametrize("place", ["after close", "after revoke writer"])
+def test_killed_after_the_close(moved: Moved, place: str) -> None:  # noqa: F811
+    with Load(moved):
+        process = moved.break_at(place)
+        kill(process)
+        time.sleep(2)
+        moved.assert_fenced()
+    assert moved.fence() == "closed"
+    assert moved.pair.destination.value("SELECT opened_at FROM causeway.migration") is None
+    with pytest.raises(ModuleFailed, match="closed the source and not yet opened the destination"):
+        moved.migration.run("pg_publication", state="absent")
+    certificate = finish(moved)
+    names = [step["name"] for step in certificate["steps"]]
+    assert names[:3] == ["catch up", "fence", "end sessions"]
+    assert certificate["pause_ms"] >= 2000
+    assert moved.pair.destination.value("SELECT phase FROM causeway.migration") == "opened"
+
+
+def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMoved) -> None:  # noqa: F811
+    for what in ("cutover", "release"):
+        moved = make_moved()  # noqa: F811
+        process = moved.break_at("after sequences")
+        os.kill(guard_of(process), signal.SIGKILL)
+        kill(process)
+        time.sleep(1)
+        moved.assert_fenced()
+        assert moved.fence() == "fenced"
+        if what == "cutover":
+            again = moved.break_at("after fence")
+            kill(again)  # the second run's guard gives back what the first one took
+            moved.assert_writable(SECONDS)
+            finish(moved)
+        else:
+            assert moved.release()["left_behind"] == []
+            moved.assert_released()
+            moved.assert_writable(SECONDS)
+
+
+def test_time_runs_out(moved: Moved) -> None:  # noqa: F811
+    destination = moved.pair.destination
+    # A comparison that waits for a lock
+    process = moved.break_at("after sequences", timeout=4)
+    with destination.connect() as holder, holder.transaction():
+        holder.execute("LOCK TABLE sales.stock IN ACCESS EXCLUSIVE MODE")
+        go_on(moved, process, "not done within 4 s, step compare")
+    moved.assert_writable(1)
+    # A worker that does not drain
+    process = moved.break_at("after fence", timeout=4)
+    worker = moved.worker()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        go_on(moved, process, "not done within 4 s, step drain")
+        moved.assert_writable(1)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    # A cutover that is frozen itself: only its guard is there
+    process = moved.break_at("after compare", timeout=2)
+    moved.assert_writable(2 + SECONDS)
+    go_on(moved, process, "not done within 2 s")
+    finish(moved)
+
+
+def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:  # noqa: F811
+    source, destination = moved.pair.ends
+    # A difference made by hand
+    destination.run("UPDATE sales.stock SET tag = 'by hand' WHERE item = 7")
+    answer = moved.refused(r"sales\.stock \(1 rows\): they differ")
+    assert [row["table"] for row in answer["tables"] if row["verdict"] != "identical"] == ["sales.stock"]
+    moved.assert_writable(1)
+    destination.run("UPDATE sales.stock SET tag = NULL WHERE item = 7")
+    # A right that is granted in between
+    process = moved.break_at("after mark")
+    source.sql.execute(sql.SQL("GRANT INSERT ON sales.stock TO {}").format(sql.Identifier(moved.outsider[0])))
+    go_on(moved, process, rf"INSERT on sales\.stock for {moved.outsider[0]}: the right is there")
+    source.sql.execute(sql.SQL("REVOKE INSERT ON sales.stock FROM {}").format(sql.Identifier(moved.outsider[0])))
+    moved.assert_writable(1)
+    # A superuser who writes all the same
+    process = moved.break_at("after compare")
+    source.run("UPDATE sales.stock SET amount = 0 WHERE item = 9")
+    go_on(moved, process, "changed at the source behind the fence")
+    moved.assert_writable(1)
+    # A worker that dies
+    process = moved.break_at("after end sessions")
+    worker = moved.worker()
+    os.kill(worker, signal.SIGKILL)
+    began = time.monotonic()
+    go_on(moved, process, "its CDC worker is gone")
+    assert time.monotonic() - began < 20
+    assert state_of(worker) in ("", "Z")
+    moved.assert_writable(1)
+    moved.task(wait="caught_up")
+    finish(moved)
+
+
+def test_a_prepared_transaction_is_named(make_moved: MakeMoved) -> None:  # noqa: F811
+    moved = make_moved(source_settings={"max_prepared_transactions": 10})  # noqa: F811
+    with moved.connect(moved.pair.source, "plain") as conn:
+        conn.execute("BEGIN; UPDATE sales.stock SET tag = 'later' WHERE item = 1; PREPARE TRANSACTION 'left over'")
+    moved.refused("prepared transaction left over")
+    assert moved.fence() is None, "nothing was taken from anybody"
+    moved.pair.source.run("COMMIT PREPARED 'left over'")
+    finish(moved)
+
+
+@pytest.mark.parametrize("end", ["source", "destination"])
+def test_a_server_crashes_behind_the_fence(make_moved: MakeMoved, end: str) -> None:  # noqa: F811
+    moved = make_moved(private=True)  # noqa: F811
+    process = moved.break_at("after end sessions")
+    getattr(moved.pair, end).server.restart("immediate")
+    moved.reconnect()
+    os.kill(process.pid, signal.SIGCONT)
+    with pytest.raises(ModuleFailed, match=r"[Nn]othing was opened"):
+        moved.migration.finish("pg_cutover", process, 60)
+    moved.assert_writable(SECONDS)
+    moved.task(wait="caught_up")
+    finish(moved)
