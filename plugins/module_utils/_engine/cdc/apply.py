@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from .. import marker
 from .._psycopg import psycopg, sql
+from ..catalog import qualified
 from ..connect import server_error
-from ..errors import EngineError, ServerError
+from ..errors import EngineError, MismatchError, ServerError
 from .batch import Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .compaction import Compacted, compact, delete_then_insert
 from .destination_table import fit, observe_table
@@ -28,6 +29,7 @@ from .statements import TableStatements
 from .store import ProgressStore, Tally
 
 if TYPE_CHECKING:
+    from ..catalog import Name
     from ..connect import Connection
     from ..lsn import Lsn
     from .keys import UniqueIndex
@@ -42,8 +44,9 @@ class Applier:
     """Writes the pieces of one stream over one connection, which is autocommit and holds the worker's lock.
 
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
-    source table by OID; ``binary`` says in which format values come. Every method raises EngineError; after that the
-    connection is to be closed, which takes back what was not committed.
+    source table by OID; ``binary`` says in which format values come; ``copied_as`` is the name under which each table,
+    by source OID, was copied. Every method raises EngineError; after that the connection is to be closed, which takes
+    back what was not committed.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Applier:
         source_uniques: Callable[[int], Sequence[UniqueIndex]],
         *,
         binary: bool,
+        copied_as: Mapping[int, Name] | None = None,
     ) -> None:
         self._conn = conn
         self._progress = progress
@@ -62,6 +66,7 @@ class Applier:
         self._types = types
         self._source_uniques = source_uniques
         self._binary = binary
+        self._copied_as = copied_as or {}
         self._loader = Loader(conn)
         self._tables: dict[int, WrittenTable] = {}
         self._tally = Tally()
@@ -121,7 +126,20 @@ class Applier:
         found = observe_table(self._conn, relation.schema, relation.name)
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
         table = fit(relation, self._types, found, uniques)
+        self._require_own_rows(relation)
         self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
+
+    def _require_own_rows(self, relation: Relation) -> None:
+        """Where tables exchange their names at the source, one of that name may fit and hold another's rows."""
+        name, copied = (relation.schema, relation.name), self._copied_as.get(relation.oid)
+        if copied in (None, name) or observe_table(self._conn, *copied) is None:
+            return
+        raise MismatchError(
+            "applying changes to",
+            qualified(name),
+            f"the source has given this name to the table whose rows were copied to {qualified(copied)}",
+            "Run the migrate playbook: it copies the tables again that were renamed.",
+        )
 
     def _segment(self, segment: Segment) -> None:
         work: Work = []

@@ -202,6 +202,7 @@ class Worker:
                 batcher.types,
                 lambda oid: observe_uniques(source, oid),
                 binary=binary,
+                copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
             )
             stream.start(slot["name"], confirmable, names.publication_name(config.name), binary=binary)
             self._stream = stream
