@@ -8,6 +8,7 @@ Check mode is asked here, once. The engine gets plain values and a way to run pr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
                 answer.update(plan.record())
     except EngineError as exc:
         module.fail_json(**{**exc.result, "msg": str(exc), "error": dict(exc.as_result())})
-    for warning in plan.warnings:
+    for warning in dict.fromkeys([*plan.warnings, *_left_behind(answer)]):
         module.warn(warning)
     module.exit_json(**answer)
 
@@ -98,15 +99,7 @@ def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str,
     statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
     return {
         "changed": plan.changed,
-        "diff": [
-            {
-                "before_header": f"{change.what} ({change.place})",
-                "after_header": f"{change.what} ({change.place})",
-                "before": _lines(change.before),
-                "after": _lines(change.after),
-            }
-            for change in changes
-        ],
+        "diff": _diff(changes),
         "statements": statements[:STATEMENTS_SHOWN],
         "statements_total": len(statements),
         "notes": list(plan.notes),
@@ -114,8 +107,42 @@ def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str,
     }
 
 
-def _lines(value: object) -> object:
-    """Ansible shows dicts and lists as YAML or JSON, and text only when it ends with a newline."""
+def _diff(changes: Sequence[Change]) -> list[dict[str, str]]:
+    """What C(--diff) prints: each difference, and under it the statements that make it so, as many as are returned."""
+    room = STATEMENTS_SHOWN
+    entries = []
+    for change in changes:
+        header = f"{change.what} ({change.place})"
+        shown = change.statements[:room]
+        room -= len(shown)
+        entries.append(
+            {
+                "before_header": header,
+                "after_header": header,
+                "before": _lines(change.before),
+                "after": _lines(change.after),
+                "prepared": "".join(f"{_statement(text)}\n" for text in shown) + ("\n" if shown else ""),
+            }
+        )
+    return entries
+
+
+def _statement(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines())
+
+
+def _lines(value: object) -> str:
+    """Ansible compares lines of text; it would show a dict's letters outside ASCII as escapes, and fail on a list."""
     if value is None:
         return ""
-    return value if isinstance(value, (dict, list)) else f"{value}\n"
+    if isinstance(value, (Mapping, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, indent=4, default=str) + "\n"
+    return f"{value}\n"
+
+
+def _left_behind(answer: Mapping[str, Any]) -> list[str]:
+    """What could not be taken back, a sentence each: a person has to see it, and finds it in no other place."""
+    return [
+        f"left at the {one['end']}: {one['what']}, since {one['why']}. By hand: {' '.join(one['statements'])}"
+        for one in answer.get("left_behind") or ()
+    ]

@@ -48,16 +48,16 @@ EXAMPLES = r"""
 - name: Publish the selected tables
   causeway.postgresql.pg_publication:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
 
 - name: Take it back at the end
   causeway.postgresql.pg_publication:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
     state: absent
 """
 

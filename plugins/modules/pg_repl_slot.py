@@ -52,17 +52,17 @@ EXAMPLES = r"""
 - name: Make the replication slot
   causeway.postgresql.pg_repl_slot:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
     wait_timeout: 120
 
 - name: Take it back at the end
   causeway.postgresql.pg_repl_slot:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
     state: absent
 """
 

@@ -49,17 +49,17 @@ EXAMPLES = r"""
 - name: Give the tables their replica identity
   causeway.postgresql.pg_replica_identity:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
     identity: auto
 
 - name: Take it back at the end
   causeway.postgresql.pg_replica_identity:
     name: orders
-    source: "{ causeway_source }"
-    destination: "{ causeway_destination }"
-    objects: "{ causeway_objects }"
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
     state: absent
 """
 

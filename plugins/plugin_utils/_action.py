@@ -21,7 +21,6 @@ from ._blocks import failure
 
 Block = Callable[[Mapping[str, Any], int], list[str]]
 
-_NARROWEST = 100
 _WIDEST = 160
 
 
@@ -43,7 +42,7 @@ class ShowingAction(ActionBase):
 
     def _show(self, result: Mapping[str, Any], host: str) -> None:
         display = Display()
-        width = min(max(display.columns or 0, _NARROWEST), _WIDEST)
+        width = min(display.columns, _WIDEST)  # never below 79, which is also what it says of a pipe
         failed = bool(result.get("failed"))
         for block in self.blocks:
             _print(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..module_utils._engine.measure import count, duration, size
-from ._table import facts, table
+from ._table import INDENT, facts, shown_width, table, wrapped
 
 Result = Mapping[str, Any]
 
@@ -24,6 +24,7 @@ _SEVERITIES = {
     "note": ("notes", "Good to know"),
 }
 _OBJECTS_SHOWN = 8
+_ROOM_FOR_A_FIX = 60
 _TABLES_SHOWN = 40
 _EVENTS_SHOWN = 5
 
@@ -37,8 +38,7 @@ def findings(result: Result, width: int) -> list[str]:
         rows = _rows_of([one for one in found if one.get("severity") == severity])
         if rows:
             number = counts.get(severity, len(rows))
-            lines += ["", f"{severity.upper()} ({number}). {heading}.", ""]
-            lines += table(("id", "object", "seen, and what cures it"), rows, width)
+            lines += ["", f"{severity.upper()} ({number}). {heading}.", "", *_listed(rows, width)]
     if "findings" not in result or result.get("opened_at"):
         return []
     said = [
@@ -48,6 +48,19 @@ def findings(result: Result, width: int) -> list[str]:
     ]
     verdict = "passed" if result.get("passed") else "not passed"
     return [f"Precheck {verdict}: {', '.join(said) or 'nothing found'}", *facts(_ends(result), width), *lines]
+
+
+def _listed(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:
+    """A table; where names leave its last column too little room for a statement, a paragraph for each finding."""
+    names = max(shown_width(name) for name, dummy, dummy_text in rows)
+    objects = max(shown_width(what) for dummy, what, dummy_text in rows)
+    if width - names - objects >= _ROOM_FOR_A_FIX:
+        return table(("id", "object", "seen, and what cures it"), rows, width)
+    lines = []
+    for name, what, text in rows:
+        lines.append(f"{INDENT}{name}: {what}")
+        lines += [f"{INDENT * 3}{line}" for line in wrapped(text, width - 3 * len(INDENT))]
+    return lines
 
 
 def _rows_of(found: Sequence[Result]) -> list[tuple[str, str, str]]:
@@ -90,6 +103,7 @@ def status(result: Result, width: int) -> list[str]:
             ("copy", _copy(result)),
             ("slot", _slot(result.get("slot") or {})),
             ("CDC", _cdc(result.get("cdc") or {})),
+            ("lag", _lag(result.get("cdc") or {})),
             ("changes", _changes(result.get("cdc") or {})),
             ("last error", _error(result.get("cdc") or {})),
             ("validation", _validation(result.get("validation") or {})),
@@ -133,6 +147,11 @@ def _cdc(cdc: Result) -> str:
         said.append("DOWN: nobody applies; run the migrate playbook again")
     elif worker:
         said.append(f"on {worker.get('host')} as pid {worker.get('pid')}")
+    return ", ".join(said)
+
+
+def _lag(cdc: Result) -> str:
+    said = []
     if cdc.get("lag_bytes") is not None:
         said.append(f"{size(cdc['lag_bytes'])} behind")
     if cdc.get("lag_seconds") is not None:
@@ -186,6 +205,8 @@ def copied(result: Result, width: int) -> list[str]:
     if not tables or not result.get("changed"):
         return []
     complete = sum(1 for one in tables if one.get("state") == "complete")
+    if not result.get("runs", 1):  # a dry run
+        return [f"{count(len(tables) - complete)} of {count(len(tables))} tables are to be copied"]
     rows = sum(one.get("rows") or 0 for one in tables)
     moved = sum(one.get("bytes") or 0 for one in tables)
     said = f"{count(complete)} of {count(len(tables))} tables copied, {count(rows)} rows, {size(moved)}"

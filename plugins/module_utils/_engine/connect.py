@@ -173,13 +173,16 @@ def speaking(doing: str, what: str = "", remedy: str = "") -> Iterator[None]:
 def _connect_error(endpoint: Endpoint, exc: psycopg.Error) -> ConnectError:
     """libpq gives most refusals no SQLSTATE: the kinds are told apart by what it prints, all of it free of secrets."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    why = lines[-1] if lines else type(exc).__name__
+    said = [line for line in lines if not line.startswith(("DETAIL:", "HINT:", "CONTEXT:"))]
+    why = said[-1] if said else type(exc).__name__
     lower = why.lower()
     remedy = "Check that the server runs, listens on this address and port, and that no firewall stands between."
     if "password authentication failed" in lower or "no password supplied" in lower:
         remedy = f"Correct login_user or login_password of the {endpoint.end}."
     elif "pg_hba.conf" in lower:
         remedy = "Add a line for this user, database and address to pg_hba.conf (or the cloud's allow-list) and reload."
+    elif "wal sender" in lower:
+        remedy = f'ALTER ROLE "{endpoint.user}" REPLICATION, by a superuser or the cloud\'s administrator.'
     elif "database" in lower and "does not exist" in lower:
         remedy = f"Create the database at the {endpoint.end}, or correct login_db."
     elif "ssl" in lower or "certificate" in lower:

@@ -56,6 +56,16 @@ def test_findings_are_grouped_with_the_worst_first() -> None:
     ]
 
 
+def test_where_names_are_long_a_finding_is_a_paragraph() -> None:
+    where = "source old.example.com:5432/orders as mover"
+    result = {"findings": [finding("replication_connect", "error", where)], "counts": {"error": 1}, "passed": False}
+    assert _blocks.findings(result, 79)[-3:] == [
+        f"  replication_connect: {where}",
+        "      it is so",
+        "      fix: CURE IT;",
+    ]
+
+
 def test_many_objects_of_one_check_are_cut_with_their_number() -> None:
     result = {
         "findings": [finding("no_key", "error", f"t{number}") for number in range(1000)],
@@ -114,8 +124,8 @@ def test_status() -> None:
         "  destination  PostgreSQL 17.5, database orders",
         "  copy         1 of 2 tables, 1 234 567 rows, 1.2 GB",
         "  slot         dts_sync_orders: in use, reserved, keeps 16.0 MB of WAL",
-        "  CDC          running (wanted: started), on mover1 as pid 77, 1.2 kB behind, last change applied 12 ms after",
-        "               its commit",
+        "  CDC          running (wanted: started), on mover1 as pid 77",
+        "  lag          1.2 kB behind, last change applied 12 ms after its commit",
         "  changes      1 000 inserts",
         "",
         "  table    copy           rows     size        time",
@@ -154,6 +164,7 @@ def test_what_a_copy_has_moved() -> None:
         "  a      complete  1 000    2.0 MB  1.5 s",
     ]
     assert _blocks.copied({"changed": False, "tables": tables}, 100) == []
+    assert _blocks.copied({"changed": True, "tables": tables, "runs": 0}, 100) == ["1 of 2 tables are to be copied"]
 
 
 def test_verdicts_have_the_differing_tables_first_and_say_how_to_see_it() -> None:
