@@ -44,7 +44,7 @@ options:
     default: 600
   stop_timeout:
     description:
-      - Seconds to wait for the CDC worker to stop once the source is closed. Its session is ended then: it has nothing
+      - Seconds to wait for the CDC worker to stop once the source is closed. Its session is ended then, as it has nothing
         left to apply.
     type: int
     default: 10

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import SpecError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.ranges import RANGES, require_ranges
 
