@@ -11,9 +11,11 @@ a queue that is bounded in bytes: when it is full the socket is left alone, and 
 from __future__ import annotations
 
 import select
+import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._psycopg import pq, psycopg, sql
@@ -66,6 +68,7 @@ class ReplicationStream:
         self._sent: Lsn = NO_LSN
         self._reply_now = False
         self._thread: threading.Thread | None = None
+        self._waker, self._woken = socket.socketpair()  # ends a wait for the source when the stream is closed
         self._chunk: list[Item] = []
         self._chunk_bytes = 0
 
@@ -136,8 +139,12 @@ class ReplicationStream:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not None:
+            with suppress(OSError):  # closed before
+                self._waker.send(b"x")
             self._thread.join(10)
         self._walsender.close()
+        self._waker.close()
+        self._woken.close()
 
     # The rest runs in the thread, and only there is the socket touched.
 
@@ -166,7 +173,7 @@ class ReplicationStream:
             self._changed.notify_all()
 
     def _loop(self) -> None:
-        pgconn = self._walsender.pgconn
+        pgconn, woken = self._walsender.pgconn, self._woken.fileno()
         due = time.monotonic()
         while not self._closing:
             due = self._feedback_if(due)
@@ -182,8 +189,8 @@ class ReplicationStream:
             self._hand_over()
             if length < 0:
                 raise self._ended()
-            readable, dummy, dummy = select.select([pgconn.socket], [], [], _POLL)
-            if readable:
+            readable, dummy, dummy = select.select([pgconn.socket, woken], [], [], _POLL)
+            if pgconn.socket in readable:
                 pgconn.consume_input()
         self._send_feedback()
 

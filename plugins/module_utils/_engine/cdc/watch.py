@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .worker_config import WorkerConfig
 
 _POLL = 1.0
+_PIECE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,14 @@ class Watcher:
         while not self._closing.is_set():
             self.control = read_control(store)
             self._beat(store)
-            for dummy in conn.notifies(timeout=_POLL / 2, stop_after=1):
-                pass
+            self._rest(conn)
+
+    def _rest(self, conn: Connection) -> None:
+        """Until notified, told to close, or the next beat. In short pieces: a cutover waits for us to close."""
+        until = time.monotonic() + _POLL / 2
+        while not self._closing.is_set() and time.monotonic() < until:
+            if list(conn.notifies(timeout=_PIECE, stop_after=1)):
+                return
 
     def _beat(self, store: StateStore) -> None:
         at = self._positions()
