@@ -139,3 +139,19 @@ def test_across_versions(make_pair: Any, versions: tuple[str, str]) -> None:
     pair.source.run(USE)
     migration(pair).four_beats("pg_sequence_sync")
     assert selected(pair.destination) == selected(pair.source)
+
+
+def test_a_sequence_that_a_selected_table_draws_from_comes_along(shop: Any) -> None:
+    """Nobody owns it, or a table that is not selected does: the schema phase makes it, since the default needs it."""
+    shop.run(
+        "CREATE TABLE sales.drawing (id bigint DEFAULT nextval('sales.alone'), n int DEFAULT nextval('sales.serials_id_seq'))"
+    )
+    narrow = Migration(
+        "orders",
+        shop.source.endpoint,
+        shop.destination.endpoint,
+        [{"schema": "sales", "tables": [{"name": "drawing"}]}],
+    )
+    assert narrow.run("pg_sequence_sync")["sequences"] == 2
+    shop.destination.run("INSERT INTO sales.drawing DEFAULT VALUES")
+    assert shop.destination.query("SELECT id, n FROM sales.drawing") == [(1001, 11)]

@@ -126,7 +126,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence. ``owner_table`` and ``owner_column`` are set for owned ones; ``identity`` tells a column's own."""
+    """A sequence. ``owner_table`` and ``owner_column`` are set for owned ones; ``identity`` tells a column's own.
+
+    ``drawn_by`` are the tables, by OID, with a column whose default draws from it, owned or not.
+    """
 
     oid: int
     schema: str
@@ -135,6 +138,7 @@ class Sequence:
     owner_table: int
     owner_column: str
     identity: bool
+    drawn_by: tuple[int, ...] = ()
 
     @property
     def qualified_name(self) -> Name:
@@ -189,7 +193,7 @@ def observe_catalog(conn: Connection, end: End, *, leave_out: tuple[str, ...] = 
             )
             for row in tables
         },
-        sequences={row[0]: Sequence(*row) for row in sequences},
+        sequences={row[0]: Sequence(*(*row[:7], tuple(row[7]))) for row in sequences},
         schemas=schemas,
     )
 

@@ -107,7 +107,10 @@ SELECT i.inhrelid::bigint, i.inhparent::bigint FROM pg_catalog.pg_inherits i
 
 SEQUENCES = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner),
-       coalesce(d.refobjid, 0)::bigint, coalesce(a.attname::text, ''), coalesce(d.deptype = 'i', false)
+       coalesce(d.refobjid, 0)::bigint, coalesce(a.attname::text, ''), coalesce(d.deptype = 'i', false),
+       ARRAY(SELECT DISTINCT v.adrelid::bigint FROM pg_catalog.pg_depend u
+               JOIN pg_catalog.pg_attrdef v ON u.classid = 'pg_catalog.pg_attrdef'::regclass AND v.oid = u.objid
+              WHERE u.refclassid = 'pg_catalog.pg_class'::regclass AND u.refobjid = c.oid ORDER BY 1)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid

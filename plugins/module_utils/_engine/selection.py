@@ -179,7 +179,10 @@ def _complete_partitions(
 
 
 def _takes_sequence(sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], out: tuple[str, ...]) -> bool:
-    """Owned and identity sequences follow their table; the others follow their schema."""
+    """Owned and identity sequences follow their table, the others their schema; and each a default that draws from it:
+    the dump takes it along there, and a value that it gives twice would be a row's key."""
+    if any(table in chosen for table in (sequence.owner_table, *sequence.drawn_by)):
+        return True
     if sequence.owner_table:
-        return sequence.owner_table in chosen
+        return False
     return sequence.schema in whole and not any(_matches(pattern, sequence.name) for pattern in out)
