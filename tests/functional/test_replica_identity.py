@@ -162,3 +162,38 @@ def test_nothing_is_done_without_incremental(shop: Any) -> None:
     assert not result["changed"]
     assert "not incremental" in result["notes"][0]
     assert identities(shop) == ORIGINAL
+
+
+def test_an_identity_that_another_publication_needs_is_left(shop: Any) -> None:
+    """Put back, it would make the source refuse the application's UPDATE and DELETE on a keyless table."""
+    other = Migration("other", shop.source.endpoint, shop.destination.endpoint, [{"schema": "sales"}])
+    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_publication")
+    other.run("pg_replica_identity")
+    other.run("pg_publication")
+    migration(shop).run("pg_publication", state="absent")
+    planned = migration(shop).run("pg_replica_identity", state="absent", check=True)
+    answer = migration(shop).run("pg_replica_identity", state="absent")
+    shop.source.run('UPDATE sales."Keyless Ü" SET a = a + 1; DELETE FROM sales.late; UPDATE sales.silent SET id = id')
+    left = {entry["what"] for entry in answer["left_behind"]}
+    assert left == {f"replica identity of sales.{name}" for name in ('"Keyless Ü"', "late", "child", "silent")}
+    assert answer["left_behind"][0]["statements"]
+    assert planned["left_behind"] == answer["left_behind"]
+    now = identities(shop)
+    assert (now["orders"], now["uniq"], now["Keyless Ü"]) == ("d", "i:sales.uniq_a", "f")
+
+
+def test_an_identity_is_not_put_back_while_our_own_publication_could_not_be_dropped(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_publication")
+    migration(shop).run("pg_replica_identity", state="absent")
+    shop.source.run('UPDATE sales."Keyless Ü" SET a = a + 1')
+
+
+def test_a_name_that_passed_to_another_table_hides_neither(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    shop.source.run("ALTER TABLE sales.orders RENAME TO orders_old; CREATE TABLE sales.orders (id int PRIMARY KEY)")
+    migration(shop).run("pg_replica_identity")
+    assert migration(shop).run("pg_replica_identity", state="absent")["left_behind"] == []
+    now = identities(shop)
+    assert (now["orders"], now["orders_old"]) == ("d", "d")

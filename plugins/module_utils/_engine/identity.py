@@ -9,24 +9,37 @@ original ones are recorded first, and put back at the end where the present one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ._psycopg import sql
-from .catalog import Table, observe_catalog
+from .catalog import Catalog, Table, observe_catalog, quoted
+from .connect import speaking
 from .errors import MismatchError, ServerError
 from .locks import Locked, Patience, each_under_lock
+from .names import publication_name
 from .plan import Leftover, Plan, SqlChange, shown
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
+    from .connect import Connection
     from .migration import Migration
 
 WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
 BEFORE = "identities"
-"""Key of the before-image: {table: {"relation": OID, "identity": letter, "index": name}}."""
+"""Key of the before-image: {OID: {"table": name then, "identity": letter, "index": name}}; a name may pass to another."""
+
+# pg_publication_tables says the same, but opens the tables and waits behind whoever alters one.
+_PUBLISHING = """
+SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema} FROM pg_catalog.pg_publication p
+  LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} WHERE p.pubupdate OR p.pubdelete
+"""
+_SCHEMAS = """LEFT JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = m.pnnspid"""
+SCHEMAS_SINCE = 150000
+"""The first server version that publishes whole schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,42 @@ def identity_statement(table: Table, identity: Identity) -> Composed:
     return form.format(sql.Identifier(table.schema, table.name), wanted)
 
 
+class Published:
+    """Which publications of one database send the UPDATE and DELETE of a table: without an identity they are refused
+    there, to everybody. Reads them in one query. Raises ServerError."""
+
+    def __init__(self, conn: Connection, catalog: Catalog) -> None:
+        self._tables = catalog.tables
+        whole = conn.info.server_version >= SCHEMAS_SINCE
+        query = sql.SQL(_PUBLISHING).format(
+            schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
+        )
+        with speaking("reading the publications of the", "source"):
+            self._members = conn.execute(query).fetchall()
+
+    def by(self, table: Table) -> frozenset[str]:
+        """The names of those that publish ``table``, itself, through a root of its, or with all the others."""
+        lineage, todo = {table.oid}, [table]
+        while todo:
+            found = todo.pop()
+            above = [self._tables[oid] for oid in found.parents if found.is_partition and oid in self._tables]
+            lineage |= {parent.oid for parent in above}
+            todo += above
+        return frozenset(
+            name
+            for name, everything, relation, schema in self._members
+            if everything or relation in lineage or schema == table.schema
+        )
+
+
+def _still_published(table: Table, wanted: Identity, publications: Collection[str]) -> str:
+    """Why ``wanted`` may not be put back while these publish the table; empty where it may."""
+    if not publications or identifies_rows(replace(table, replica_identity=wanted.letter, identity_index=wanted.index)):
+        return ""
+    by = ", ".join(quoted(name) for name in sorted(publications))
+    return f"publication {by} needs it: without it the source would refuse UPDATE and DELETE on the table"
+
+
 def _locked(table: Table, wanted: Identity) -> Locked:
     statement = identity_statement(table, wanted)
     return Locked(
@@ -99,8 +148,8 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
         migration.store.remember_before(
             BEFORE,
             {
-                str(table): {
-                    "relation": table.oid,
+                str(table.oid): {
+                    "table": str(table),
                     "identity": table.replica_identity,
                     "index": identity_of(table).index,
                 }
@@ -142,14 +191,16 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
     originals: Mapping[str, Mapping[str, Any]] = dict(state.before_image).get(BEFORE, {}) if state else {}
     if not originals:
         return Plan(result={"left_behind": []})
+    published = Published(migration.source, migration.source_catalog)
+    ours = {publication_name(migration.name)}  # gone by then, in a release
     work: dict[str, tuple[Table, Identity]] = {}
     leftovers: list[Leftover] = []
     notes: list[str] = []
-    for name, original in sorted(originals.items()):
-        table = migration.source_catalog.tables.get(int(original.get("relation", 0)))
+    for oid, original in sorted(originals.items(), key=lambda entry: str(entry[1]["table"])):
+        table = migration.source_catalog.tables.get(int(oid))
         wanted = Identity(str(original["identity"]), str(original.get("index") or ""))
         if table is None:
-            notes.append(f"{name} is gone from the source: there is no identity to put back")
+            notes.append(f"{original['table']} is gone from the source: there is no identity to put back")
         elif identity_of(table) == wanted:
             continue
         elif table.replica_identity != "f":
@@ -157,8 +208,10 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
         elif wanted.letter == "i" and wanted.index not in {index.name for index in table.unique_indexes}:
             why = f"its original identity, index {wanted.index}, does not stand any more"
             leftovers.append(_leftover(migration, table, Identity("d"), why))
+        elif why := _still_published(table, wanted, published.by(table) - ours):
+            leftovers.append(_leftover(migration, table, wanted, why))
         else:
-            work[name] = (table, wanted)
+            work[oid] = (table, wanted)
     pieces = [_locked(table, wanted) for table, wanted in work.values()]
 
     def apply() -> Mapping[str, object]:
@@ -185,15 +238,20 @@ def _leftover(migration: Migration, table: Table, wanted: Identity, why: str) ->
 
 def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], patience: Patience) -> list[Leftover]:
     """One that is refused does not keep the others from being put back. Raises TimeoutExpired for busy ones."""
-    failed: dict[int, Leftover] = {}
+    published = Published(migration.source, migration.source_catalog)
+    failed = {
+        table.oid: _leftover(migration, table, wanted, why)
+        for table, wanted in work.values()
+        if (why := _still_published(table, wanted, published.by(table)))
+    }
 
     def refused(piece: Locked, exc: ServerError) -> None:
         table, wanted = next(entry for entry in work.values() if entry[0].oid == piece.relations[0])
         failed[table.oid] = _leftover(migration, table, wanted, exc.why)
 
-    pieces = [_locked(table, wanted) for table, wanted in work.values()]
+    pieces = [_locked(table, wanted) for table, wanted in work.values() if table.oid not in failed]
     each_under_lock(migration.source, pieces, patience, "putting back the", refused)
-    done = {name: entry for name, entry in work.items() if entry[0].oid not in failed}
+    done = {oid: entry for oid, entry in work.items() if entry[0].oid not in failed}
     _verify(migration, {table.oid: wanted for table, wanted in done.values()})
     migration.store.forget_before(BEFORE, list(done))
     return list(failed.values())
