@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -176,3 +177,35 @@ def test_an_unlogged_table_is_refused_by_name(shop: Any) -> None:
 def test_nothing_is_done_without_incremental(shop: Any) -> None:
     assert not migration(shop, types=["schema", "full"]).run("pg_publication")["changed"]
     assert shop.source.value("SELECT to_regnamespace('causeway')") is None
+
+
+def test_a_removal_does_not_wait_without_bound(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_publication")
+    narrower = Migration(
+        "orders", shop.source.endpoint, shop.destination.endpoint, [{"schema": "sales", "exclude": ["orders"]}]
+    )
+    with shop.source.connect(application_name="long vacuum") as busy, busy.transaction():
+        busy.execute("LOCK TABLE sales.orders IN SHARE UPDATE EXCLUSIVE MODE")
+        process = narrower.start("pg_publication", lock_timeout=1, lock_retries=0)
+        with pytest.raises(ModuleFailed, match="long vacuum"):
+            narrower.finish("pg_publication", process, timeout=20)
+    assert narrower.run("pg_publication")["changed"]
+
+
+def test_two_that_begin_at_once_share_the_bookkeeping(shop: Any) -> None:
+    one, two = migration(shop, "orders"), migration(shop, "Orders 2")
+    one.run("pg_replica_identity")
+    two.run("pg_replica_identity")
+    with shop.source.connect() as busy, busy.transaction():
+        busy.execute("LOCK TABLE pg_namespace IN SHARE MODE")  # both find no schema, and wait to make it
+        started = [(job, job.start("pg_publication", lock_timeout=20)) for job in (one, two)]
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        deadline = time.monotonic() + 20
+        while shop.source.value(waiting) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    for job, process in started:
+        assert job.finish("pg_publication", process)["changed"]
+    assert shop.source.value("SELECT count(*) FROM causeway.heartbeat") == 2

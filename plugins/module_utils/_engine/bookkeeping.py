@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import names
 from ._psycopg import sql
 from .catalog import qualified
 from .connect import speaking
@@ -84,6 +85,23 @@ def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
     return changes
 
 
+def _one_at_a_time(conn: Connection, lock_timeout: float) -> None:
+    """Whoever makes or drops the bookkeeping of this source waits here for the one before, who is quick."""
+    in_lock_timeout(conn, lock_timeout)
+    conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (names.lock_key(SOURCE_SCHEMA, "bookkeeping"),))
+
+
+def make(conn: Connection, name: str, lock_timeout: float) -> None:
+    """Make what is missing, all of it or nothing, decided behind a lock: two migrations may begin at once.
+
+    Raises MismatchError, ServerError.
+    """
+    with speaking("making", qualified(HEARTBEAT_NAME)), conn.transaction():
+        _one_at_a_time(conn, lock_timeout)
+        for change in make_changes(observe_bookkeeping(conn), name):
+            change.execute(conn, "making")
+
+
 def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
     """What goes with this migration: its row, or with the last one the table, and the schema if nothing else is in it."""
     if name not in found.rows:
@@ -105,7 +123,7 @@ def drop(conn: Connection, name: str, lock_timeout: float) -> None:
     Raises ServerError, and StateError while the source is fenced: only the row says so.
     """
     with speaking("dropping", qualified(HEARTBEAT_NAME)), conn.transaction():
-        in_lock_timeout(conn, lock_timeout)
+        _one_at_a_time(conn, lock_timeout)
         conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(heartbeat_table()))
         query = sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table())
         row = conn.execute(query, (name,)).fetchone()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import fence, names
 from ._psycopg import sql
-from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make_changes, observe_bookkeeping
+from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
 from .catalog import Name, Table, observe_catalog, qualified
 from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
@@ -35,6 +35,8 @@ BEFORE = "publication"
 
 # ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.
 _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
+_HARMLESS_TO_ALTER = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
+"""VACUUM and ANALYZE hold what the making waits for, as every DDL does."""
 _DOING = "making the publication"
 
 _PUBLICATION = """
@@ -168,14 +170,11 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         migration.store.forget_before(BEFORE, ["name", "oid"])
         # The intent first: a publication of our name that stands after a crash is then known to be ours.
         migration.store.remember_before(BEFORE, {"name": name})
-        for change in bookkeeping:
-            change.execute(migration.source, "making")
+        make(migration.source, migration.name, options["lock_timeout"])
         waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to make the publication", name)
         patience = Patience(options["lock_timeout"], options["lock_retries"])
         oids = tuple(table.oid for table in wanted)
-        # VACUUM and ANALYZE hold what it waits for, as every DDL does
-        harmless = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
-        each_under_lock(migration.source, [Locked(oids, create, harmless)], patience, _DOING)
+        each_under_lock(migration.source, [Locked(oids, create, _HARMLESS_TO_ALTER)], patience, _DOING)
         _record(migration, name, {table.oid for table in wanted})
         return {"waited": round(waited, 3)}
 
@@ -236,29 +235,26 @@ def _plan_alter(
             "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was taken out of it", _BEGIN_AGAIN
         )
     added = [table for table in wanted if table.oid not in published]
-    gone = [found.members[oid] for oid in sorted(published - heartbeat - {table.oid for table in wanted})]
+    gone = sorted(published - heartbeat - {table.oid for table in wanted})
     _refuse_reentry(migration, name, added)
     if added:
         _refuse_unpublishable(migration)
     work = [_addition(migration, name, table) for table in added]
-    removals = [_removal(name, member) for member in gone]
+    work += [_removal(name, oid, found.members[oid]) for oid in gone]
 
     def apply() -> Mapping[str, object]:
-        for change in bookkeeping:
-            change.execute(migration.source, "making")
+        make(migration.source, migration.name, options["lock_timeout"])
         if added:
             _require_identities(migration)
             wait_for_running(migration.source, options["wait_timeout"], "waiting to add to the publication", name)
         each_under_lock(
             migration.source, work, Patience(options["lock_timeout"], options["lock_retries"]), "changing the"
         )
-        for removal in removals:
-            removal.execute(migration.source, "changing the")
         _record(migration, name, {table.oid for table in wanted})
         return {}
 
     return Plan(
-        changes=shown([*bookkeeping, *(piece.change for piece in work), *removals], migration.source),
+        changes=shown([*bookkeeping, *(piece.change for piece in work)], migration.source),
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
     )
@@ -301,9 +297,10 @@ def _addition(migration: Migration, name: str, table: Table) -> Locked:
     return Locked(oids, change, _HARMLESS_TO_ADD)
 
 
-def _removal(name: str, member: Name) -> SqlChange:
+def _removal(name: str, oid: int, member: Name) -> Locked:
     drop = sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _only(member))
-    return SqlChange("source", f"{qualified(member)} in publication {name}", "published", None, (drop,))
+    change = SqlChange("source", f"{qualified(member)} in publication {name}", "published", None, (drop,))
+    return Locked((oid,), change, _HARMLESS_TO_ALTER)
 
 
 def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
