@@ -64,6 +64,12 @@ def test_killed_anywhere_before_the_close(moved: Moved) -> None:  # noqa: F811
             moved.assert_writable(SECONDS)
             assert moved.fence() in (None, "reopened")
             time.sleep(0.1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process = moved.break_at("after end sessions")
+            os.killpg(process.pid, number)
+            os.killpg(process.pid, signal.SIGCONT)
+            process.communicate(timeout=20)
+            moved.assert_writable(SECONDS)
         finish(moved)
 
 

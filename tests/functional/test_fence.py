@@ -1,0 +1,153 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fence by itself, through an account that is no superuser: who is cut, whose sessions end, what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import fence, fenced_sessions, marker
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+
+from .conftest import End, Pair
+
+SCHEMA = """
+GRANT CREATE ON DATABASE {database} TO {owner};
+CREATE SCHEMA sales AUTHORIZATION {owner};
+SET ROLE {owner};
+CREATE TABLE sales.a (id int PRIMARY KEY);
+CREATE TABLE sales.b (id int PRIMARY KEY);
+GRANT ALL ON ALL TABLES IN SCHEMA sales TO {app};
+GRANT INSERT ON sales.a TO PUBLIC;
+GRANT USAGE ON SCHEMA sales TO PUBLIC;
+RESET ROLE
+"""
+ACLS = "SELECT relname, array(SELECT i::text FROM unnest(relacl) i ORDER BY 1) FROM pg_class"
+ACLS += " WHERE relnamespace = 'sales'::regnamespace AND relkind = 'r' ORDER BY 1"
+
+
+class Shop:
+    """Two tables, their owner (with whose account we work) and another role that writes."""
+
+    def __init__(self, pair: Pair, make_role: Callable[..., tuple[str, str]]) -> None:
+        self.pair = pair
+        self.owner, self.app = make_role(pair), make_role(pair)
+        self.source: End = pair.source
+        names = {"database": pair.source.dbname, "owner": self.owner[0], "app": self.app[0]}
+        pair.source.sql.execute(sql.SQL(SCHEMA).format(**{key: sql.Identifier(name) for key, name in names.items()}))
+        self.acls = pair.source.query(ACLS)
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[Migration]:
+        options: dict[str, Any] = {
+            "name": "shop",
+            "source": self.source.server.endpoint(self.source.dbname, user=self.owner[0], password=self.owner[1]),
+            "destination": self.pair.destination.endpoint,
+            "objects": [{"schema": "sales", "tables": []}],
+            "types": ("full", "incremental"),
+            "state_schema": "causeway",
+            "allow_keyless": False,
+            "conflicting_tables": "report",
+            "restart": False,
+        }
+        with Migration(spec_of(options)) as migration:
+            if self.source.value("SELECT to_regclass('causeway.heartbeat')") is None:
+                migration.source.execute("CREATE SCHEMA causeway")
+                migration.source.execute(marker.create_heartbeat())
+                marker.write_marker(migration.source, "shop")
+            yield migration
+
+    def connect(self, role: tuple[str, str]) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.source.server.dsn(self.source.dbname, user=role[0], password=role[1]))
+
+
+@pytest.fixture
+def shop(make_role: Callable[..., tuple[str, str]], pair: Pair) -> Shop:
+    return Shop(pair, make_role)
+
+
+def refused(shop: Shop, role: tuple[str, str], statement: str) -> bool:
+    with shop.connect(role) as conn:
+        try:
+            conn.execute(statement)
+        except psycopg.errors.InsufficientPrivilege:
+            return True
+        finally:
+            conn.rollback()
+    return False
+
+
+def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
+    with shop.migration() as migration, shop.connect(shop.owner) as application:
+        application.execute("INSERT INTO sales.a VALUES (1)")
+        found = fence.observe(migration)
+        assert set(found.roles) >= {shop.owner[0], shop.app[0]}
+        fence.raise_fence(migration.source, "shop", found)
+        tables = migration.selected().tables
+        fence.require_taken(migration.source, tables)
+        assert fenced_sessions.end_sessions(migration.source, found, tables, 5) == 1
+        with pytest.raises(psycopg.OperationalError):
+            application.commit()
+        assert shop.source.value("SELECT count(*) FROM sales.a") == 0
+        assert refused(shop, shop.owner, "INSERT INTO sales.a VALUES (1)")
+        assert refused(shop, shop.app, "TRUNCATE sales.b")
+        marker.write_marker(migration.source, "shop")
+        assert fence.reopen(migration.source, "shop", found)
+        assert not fence.reopen(migration.source, "shop", found)
+    assert shop.source.query(ACLS) == shop.acls
+    assert not refused(shop, shop.owner, "INSERT INTO sales.a VALUES (1)")
+
+
+def test_sessions_that_we_may_not_end_are_an_error_and_not_overlooked(shop: Shop) -> None:
+    with shop.migration() as migration, shop.connect(shop.app) as application:
+        application.execute("INSERT INTO sales.a VALUES (1)")
+        found = fence.observe(migration)
+        fence.raise_fence(migration.source, "shop", found)
+        tables = migration.selected().tables
+        with pytest.raises(ServerError, match="GRANT pg_signal_backend"):
+            fenced_sessions.end_sessions(migration.source, found, tables, 2)
+        shop.source.sql.execute(sql.SQL("GRANT pg_signal_backend TO {}").format(sql.Identifier(shop.owner[0])))
+        assert fenced_sessions.end_sessions(migration.source, found, tables, 5) == 1
+        with pytest.raises(psycopg.OperationalError):
+            application.commit()
+        assert fence.reopen(migration.source, "shop", found)
+    assert shop.source.query(ACLS) == shop.acls
+
+
+def test_what_was_dropped_meanwhile_does_not_keep_the_rest_fenced(shop: Shop) -> None:
+    with shop.migration() as migration:
+        found = fence.observe(migration)
+        fence.raise_fence(migration.source, "shop", found)
+        shop.source.run("DROP TABLE sales.b")
+        assert fence.reopen(migration.source, "shop", found)
+    assert shop.source.query(ACLS) == shop.acls[:1]
+
+
+def test_a_closed_fence_stays(shop: Shop) -> None:
+    with shop.migration() as migration:
+        found = fence.observe(migration)
+        fence.raise_fence(migration.source, "shop", found)
+        fence.close(migration.source, "shop")
+        assert not fence.reopen(migration.source, "shop", found)
+        with pytest.raises(StateError, match="the source is closed"):
+            fence.raise_fence(migration.source, "shop", found)
+    assert refused(shop, shop.app, "INSERT INTO sales.a VALUES (1)")
+
+
+def test_members_of_what_no_fence_stops_are_named(make_role: Callable[..., tuple[str, str]], shop: Shop) -> None:
+    mighty, heir = make_role(shop.pair, "NOLOGIN SUPERUSER"), make_role(shop.pair)
+    writes_all = make_role(shop.pair)
+    for group, member in ((mighty[0], heir[0]), ("pg_write_all_data", writes_all[0])):
+        shop.source.sql.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(member)))
+    with shop.migration() as migration:
+        found = fence.observe(migration)
+        assert {heir[0], writes_all[0], shop.source.value("SELECT current_user")} <= set(found.bypassing)
+        assert not {heir[0], writes_all[0]} & set(found.roles)
