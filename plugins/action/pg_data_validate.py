@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
-from ..plugin_utils._blocks import verdicts
+from ..plugin_utils._blocks import settled, verdicts
 
 
 class ActionModule(ShowingAction):
-    blocks = (verdicts,)
+    blocks = (settled, verdicts)

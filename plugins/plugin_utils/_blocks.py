@@ -23,6 +23,10 @@ _SEVERITIES = {
     "ignorable": ("ignorable", "These may be accepted: ignore_checks takes their ids"),
     "note": ("notes", "Good to know"),
 }
+_NO_COMMENT = (
+    "Only the owner of the destination database can write its comment, so no line there says that this database is in"
+    " production: after a release, nothing but the tables that stand keeps a migrate of this name away from it."
+)
 _OBJECTS_SHOWN = 8
 _ROOM_FOR_A_FIX = 60
 _TABLES_SHOWN = 40
@@ -39,7 +43,9 @@ def findings(result: Result, width: int) -> list[str]:
         if rows:
             number = counts.get(severity, len(rows))
             lines += ["", f"{severity.upper()} ({number}). {heading}.", "", *_listed(rows, width)]
-    if "findings" not in result or result.get("opened_at"):
+    if result.get("opened_at"):
+        return settled(result, width)
+    if "findings" not in result:
         return []
     said = [
         f"{number} {severity if number == 1 else plural}"
@@ -48,6 +54,11 @@ def findings(result: Result, width: int) -> list[str]:
     ]
     verdict = "passed" if result.get("passed") else "not passed"
     return [f"Precheck {verdict}: {', '.join(said) or 'nothing found'}", *facts(_ends(result), width), *lines]
+
+
+def settled(result: Result, width: int) -> list[str]:
+    """Why nothing was done: the destination is in production."""
+    return wrapped(str(result["msg"]), width) if result.get("opened_at") and result.get("msg") else []
 
 
 def _listed(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:
@@ -264,6 +275,7 @@ def certificate(result: Result, width: int) -> list[str]:
             ("sequences", _count(proved.get("sequences"))),
             ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
             ("marker", f"{marker.get('number')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
+            ("note", _NO_COMMENT if proved.get("comment") is False else ""),
         ],
         width,
     )

@@ -159,7 +159,7 @@ def _source_in_recovery(dummy: Observation, source: SourceView) -> Iterator[Foun
         yield Found(source.server.database, "true", "SELECT pg_is_in_recovery()")
 
 
-def _destination_read_only(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+def _destination_read_only(seen: Observation, destination: DestinationView) -> Iterator[Found]:
     server = destination.server
     if server.in_recovery:
         yield Found(server.database, "true", "SELECT pg_is_in_recovery()", "Name the primary of the destination.")
@@ -170,8 +170,8 @@ def _destination_read_only(dummy: Observation, destination: DestinationView) -> 
             server.database,
             "on",
             "SHOW default_transaction_read_only",
-            f'ALTER DATABASE "{server.database}" RESET default_transaction_read_only; '
-            "or the same for the role or the server.",
+            f'ALTER ROLE "{seen.spec.destination.user}" IN DATABASE "{server.database}" RESET default_transaction_read_only; '
+            "where a cutover into this database set it, or the same for the database or the server.",
         )
 
 

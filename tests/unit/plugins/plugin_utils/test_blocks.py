@@ -268,3 +268,15 @@ def test_a_result_with_nothing_to_show_shows_nothing(
     block: Callable[[Mapping[str, Any], int], list[str]], result: dict[str, Any]
 ) -> None:
     assert block(result, 100) == []
+
+
+def test_a_certificate_without_a_comment_says_what_that_means() -> None:
+    lines = "\n".join(_blocks.certificate({"certificate": {"verdict": "identical", "comment": False}}, 100))
+    assert "Only the owner of the destination database" in lines
+    assert "note" not in "\n".join(_blocks.certificate({"certificate": {"verdict": "identical", "comment": True}}, 100))
+
+
+def test_a_destination_in_production_is_said_once() -> None:
+    result = {"findings": [], "opened_at": "2026-01-01", "msg": "Migration orders was cut over at 2026-01-01."}
+    assert _blocks.findings(result, 100) == ["Migration orders was cut over at 2026-01-01."]
+    assert _blocks.settled({"changed": True}, 100) == []
