@@ -226,6 +226,12 @@ events:
   returned: always
   type: list
   elements: dict
+fence:
+  description:
+    - Where the cutover's fence stands at the source. C(fenced) while a cutover works, and when one died with its machine.
+      C(closed) once it was decided. C(reopened) after one that was undone. C(none) before.
+  returned: always
+  type: str
 certificate:
   description: What the cutover proved; empty before.
   returned: always

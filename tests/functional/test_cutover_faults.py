@@ -100,6 +100,9 @@ def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMo
         time.sleep(1)
         moved.assert_fenced()
         assert moved.fence() == "fenced"
+        info = moved.migration.run("pg_migration_info")
+        assert info["fence"] == "fenced"
+        assert "the source is fenced: run the cutover playbook again, or release" in info["msg"]
         if what == "cutover":
             again = moved.break_at("after fence")
             kill(again)  # the second run's guard gives back what the first one took

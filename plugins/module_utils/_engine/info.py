@@ -17,6 +17,7 @@ from .catalog import qualified
 from .cdc.control import Holder, holder, read_control
 from .connect import speaking
 from .errors import EngineError
+from .fence import standing
 from .lsn import parse_lsn
 from .measure import duration, size
 from .plan import Plan
@@ -91,6 +92,7 @@ def plan(migration: Migration) -> Plan:
         "cdc": cdc,
         "validation": _validation(migration.store) if state else {},
         "events": _events(migration.store) if state else [],
+        "fence": _fence(migration) if state and source["reachable"] else "unknown",
         "certificate": dict(state.certificate) if state and state.certificate else {},
     }
     return Plan(result={**result, "msg": _sentence(result)})
@@ -101,6 +103,14 @@ def _source(migration: Migration) -> dict[str, Any]:
         return {"reachable": True, **summary(migration.source_server)}
     except EngineError as exc:
         return {"reachable": False, "error": dict(exc.as_result())}
+
+
+def _fence(migration: Migration) -> str:
+    """Where the cutover's fence stands at the source; unknown to an account that may not read it."""
+    try:
+        return standing(migration.source, migration.name)
+    except EngineError:
+        return "unknown"
 
 
 def _selected(migration: Migration) -> dict[str, Any]:
@@ -249,6 +259,10 @@ def _sentence(result: Mapping[str, Any]) -> str:
     if cdc.get("lag_bytes") is not None:
         seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
         said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")
+    if result["fence"] == "fenced":
+        said.append("the source is fenced: run the cutover playbook again, or release")
+    elif result["fence"] == "closed" and not result["opened_at"]:
+        said.append("the source is closed: run the cutover playbook again, it opens the destination")
     if not result["source_server"]["reachable"]:
         said.append("the source cannot be reached")
     return ", ".join(said) + "."
