@@ -161,3 +161,38 @@ def test_tables_that_exchange_their_names_behind_the_copy(make_journey: MakeJour
     assert "migrate" in error["remedy"], error
     journey.copy()
     assert journey.drained() > 4000
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ("ALTER TABLE t ALTER n TYPE text", "n"),
+        ("ALTER TABLE t DROP COLUMN n", "n"),
+        pytest.param("ALTER TABLE t RENAME COLUMN n TO m", "m", marks=HEAVY),
+    ],
+)
+def test_rows_before_a_change_of_the_table_are_applied_and_it_goes_on_behind_it(
+    make_journey: MakeJourney,  # noqa: F811
+    change: str,
+    column: str,
+) -> None:
+    """All of it comes at once: what lies before the change must not wait for a table that no longer takes it."""
+    journey = make_journey(DDL, ROWS, task={"batch_age": 5})
+    journey.prepare()
+    journey.copy()
+    journey.task()
+    journey.task("stopped")
+    source, destination = journey.pair.ends
+    source.run("UPDATE t SET n = 77 WHERE id < 10; INSERT INTO bare VALUES ('before')")
+    source.run("INSERT INTO t VALUES (-1, 'before', 1)")
+    source.run(change)
+    source.run("INSERT INTO t (id, v) VALUES (-2, 'behind')")
+    source.run("DELETE FROM t WHERE id = 5")
+    with pytest.raises(ModuleFailed) as stopped:
+        journey.task(wait="caught_up", wait_timeout=20)
+    error = stopped.value.result["error"]
+    assert "public.t" in f"{error['object']} {error['why']}", error
+    assert column in error["why"], error
+    assert destination.query("SELECT id FROM t WHERE id < 0") == [(-1,)]
+    destination.run(change)
+    assert journey.drained() > 4000

@@ -109,7 +109,7 @@ class Applier:
             if isinstance(step, Segment):
                 self._segment(step)
             elif isinstance(step, RelationStep):
-                self._learn(step.relation)
+                self._learn(step.relation, step.previous)
             else:
                 self._truncate(step)
         tally = self._tally
@@ -121,11 +121,11 @@ class Applier:
         tally.deletes += piece.deletes
         tally.truncates += piece.truncates
 
-    def _learn(self, relation: Relation) -> None:
+    def _learn(self, relation: Relation, previous: Relation | None) -> None:
         """A table as it is from here on. Raises MismatchError where the destination's does not fit it."""
         found = observe_table(self._conn, relation.schema, relation.name)
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
-        table = fit(relation, self._types, found, uniques)
+        table = fit(relation, self._types, found, uniques, previous)
         self._require_own_rows(relation)
         self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
 

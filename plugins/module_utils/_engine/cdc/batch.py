@@ -156,6 +156,7 @@ class Batcher:
         self._open: bool = False
         self._skipping: bool = False
         self._in_pieces: bool = False
+        self._redefined: bool = False
         self._final_lsn: Lsn = NO_LSN
         self._last_end: Lsn = NO_LSN
 
@@ -207,7 +208,7 @@ class Batcher:
         if begin.final_lsn < self._last_end:
             raise _out_of_order(f"the commit at {format_lsn(begin.final_lsn)} came after a later one")
         self._open = True
-        self._in_pieces = False
+        self._in_pieces = self._redefined = False
         self._final_lsn = begin.final_lsn
         self._skipping = begin.final_lsn < self._applied
         if self._whole.transactions == 0:
@@ -229,6 +230,11 @@ class Batcher:
         piece.commit_time_us = commit.commit_time_us
         if self._in_pieces:
             return (piece,)
+        if self._redefined and self._whole.transactions:
+            # Should the destination have to be changed by hand first, what lies before must not wait for that.
+            before = self.flush()
+            self._whole = piece
+            return _NONE if before is None else (before,)
         if self._whole.transactions == 0:
             self._whole = piece
         else:
@@ -308,6 +314,7 @@ class Batcher:
         self._surfaced[relation.oid] = relation
         if previous != relation:  # changed and changed back before anything was kept: the same table
             self._current.steps.append(RelationStep(relation, previous))
+            self._redefined = self._redefined or previous is not None
 
     def _segment(self) -> Segment:
         steps = self._current.steps

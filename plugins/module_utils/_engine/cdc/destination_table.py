@@ -81,9 +81,16 @@ class DestinationTable:
 
 
 def fit(
-    relation: Relation, types: Mapping[int, Type], found: FoundTable | None, source_uniques: Sequence[UniqueIndex]
+    relation: Relation,
+    types: Mapping[int, Type],
+    found: FoundTable | None,
+    source_uniques: Sequence[UniqueIndex],
+    previous: Relation | None = None,
 ) -> DestinationTable:
-    """Match a Relation with what stands at the destination. Raises MismatchError, naming table and columns."""
+    """Match a Relation with what stands at the destination. Raises MismatchError, naming table and columns.
+
+    ``previous`` is what it was before in this stream: a column that it has lost is not one of the destination's own.
+    """
     what = qualified((relation.schema, relation.name))
     if found is None or found.kind != "r":
         raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
@@ -91,6 +98,11 @@ def fit(
     missing = [quoted(column.name) for column in relation.columns if column.name not in by_name]
     if missing:
         raise _misfit(what, f"the destination has no column {', '.join(missing)}")
+    published = {column.name for column in relation.columns}
+    before = previous.columns if previous else ()
+    lost = [quoted(column.name) for column in before if column.name not in published and column.name in by_name]
+    if lost:
+        raise _misfit(what, f"the source has no longer column {', '.join(lost)}")
     columns = tuple([by_name[column.name] for column in relation.columns])
     wrong = [
         f"{quoted(column.name)} ({why})"
@@ -99,7 +111,6 @@ def fit(
     ]
     if wrong:
         raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
-    published = {column.name for column in relation.columns}
     kept = tuple([c.name for c in found.columns if c.name not in published and not c.generated])
     key = table_key(relation, source_uniques, found.uniques)
     return DestinationTable(
