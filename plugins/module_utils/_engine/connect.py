@@ -143,10 +143,21 @@ def simple_query(connection: Connection, statement: str, doing: str, what: str) 
 _SEE_LOG = "See the server's log for the statement and its context."
 
 
+def condition_name(exc: Exception) -> str:
+    """``InvalidTextRepresentationError``, or psycopg's form of it, as "invalid text representation"."""
+    name = type(exc).__name__.removesuffix("Error")
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+
+
 def server_error(exc: psycopg.Error, doing: str, what: str, remedy: str = "") -> ServerError | ConnectError:
-    """A driver's exception as ours: SQLSTATE kept, the primary message only (DETAIL may hold row values)."""
+    """A driver's exception as ours: SQLSTATE kept, the primary message only (DETAIL may hold row values).
+
+    The message of a data exception (class 22) quotes the value: its name stands instead.
+    """
     sqlstate = exc.sqlstate or ""
     why = exc.diag.message_primary or (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+    if sqlstate.startswith("22"):
+        why = condition_name(exc)
     kind = ServerError if sqlstate else ConnectError
     where = ", ".join(
         f"{label} {value}"

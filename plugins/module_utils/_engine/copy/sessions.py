@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import asyncpg, require_asyncpg
 from .._psycopg import sql
+from ..connect import condition_name
 from ..errors import ConnectError, ServerError
 from ..policy import judge
 from ..session import later_timeouts
@@ -111,8 +112,7 @@ def as_server_error(exc: Any, doing: str, what: str, remedy: str = "") -> Server
     sqlstate = exc.sqlstate or ""
     why = str(getattr(exc, "message", "") or type(exc).__name__)
     if sqlstate.startswith("22"):
-        name = type(exc).__name__.removesuffix("Error")
-        why = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+        why = condition_name(exc)
     labels = (("schema", "schema_name"), ("table", "table_name"), ("column", "column_name"))
     found = [(label, getattr(exc, name, None)) for label, name in (*labels, ("constraint", "constraint_name"))]
     detail = ", ".join(f"{label} {value}" for label, value in found if value)
