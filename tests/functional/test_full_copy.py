@@ -479,11 +479,14 @@ def test_a_role_may_be_taken_on(make_role: Any, pair: Any, migration: Any) -> No
 
 def test_settings_of_role_and_database_do_not_change_what_is_copied(pair: Any, migration: Any) -> None:
     pair.run(
-        "CREATE TABLE t (id int PRIMARY KEY, ts timestamptz, i interval, f float8, b bytea, x public.mood)".replace(
+        "CREATE TABLE t (id int PRIMARY KEY, ts timestamptz, i interval, f float8, b bytea, x public.mood, a text[])".replace(
             "CREATE TABLE", "CREATE TYPE mood AS ENUM ('a'); CREATE TABLE", 1
         )
     )
-    pair.source.run("INSERT INTO t VALUES (1, '2026-03-04 12:00+02', '-1 day 3 h', 0.1 + 0.2, '\\xdead', 'a')")
+    pair.source.run(
+        "INSERT INTO t VALUES (1, '2026-03-04 12:00+02', '-1 day 3 h', 0.1 + 0.2, '\\xdead', 'a', ARRAY[NULL, 'NULL'])"
+    )
+    pair.destination.run(f"ALTER DATABASE {pair.destination.dbname} SET array_nulls = off")
     for name, value in {
         "datestyle": "'SQL, DMY'",
         "timezone": "'Asia/Tokyo'",

@@ -18,6 +18,7 @@ PINNED: Mapping[str, str] = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "xmloption": "content",
+    "array_nulls": "on",  # off, a NULL in an array arrives as the word
     "lc_monetary": "C",
     "client_encoding": "UTF8",
     "search_path": "",
