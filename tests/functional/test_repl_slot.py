@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
+from functional.opened import until
 
 SCHEMA = """
 CREATE SCHEMA sales;
@@ -260,3 +263,18 @@ def test_an_owner_with_replication_is_enough_at_the_source(make_role: Any, pair:
     assert pair.source.value("SELECT count(*) FROM pg_publication") == 0
     assert pair.source.query("SELECT relreplident FROM pg_class WHERE oid = 'sales.orders'::regclass") == before
     pair.source.run(f"DROP OWNED BY {role} CASCADE")
+
+
+def test_killed_while_it_waits_the_server_gives_up_soon_after(shop: tuple[Any, Migration]) -> None:
+    """The half-made slot would stand, and pin WAL, for as long as somebody's transaction is open."""
+    pair, moved = shop
+    with pair.source.connect() as busy, busy.transaction():
+        busy.execute("INSERT INTO sales.orders VALUES (1)")
+        process = moved.start("pg_repl_slot", wait_timeout=2)
+        until(lambda: bool(pair.source.query(SLOTS)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        with pytest.raises(ModuleFailed, match="an earlier run of this migration died"):
+            moved.run("pg_repl_slot")
+        until(lambda: not pair.source.query(SLOTS))
+    assert moved.run("pg_repl_slot")["changed"]

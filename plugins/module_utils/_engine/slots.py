@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .migration import Migration
 
 PLUGIN = "pgoutput"
+_AFTER_US = 5
+"""Seconds after us at which the server itself stops waiting for one transaction."""
 _LOOKING = "looking at the replication slot"
 _BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew under a new slot."
 
@@ -98,7 +100,15 @@ def decide(
             )
         if found is None:
             return Step.MAKE
-        if recorded is None or found.plugin != PLUGIN or found.active_pid:
+        if recorded is not None and found.plugin == PLUGIN and found.active_pid:
+            raise StateError(
+                "making the replication slot",
+                name,
+                f"an earlier run of this migration died while it made it, and pid {found.active_pid} at the source still"
+                " does",
+                "Run the same playbook again in a minute, or end that session: it waits for transactions that were open.",
+            )
+        if recorded is None or found.plugin != PLUGIN:
             used = f", used by pid {found.active_pid}" if found.active_pid else ""
             raise MismatchError(
                 _LOOKING,
@@ -243,7 +253,9 @@ def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str
 
     def apply() -> Mapping[str, object]:
         _require_publication(migration)
-        walsender = migration.open(migration.spec.source, "slot", replication=True)
+        # We cancel first; should we die before, the server must not go on waiting, with the half-made slot in use.
+        given_up = {"lock_timeout": f"{int((options['wait_timeout'] + _AFTER_US) * 1000)}ms"}
+        walsender = migration.open(migration.spec.source, "slot", replication=True, settings=given_up)
         system = identify_system(walsender, migration.spec.source)
         record: dict[str, Any] = {
             "name": name,

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import slots
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
+    LossError,
+    MismatchError,
+    StateError,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import parse_lsn
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot_creation import creation_statement
@@ -63,7 +67,6 @@ def test_no_slot_is_made_behind_copied_rows(recorded: Any, found: Any) -> None:
     ("recorded", "found"),
     [
         (None, SLOT),
-        (INTENT, changed(active_pid=7)),
         (INTENT, changed(plugin="wal2json")),
         (INTENT, changed(plugin="", kind="physical", database="")),
         (RECORD, changed(plugin="wal2json")),
@@ -77,6 +80,11 @@ def test_no_slot_is_made_behind_copied_rows(recorded: Any, found: Any) -> None:
 def test_another_slot_of_our_name_is_a_mismatch(recorded: Any, found: Slot) -> None:
     with pytest.raises(MismatchError):
         asked(recorded, found)
+
+
+def test_one_that_an_earlier_run_still_makes_is_waited_for_by_a_person() -> None:
+    with pytest.raises(StateError, match="pid 7"):
+        asked(INTENT, changed(active_pid=7))
 
 
 def test_another_system_is_a_mismatch() -> None:
