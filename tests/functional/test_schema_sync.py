@@ -18,10 +18,13 @@ from typing import Any
 import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
+from functional.opened import until
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine_migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.standing import observe_standing
 
 SECTIONS = ("pre_data", "keys", "indexes", "foreign_keys")
 
@@ -517,3 +520,63 @@ def test_a_column_renamed_between_snapshot_and_dump_makes_another_dump(
     assert pair.destination.query(columns) == [("id",), ("after",)]
     check = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 's.a'::regclass AND contype = 'c'"
     assert pair.destination.query(check) == [("CHECK ((after > 0))",)]
+
+
+def test_nobody_waits_for_long_behind_a_dump_that_waits_for_a_lock(pair: Any, clusters: Any) -> None:
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE s.a (id int); CREATE TABLE s.b (id int)")
+    job = migration(pair, clusters, [{"schema": "s"}])
+    with pair.source.connect() as busy, pair.source.connect() as application:
+        busy.execute("BEGIN; LOCK TABLE s.b IN ACCESS EXCLUSIVE MODE")
+        process = job.start("pg_schema_sync", section="pre_data", client_bin=clusters.bin_dir("17"))
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 's.b'::regclass AND NOT granted"
+        longest = 0.0
+        for dummy in range(2):
+            until(lambda: bool(pair.source.value(waiting)))
+            began = time.monotonic()
+            application.execute("ALTER TABLE s.a SET (fillfactor = 90)")
+            longest = max(longest, time.monotonic() - began)
+        busy.execute("COMMIT")
+        assert job.finish("pg_schema_sync", process)["changed"]
+    assert longest < 4
+    assert relations(pair.destination, "s") == {"a", "b"}
+
+
+def test_who_locks_a_table_against_the_dump_is_named(pair: Any, clusters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE s.a (id int)")
+    job = migration(pair, clusters, [{"schema": "s"}])
+    monkeypatch.setattr(sync, "LOCK_ATTEMPTS", 1)
+    options = json.loads(job.arguments({}))["ANSIBLE_MODULE_ARGS"]
+    shared = {"state_schema": "causeway", "allow_keyless": False, "conflicting_tables": "report", "restart": False}
+    with pair.source.connect(application_name="nightly rewrite") as busy, busy.transaction():
+        busy.execute("LOCK TABLE s.a IN ACCESS EXCLUSIVE MODE")
+        with engine_migration.Migration(engine_migration.spec_of({**shared, **options})) as opened:
+            runner = RenamingRunner(pair, clusters.bin_dir("17"))
+            with pytest.raises(errors.TimeoutExpired, match="nightly rewrite"):
+                sync.plan(opened, {"section": "pre_data"}, runner)
+
+
+def test_what_stands_at_the_source_is_read_without_opening_what_views_read(pair: Any) -> None:
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE public.base (id int); CREATE VIEW s.v AS SELECT id FROM public.base")
+    with pair.source.connect() as busy, busy.transaction():
+        busy.execute("LOCK TABLE public.base IN ACCESS EXCLUSIVE MODE")
+        pair.source.run("SET statement_timeout = '5s'")
+        assert observe_standing(pair.source.sql, "source", ("s",)).relation(("s", "v"))
+
+
+def test_killed_while_it_waits_for_a_snapshot_the_next_run_is_not_in_its_own_way(pair: Any, clusters: Any) -> None:
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE s.a (id int)")
+    job = migration(pair, clusters, [{"schema": "s"}], types=["schema", "full", "incremental"])
+    job.name = pair.source.dbname
+    slots = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND database = current_database()"
+    more = {"section": "pre_data", "client_bin": clusters.bin_dir("17")}
+    with pair.source.connect() as busy:
+        busy.execute("BEGIN; INSERT INTO s.a VALUES (1)")
+        killed = job.start("pg_schema_sync", **more)
+        until(lambda: bool(pair.source.value(slots)))
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert pair.source.value(slots) == 1
+        process = job.start("pg_schema_sync", **more)
+        until(lambda: pair.source.value(slots) == 2 or process.poll() is not None)
+        busy.execute("COMMIT")
+        assert job.finish("pg_schema_sync", process)["changed"]

@@ -82,8 +82,10 @@ def open_snapshot(
         name = f"snapshot {migration.name}"
         with closing(connect(endpoint, name, replication=True, settings=waiting(wait))) as holder:
             try:
-                mark = begin_under_slot(holder, migration.source, migration.name, run, wait=wait)
-                yield_name = _export(holder, migration.name, run)
+                # One that was killed while it waited keeps its slot until the server notices.
+                ordinal = holder.info.backend_pid
+                mark = begin_under_slot(holder, migration.source, migration.name, run, ordinal, wait=wait)
+                yield_name = _export(holder, migration.name, run, ordinal)
             except SnapshotTooLarge:
                 if not plain_instead:
                     raise
@@ -158,9 +160,9 @@ def drop_run_slot(holder: Connection, name: str, run: int, ordinal: int = 0) -> 
     simple_query(holder, f"DROP_REPLICATION_SLOT {slot}", "dropping the slot of a copy run at the", "source")
 
 
-def _export(holder: Connection, name: str, run: int) -> str:
+def _export(holder: Connection, name: str, run: int, ordinal: int) -> str:
     rows = simple_query(holder, "SELECT pg_catalog.pg_export_snapshot()", "exporting a snapshot of the", "source")
-    drop_run_slot(holder, name, run)
+    drop_run_slot(holder, name, run, ordinal)
     return rows[0][0] or ""
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _LEFT_OUT = ("service", "servicefile", "replication", "options", "password", "passfile", "fallback_application_name")
 _DEFAULTS = (("sslcertmode", "allow"),)  # libpq 16 and later fill it in, earlier ones do not know it
-_LOCK_WAIT = "60s"
+_LOCK_WAIT = "2s"
+"""As long as others may wait behind us: while it waits for one table, pg_dump keeps those that it has from DDL."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -40,6 +41,12 @@ class Programs:
     dump: str
     restore: str
     major: int
+
+
+class TablesLocked(ServerError):
+    """pg_dump did not get ACCESS SHARE on a table in time, most likely: its words are the server's, in any language."""
+
+    code = "tables_locked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def _sweep() -> None:
 
 
 def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: Wanted) -> Script:
-    """Dump the schema of one database and take the dump apart. Raises ServerError, ProtocolError.
+    """Dump the schema of one database and take the dump apart. Raises TablesLocked, ServerError, ProtocolError.
 
     ``conn`` is a session at the same server: what it really connected with is what pg_dump gets.
     """
@@ -196,7 +203,8 @@ def _write(path: Path, text: str, *values: str) -> None:
 def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str) -> str:
     outcome = runner.run(argv, environment)
     if outcome.status:
-        raise ServerError(doing, "source", _why(outcome.errors), _REMEDY, detail=Path(argv[0]).name)
+        kind = TablesLocked if "LOCK TABLE" in outcome.errors else ServerError
+        raise kind(doing, "source", _why(outcome.errors), _REMEDY, detail=Path(argv[0]).name)
     return outcome.output
 
 

@@ -54,7 +54,7 @@ WITH ns AS (
       FROM pg_catalog.pg_trigger t JOIN rel ON rel.oid = t.tgrelid
     UNION ALL
     SELECT 'pg_rewrite'::regclass, r.oid, r.ev_class, r.rulename,
-           CASE WHEN rel.relkind = 'v' AND r.rulename = '_RETURN'
+           CASE WHEN %(shells)s AND rel.relkind = 'v' AND r.rulename = '_RETURN'
                      AND pg_catalog.pg_get_viewdef(r.ev_class) ~ '^\s*SELECT NULL::'
                      AND pg_catalog.pg_get_viewdef(r.ev_class) !~ '\mFROM\M'
                 THEN 'shell' ELSE r.ev_enabled::text END, 0
@@ -196,7 +196,8 @@ class Standing:
 
 def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> Standing:
     """Read it in four queries. Raises ServerError."""
-    parameters = {"schemas": list(schemas)}
+    # pg_get_viewdef() opens what a view reads, and waits behind whoever alters it; only we leave views without a query.
+    parameters = {"schemas": list(schemas), "shells": end == "destination"}
     with speaking("reading the objects of the", end):
         things = [
             Thing(row[0], row[1], row[2], (row[3], row[4]), row[5], row[6], (row[7], row[8]))

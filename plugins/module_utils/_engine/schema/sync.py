@@ -8,6 +8,7 @@ A section is compared, then made in one destination transaction: nothing half-ma
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from .._psycopg import sql
 from ..catalog import qualified
 from ..connect import connect, speaking
 from ..copy.snapshot import open_snapshot
-from ..errors import ServerError, StateError
+from ..errors import ServerError, StateError, TimeoutExpired
+from ..locks import REMEDY, lock_holders, named
 from ..plan import Change, Plan
 from ..state import lsn_text
 from . import finish
-from .clients import Programs, Wanted, dump, find_programs
+from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
 from .standing import Standing, observe_standing, standing_extensions, used_extensions
@@ -37,6 +39,20 @@ if TYPE_CHECKING:
 
 DUMPS = 5
 """How often the schema is dumped again when it changes meanwhile."""
+
+LOCK_ATTEMPTS = 20
+"""How often pg_dump asks for its locks, 2 s each time: nobody may have to wait behind it for longer."""
+
+BESIDE_A_DUMP = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+)
+"""The lock modes that a dump does not wait for: all but one."""
 
 RESTORES = 5
 """How often a section is tried again that lost a deadlock against the CDC worker, or did not get a lock."""
@@ -98,9 +114,21 @@ class SchemaSync:
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
     def dump(self, source: Standing, snapshot: str = "") -> Script:
-        """Dump the selection, under a snapshot of ours or under pg_dump's own."""
+        """Dump the selection, under a snapshot of ours or under pg_dump's own. Raises TimeoutExpired, ServerError."""
         conn = self.migration.source
-        return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
+        tables = [table.oid for table in self.selection.tables]
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
+            except TablesLocked as exc:
+                holders = lock_holders(conn, tables, BESIDE_A_DUMP)
+                if not holders and "timeout" not in exc.why:
+                    raise
+                if attempt == LOCK_ATTEMPTS - 1:
+                    why = f"a table stayed locked against reading through {LOCK_ATTEMPTS} attempts: {named(holders)}"
+                    raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
+            time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
+        raise RuntimeError("unreachable")
 
     def marked_dump(self) -> tuple[Script, Standing, Lsn]:
         """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
