@@ -96,6 +96,33 @@ def test_a_table_that_changes_under_the_copy_arrives_as_it_is(make_journey: Make
     assert journey.drained() > 4000
 
 
+@pytest.mark.parametrize("ending", ["COMMIT", pytest.param("ROLLBACK", marks=HEAVY)])
+def test_a_truncate_that_is_open_at_the_mark(make_journey: MakeJourney, ending: str) -> None:  # noqa: F811
+    """The snapshot still has the rows, their file is as good as gone: the copy waits for the lock, then looks again."""
+    journey = make_journey(DDL, ROWS)
+    journey.prepare()
+    source, destination = journey.pair.ends
+    with held_up(journey) as release, source.connect() as other:
+        process = journey.migration.start("pg_full_copy", parallel=1)
+        until(
+            lambda: destination.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+            ),
+            "the copy does not come to the gate",
+        )
+        other.execute("BEGIN; INSERT INTO t VALUES (-1); TRUNCATE t; INSERT INTO t VALUES (-2, 'behind', 1)")
+        release()
+        until(
+            lambda: source.value("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"),
+            "the copy does not wait for the lock",
+        )
+        other.execute(ending)
+        copied = journey.migration.finish("pg_full_copy", process)
+    assert copied["runs"] == (2 if ending == "COMMIT" else 1)
+    assert journey.drained() > 4000
+    assert destination.value("SELECT count(*) FROM t") == (1 if ending == "COMMIT" else 300)
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [

@@ -81,6 +81,27 @@ def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None
     journey.exactly_once(clients)
 
 
+@pytest.mark.faults_heavy
+def test_the_worker_loses_its_sessions_and_goes_on(make_journey: MakeJourney) -> None:  # noqa: F811
+    journey = make_journey()
+    journey.prepare()
+    journey.copy()
+    journey.task()
+    ended = 0
+    with Clients(journey.pair.source) as clients, sampled(journey):
+        for turn in range(6):
+            time.sleep(0.8)
+            end = journey.pair.ends[turn % 2]
+            ended += end.value(
+                "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'causeway%'"
+            )
+        assert ended > 3
+        until(lambda: journey.progress("state") == "running", "the worker does not come back", 60)
+    journey.drained()
+    journey.exactly_once(clients)
+
+
 @pytest.mark.faults
 def test_the_copy_is_killed_in_mid_table_under_load(make_journey: MakeJourney) -> None:  # noqa: F811
     journey = make_journey()
@@ -164,18 +185,14 @@ def test_commits_that_a_crash_of_the_source_takes_back(make_journey: MakeJourney
     journey = lazy(make_journey, "source")
     journey.prepare()
     with Clients(journey.pair.source) as clients:
-        for dummy in range(2):
-            time.sleep(0.3)
-            process = journey.migration.start("pg_full_copy", parallel=2)
-            until(
-                lambda: journey.pair.destination.value(
-                    "SELECT count(*) FROM causeway.table_copy WHERE state = 'complete'"
-                ),
-                "no table is copied",
-            )
-            crash(journey, "source")
-            with contextlib.suppress(ModuleFailed):
-                journey.migration.finish("pg_full_copy", process)
+        process = journey.migration.start("pg_full_copy", parallel=2)
+        until(
+            lambda: journey.pair.destination.value("SELECT count(*) FROM causeway.table_copy WHERE state = 'complete'"),
+            "no table is copied",
+        )
+        crash(journey, "source")
+        with contextlib.suppress(ModuleFailed):
+            journey.migration.finish("pg_full_copy", process)
         journey.copy()
         journey.task()
         for dummy in range(2):

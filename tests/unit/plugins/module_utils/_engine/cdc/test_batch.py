@@ -276,3 +276,17 @@ def test_cuts_lose_and_double_nothing(
     assert not pieces or pieces[-1].end_lsn == ends[-1]
     assert all(piece.changes < limits.max_changes + 12 for piece in pieces)
     assert not batcher.pending
+
+
+def test_what_lies_before_a_changed_relation_is_committed_before_it() -> None:
+    batcher = Batcher(MARKS, limits=LIMITS)
+    stream = (
+        transaction(100, *announced(1), insert(1, 1))
+        + transaction(200, insert(1, 2))
+        + transaction(300, WIDER, insert(1, 3, 2))
+        + transaction(400, insert(1, 4, 2))
+    )
+    before, behind = run(batcher, stream)
+    assert (before.end_lsn, before.transactions, before.last_of_transaction) == (205, 2, True)
+    assert behind.steps == [RelationStep(WIDER, RELATIONS[1]), Segment([insert(1, 3, 2), insert(1, 4, 2)])]
+    assert (behind.end_lsn, behind.transactions) == (405, 2)
