@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -303,3 +305,27 @@ def test_a_destination_from_an_older_copy_stops_the_task(standing: Journey) -> N
         admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(older, present))
     standing.reconnect()
     assert standing.slot in str(refused(standing))
+
+
+def test_a_source_from_an_older_copy_stops_the_task(make_journey: MakeJourney, tmp_path: pathlib.Path) -> None:  # noqa: F811
+    """Its timeline is the same, its slot is only behind; but its new commits lie where old ones were applied."""
+    journey = make_journey("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)", source_settings={})
+    journey.prepare()
+    journey.copy()
+    journey.task("stopped")
+    server = journey.pair.source.server
+    data = pathlib.Path(server.cluster.data_dir)
+    server.stop()
+    subprocess.run(["cp", "-a", data, f"{data}.older"], check=True)  # with its owner, who is another one under root
+    server.start()
+    journey.reconnect()
+    journey.pair.source.run("INSERT INTO t SELECT generate_series(2, 500)")
+    assert journey.drained() == 500
+    journey.task("stopped")
+    server.stop()
+    data.rename(f"{data}.newer")
+    pathlib.Path(f"{data}.older").rename(data)
+    server.start()
+    journey.reconnect()
+    journey.pair.source.run("INSERT INTO t VALUES (600)")
+    assert "older copy" in refused(journey)["why"]

@@ -52,6 +52,15 @@ def check_slot(slot: str, found: Slot | None, made: Mapping[str, Any], system: S
         )
     if found.wal_status == "lost" or found.confirmed == NO_LSN:
         raise LossError(doing, slot, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
+    if system.flushed < confirmable:
+        # Its commits would come under positions that we take for applied, and be skipped.
+        raise LossError(
+            doing,
+            slot,
+            f"the source's WAL ends at {format_lsn(system.flushed)}, and changes up to {format_lsn(confirmable)} were"
+            " received from it: the source is an older copy of itself, or lost what it had called safe",
+            "Compare both ends with the validate playbook; to be sure, set causeway_restart: true and copy again.",
+        )
     if found.confirmed > confirmable:
         raise LossError(
             doing,

@@ -41,6 +41,12 @@ def test_a_slot_one_byte_ahead_is_a_loss() -> None:
         check(confirmable=999)
 
 
+def test_a_source_whose_wal_ends_before_our_position_has_gone_back() -> None:
+    check(system=System("7", 1, 2000), confirmable=2000)
+    with pytest.raises(LossError, match="ends at 0/7CF"):
+        check(system=System("7", 1, 1999), confirmable=2000)
+
+
 @pytest.mark.parametrize(
     "slot",
     [dataclasses.replace(SLOT, plugin="wal2json"), dataclasses.replace(SLOT, database="other")],
