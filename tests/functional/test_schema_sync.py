@@ -533,7 +533,7 @@ def test_nobody_waits_for_long_behind_a_dump_that_waits_for_a_lock(pair: Any, cl
         for dummy in range(2):
             until(lambda: bool(pair.source.value(waiting)))
             began = time.monotonic()
-            application.execute("ALTER TABLE s.a SET (fillfactor = 90)")
+            application.execute("BEGIN; LOCK TABLE s.a IN ACCESS EXCLUSIVE MODE; COMMIT")
             longest = max(longest, time.monotonic() - began)
         busy.execute("COMMIT")
         assert job.finish("pg_schema_sync", process)["changed"]

@@ -11,6 +11,8 @@ import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors, sequences
+
 SCHEMA = """
 CREATE SCHEMA sales;
 CREATE SCHEMA other;
@@ -155,3 +157,16 @@ def test_a_sequence_that_a_selected_table_draws_from_comes_along(shop: Any) -> N
     assert narrow.run("pg_sequence_sync")["sequences"] == 2
     shop.destination.run("INSERT INTO sales.drawing DEFAULT VALUES")
     assert shop.destination.query("SELECT id, n FROM sales.drawing") == [(1001, 11)]
+
+
+def test_a_sequence_that_is_being_restarted_is_not_waited_for_without_bound(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "LOCK_ATTEMPTS", 2)
+    with shop.source.connect(application_name="reload") as busy, shop.source.connect() as reader, busy.transaction():
+        busy.execute("TRUNCATE sales.serials RESTART IDENTITY")
+        reader.execute("SET statement_timeout = '20s'")
+        with pytest.raises(errors.TimeoutExpired, match="reload"):
+            sequences.observe(reader, [("sales", "serials_id_seq"), ("sales", "alone")], "source")
+    position = sequences.observe(shop.source.sql, [("sales", "alone")], "source")[("sales", "alone")].position
+    assert (position.last_value, position.is_called) == (1000, True)

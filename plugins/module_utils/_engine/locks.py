@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _BUSY = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 _SHOWN = 5
 
+BESIDE_A_READER = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+)
+"""The lock modes that a reader does not wait for: all but one (PostgreSQL manual, Explicit Locking)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -9,6 +9,8 @@ standalone and descending ones. What a session at the source has cached lies beh
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ._psycopg import sql
 from .catalog import Name, qualified
 from .connect import speaking
-from .errors import MismatchError
+from .errors import MismatchError, ServerError, TimeoutExpired
+from .locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
 from .plan import Plan, SqlChange, shown
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 _AT_ONCE = 400  # sequences in one statement; a SELECT list holds 1664 columns
+LOCK_WAIT = 2.0
+LOCK_ATTEMPTS = 15
 
 _PROPERTIES = """
-SELECT n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+SELECT n.nspname, c.relname, c.oid::bigint, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
   FROM pg_catalog.pg_sequence s
   JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -69,25 +74,41 @@ def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, Se
     found: dict[Name, SequenceState] = {}
     with speaking("reading the sequences of the", end):
         rows = conn.execute(_PROPERTIES, ([n[0] for n in names], [n[1] for n in names])).fetchall()
-        properties = {(row[0], row[1]): row[2:] for row in rows}
-        positions = _read_positions(conn, sorted(properties))
+    oids = {(row[0], row[1]): row[2] for row in rows}
+    properties = {(row[0], row[1]): row[3:] for row in rows}
+    positions: dict[Name, Position] = {}
+    for first in range(0, len(oids), _AT_ONCE):
+        positions.update(_read_positions(conn, dict(sorted(oids.items())[first : first + _AT_ONCE]), end))
     for name, values in properties.items():
         type_name, increment, minimum, maximum, cycle = values
         found[name] = SequenceState(name, type_name, increment, minimum, maximum, cycle, positions[name])
     return found
 
 
-def _read_positions(conn: Connection, names: Sequence[Name]) -> dict[Name, Position]:
-    found: dict[Name, Position] = {}
+def _read_positions(conn: Connection, oids: Mapping[Name, int], end: End) -> dict[Name, Position]:
+    """Read some at once, never waiting for long: TRUNCATE … RESTART IDENTITY locks a sequence until its transaction
+    ends, and who comes after waits behind us for the others. Raises TimeoutExpired, naming who holds one; ServerError.
+    """
     one = sql.SQL("SELECT {}::int, last_value, is_called FROM {}")
-    for first in range(0, len(names), _AT_ONCE):
-        piece = names[first : first + _AT_ONCE]
-        query = sql.SQL(" UNION ALL ").join(
-            one.format(sql.Literal(number), sql.Identifier(*name)) for number, name in enumerate(piece)
-        )
-        for number, last_value, is_called in conn.execute(query).fetchall():
-            found[piece[number]] = Position(last_value, is_called)
-    return found
+    names = list(oids)
+    query = sql.SQL(" UNION ALL ").join(
+        one.format(sql.Literal(number), sql.Identifier(*name)) for number, name in enumerate(names)
+    )
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            with speaking("reading the sequences of the", end), conn.transaction():
+                in_lock_timeout(conn, LOCK_WAIT)
+                rows = conn.execute(query).fetchall()
+            return {names[number]: Position(last_value, called) for number, last_value, called in rows}
+        except ServerError as exc:
+            if exc.sqlstate != "55P03":
+                raise
+            if attempt == LOCK_ATTEMPTS - 1:
+                who = named(lock_holders(conn, list(oids.values()), BESIDE_A_READER))
+                why = f"one stayed locked through {LOCK_ATTEMPTS} attempts of {LOCK_WAIT:g} s: {who}"
+                raise TimeoutExpired(exc.doing, exc.what, why, REMEDY, sqlstate=exc.sqlstate) from exc
+        time.sleep(random.uniform(0.2, 0.8))  # nosec: spreads attempts, guards nothing
+    raise RuntimeError("unreachable")
 
 
 def is_ahead(source: SequenceState, destination: SequenceState) -> bool:

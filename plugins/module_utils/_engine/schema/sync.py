@@ -20,7 +20,7 @@ from ..catalog import qualified
 from ..connect import connect, speaking
 from ..copy.snapshot import open_snapshot
 from ..errors import ServerError, StateError, TimeoutExpired
-from ..locks import REMEDY, lock_holders, named
+from ..locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..plan import Change, Plan
 from ..state import lsn_text
 from . import finish
@@ -42,17 +42,6 @@ DUMPS = 5
 
 LOCK_ATTEMPTS = 20
 """How often pg_dump asks for its locks, 2 s each time: nobody may have to wait behind it for longer."""
-
-BESIDE_A_DUMP = (
-    "AccessShareLock",
-    "RowShareLock",
-    "RowExclusiveLock",
-    "ShareUpdateExclusiveLock",
-    "ShareLock",
-    "ShareRowExclusiveLock",
-    "ExclusiveLock",
-)
-"""The lock modes that a dump does not wait for: all but one."""
 
 RESTORES = 5
 """How often a section is tried again that lost a deadlock against the CDC worker, or did not get a lock."""
@@ -121,7 +110,7 @@ class SchemaSync:
             try:
                 return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
             except TablesLocked as exc:
-                holders = lock_holders(conn, tables, BESIDE_A_DUMP)
+                holders = lock_holders(conn, tables, BESIDE_A_READER)
                 if not holders and "timeout" not in exc.why:
                     raise
                 if attempt == LOCK_ATTEMPTS - 1:
