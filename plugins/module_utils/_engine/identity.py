@@ -96,7 +96,13 @@ class Published:
             schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
         )
         with speaking("reading the publications of the", "source"):
-            self._members = conn.execute(query).fetchall()
+            rows = conn.execute(query).fetchall()
+        self._all = {name for name, everything, dummy_relation, dummy_schema in rows if everything}
+        self._schemas: dict[str, set[str]] = {}
+        self._relations: dict[int, set[str]] = {}
+        for name, dummy_everything, relation, schema in rows:
+            self._schemas.setdefault(schema, set()).add(name)
+            self._relations.setdefault(relation, set()).add(name)
 
     def by(self, table: Table) -> frozenset[str]:
         """The names of those that publish ``table``, itself, through a root of its, or with all the others."""
@@ -106,11 +112,8 @@ class Published:
             above = [self._tables[oid] for oid in found.parents if found.is_partition and oid in self._tables]
             lineage |= {parent.oid for parent in above}
             todo += above
-        return frozenset(
-            name
-            for name, everything, relation, schema in self._members
-            if everything or relation in lineage or schema == table.schema
-        )
+        found_by = (self._relations.get(oid, set()) for oid in lineage)
+        return frozenset(self._all.union(self._schemas.get(table.schema, set()), *found_by))
 
 
 def _still_published(table: Table, wanted: Identity, publications: Collection[str]) -> str:
