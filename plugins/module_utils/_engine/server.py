@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ._psycopg import pq
 from .connect import simple_query, speaking
 from .errors import MismatchError
 from .lsn import Lsn, parse_lsn
@@ -119,8 +118,3 @@ def identify_system(walsender: Connection, endpoint: Endpoint) -> System:
     rows = simple_query(walsender, "IDENTIFY_SYSTEM", "identifying the system of the", str(endpoint))
     identifier, timeline, position = rows[0][0] or "", rows[0][1] or "0", rows[0][2] or "0/0"
     return System(identifier, int(timeline), parse_lsn(position))
-
-
-def is_idle(conn: Connection) -> bool:
-    """Whether a session stands outside any transaction."""
-    return conn.info.transaction_status == pq.TransactionStatus.IDLE

@@ -128,17 +128,6 @@ _TABLES = (
         detail jsonb NOT NULL DEFAULT '{{}}')""",
 )
 
-TABLE_NAMES = (
-    "migration",
-    "copy_run",
-    "table_copy",
-    "copy_part",
-    "cdc_task",
-    "cdc_progress",
-    "validation",
-    "event",
-)
-
 
 def create_statements(schema: str) -> tuple[Composed, ...]:
     """What makes the state schema at the destination, in order."""
