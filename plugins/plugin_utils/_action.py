@@ -17,7 +17,7 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ._blocks import failure
+from ._blocks import failure, notes
 
 Block = Callable[[Mapping[str, Any], int], list[str]]
 
@@ -46,6 +46,7 @@ class ShowingAction(ActionBase):
         failed = bool(result.get("failed"))
         for block in self.blocks:
             _print(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)
+        _print(display, host, notes(result, width), C.COLOR_OK)
         if failed:
             lines = failure(result, width, module=self._task.action.rpartition(".")[2], host=host)
             _print(display, host, lines, C.COLOR_ERROR)

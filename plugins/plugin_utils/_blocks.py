@@ -31,6 +31,7 @@ _OBJECTS_SHOWN = 8
 _ROOM_FOR_A_FIX = 60
 _TABLES_SHOWN = 40
 _EVENTS_SHOWN = 5
+_NOTES_SHOWN = 5
 
 
 def findings(result: Result, width: int) -> list[str]:
@@ -59,6 +60,14 @@ def findings(result: Result, width: int) -> list[str]:
 def settled(result: Result, width: int) -> list[str]:
     """Why nothing was done: the destination is in production."""
     return wrapped(str(result["msg"]), width) if result.get("opened_at") and result.get("msg") else []
+
+
+def notes(result: Result, width: int) -> list[str]:
+    """What a plan takes for granted or leaves alone: a dry run on a fresh pair says here what it has not seen."""
+    said = [str(note) for note in result.get("notes") or ()]
+    shown = [("note", note) for note in said[:_NOTES_SHOWN]]
+    more = len(said) - len(shown)
+    return facts([*shown, ("note", f"and {count(more)} more in the module's result" if more else "")], width)
 
 
 def _listed(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import pytest
-from functional.modules import Migration, collection_tree
+from functional.modules import Migration, ModuleFailed, collection_tree
 
 _TABLES = """
 CREATE SCHEMA s;
@@ -101,7 +101,19 @@ def test_one_row_at_either_end_is_found(
 def test_nothing_is_compared_before_the_copy(pair: Any) -> None:
     pair.source.run("CREATE SCHEMA s")
     migration = Migration("none", pair.source.endpoint, pair.destination.endpoint, [{"schema": "s"}])
-    result = migration.run("pg_data_validate")
-    assert result["changed"] is False
-    assert result["tables"] == []
-    assert "nothing to compare" in result["notes"][0].lower() or "there is nothing" in result["notes"][0]
+    dry = migration.run("pg_data_validate", check=True)
+    assert dry["changed"] is False and dry["tables"] == []
+    assert "nothing to compare" in dry["notes"][0]
+    with pytest.raises(ModuleFailed) as failed:
+        migration.run("pg_data_validate")
+    assert failed.value.result["error"]["code"] == "wrong_state"
+    assert "nothing to compare" in failed.value.result["msg"]
+
+
+def test_a_cutover_before_the_migration_says_so(pair: Any) -> None:
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)")
+    migration = Migration("none", pair.source.endpoint, pair.destination.endpoint, [{"schema": "s"}])
+    with pytest.raises(ModuleFailed) as failed:
+        migration.run("pg_cutover")
+    assert failed.value.result["error"]["code"] == "wrong_state"
+    assert "has not been migrated" in failed.value.result["msg"]

@@ -45,8 +45,7 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
         _require_ready(migration, state)
 
     def apply() -> Mapping[str, object]:
-        current = migration.state()
-        if current is None:
+        if state is None:
             raise _not_yet(migration, "it has not been migrated")
         certificate = Cutover(migration, limits).run()
         return {"opened_at": certificate["opened_at"], "certificate": certificate}

@@ -26,15 +26,23 @@ def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
     migration.selected()  # a name that matches nothing is said before there is anything to compare, too
     state = migration.state()
     if state is None or not state.reached("copied"):
-        return Plan(
-            result={"tables": []},
-            notes=("Nothing has been copied yet: there is nothing to compare.",),
-        )
+        notes = ("Nothing has been copied yet: there is nothing to compare.",)
+        return Plan(result={"tables": []}, notes=notes, record=lambda: _nothing_copied(migration))
 
     def compare() -> Mapping[str, object]:
         return _compare(migration, settle_timeout, parallel)
 
     return Plan(result={"tables": []}, record=compare)
+
+
+def _nothing_copied(migration: Migration) -> Mapping[str, object]:
+    """A real run that compared nothing has proved nothing. Raises StateError."""
+    raise StateError(
+        "comparing the contents of migration",
+        migration.name,
+        "nothing has been copied yet, so there is nothing to compare",
+        "Run the migrate playbook first.",
+    )
 
 
 def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapping[str, object]:
