@@ -239,7 +239,11 @@ def test_a_dry_run_changes_nothing_and_shows_what_is_then_done(trip: Trip) -> No
     assert done.pop(waiting) == [] and shown.pop(waiting) == shown["Start the CDC task"]
     assert shown.keys() == done.keys()
     for name, statements in done.items():
-        assert shown[name] == statements, name
+        assert [s for s in statements if s not in shown[name]] == [], name
+        # Autovacuum may be quicker than we are at counting a table; nothing else of what was shown is left out.
+        left_out = [s for s in shown[name] if s not in statements and not s[1].startswith("ANALYZE ")]
+        assert left_out == [], name
+        assert [s for s in shown[name] if s in statements] == statements, name
     assert sum(map(len, done.values())) > 40
 
 
