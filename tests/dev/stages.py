@@ -250,7 +250,7 @@ class Stages:
 TEST = ("lint", "types", "unit", "sanity", "functional", "molecule", "docs")
 # `make compat`: these, on the oldest ansible-core that the collection promises
 COMPAT = ("sanity", "lifecycle")
-ALONE = ("fuzz", "faults", "pages", "build", "demo", "bench")
+ALONE = ("fuzz", "faults", "pages", "build", "demo", "bench", "lifecycle")
 
 
 def find(stages: Stages, name: str) -> Callable[[], bool]:
