@@ -156,8 +156,8 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
 
 
 def in_lock_timeout(conn: Connection, seconds: float) -> None:
-    """Bound the lock waits of the open transaction."""
-    conn.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
+    """Bound the lock waits of the open transaction; 0 is as short as can be, not what PostgreSQL means by it: for ever."""
+    conn.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{max(1, int(seconds * 1000))}ms",))
 
 
 def each_under_lock(

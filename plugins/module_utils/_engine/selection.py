@@ -120,8 +120,7 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
                 chosen[table.oid] = table
     _complete_partitions(catalog, chosen, excluded, problems)
     whole = {rule.schema for rule in rules if rule.whole and rule.schema in catalog.schemas}
-    out = tuple(pattern for rule in rules if rule.whole for pattern in rule.exclude)
-    sequences = [s for s in catalog.sequences.values() if _takes_sequence(s, chosen, whole, out)]
+    sequences = [s for s in catalog.sequences.values() if _takes_sequence(s, chosen, whole, rules)]
     if not chosen and not sequences and not whole:
         problems.append(
             Problem("nothing_selected", "objects", "they select nothing at the source", "Name a schema that exists.")
@@ -178,11 +177,15 @@ def _complete_partitions(
             )
 
 
-def _takes_sequence(sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], out: tuple[str, ...]) -> bool:
+def _takes_sequence(
+    sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], rules: tuple[SchemaRule, ...]
+) -> bool:
     """Owned and identity sequences follow their table, the others their schema; and each a default that draws from it:
     the dump takes it along there, and a value that it gives twice would be a row's key."""
-    if any(table in chosen for table in (sequence.owner_table, *sequence.drawn_by)):
+    if sequence.owner_table in chosen:
         return True
-    if sequence.owner_table:
+    if any(rule.schema == sequence.schema and rule.leaves_out(sequence.name) for rule in rules):
         return False
-    return sequence.schema in whole and not any(_matches(pattern, sequence.name) for pattern in out)
+    if any(table in chosen for table in sequence.drawn_by):
+        return True
+    return not sequence.owner_table and sequence.schema in whole
