@@ -72,7 +72,7 @@ def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None
     with Clients(journey.pair.source) as clients:
         journey.copy()
         with sampled(journey):
-            for turn in range(5):
+            for turn in range(3):
                 journey.task()
                 time.sleep(0.3 + 0.17 * turn)
                 journey.kill_worker()
