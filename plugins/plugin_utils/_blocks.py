@@ -319,6 +319,7 @@ _SAFE = {
     "driver_missing": "Nothing was changed. Then run the same playbook again.",
     "connect_failed": "What was reached is kept at the destination. The same playbook goes on from there.",
     "precheck_failed": "Nothing was changed at either end.",
+    "wrong_state": "This step changed nothing. What was reached before is kept.",
     "mismatch": "Nothing that is not ours was touched. Decide what it is, then run the same playbook again.",
 }
 

@@ -183,6 +183,8 @@ def test_an_account_with_too_few_rights(
         "replication_connect",
         "source_select",
         "source_schema_usage",
+        "source_identity_owner",
+        "source_create_publication",
         "destination_replica_role",
         "destination_create",
         "destination_temp_privilege",
@@ -196,7 +198,13 @@ def test_an_account_with_too_few_rights(
         cured = failed(one)
     finally:
         pair.destination.run(f'REVOKE SET ON PARAMETER session_replication_role FROM "{user}"')
-    assert set(ids(cured, "error")) == {"replication_connect", "source_select", "source_schema_usage"}
+    assert set(ids(cured, "error")) == {
+        "replication_connect",
+        "source_select",
+        "source_schema_usage",
+        "source_identity_owner",
+        "source_create_publication",
+    }
 
 
 def test_objects(pair: Pair, clusters: Clusters) -> None:

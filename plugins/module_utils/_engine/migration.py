@@ -251,7 +251,11 @@ class Migration:
                 "   AND l.classid::bigint = %s AND l.objid::bigint = %s",
                 names.lock_halves(key),
             ).fetchall()
-        held = "; ".join(f"pid {pid} ({name}) from {address} since {since}" for pid, name, address, since in holders)
+        # Of another account's session only a member of pg_read_all_stats sees more than the pid.
+        held = "; ".join(
+            f"pid {pid} ({name}) from {address} since {since}" if since else f"pid {pid}, of another account"
+            for pid, name, address, since in holders
+        )
         raise StateError(
             "taking the lock of the migration",
             self.name,

@@ -27,7 +27,9 @@ def refusal(error: EngineError) -> str:
     text, state = error.why.lower(), error.sqlstate
     if state == "3D000" or ("database" in text and "does not exist" in text):
         return "database"
-    if "replication" in text and any(word in text for word in ("must be", "attribute", "permission")):
+    if "wal sender" in text or (
+        "replication" in text and any(w in text for w in ("must be", "attribute", "permission"))
+    ):
         return "replication"
     if state[:2] == "28" or any(
         word in text for word in ("authentication", "no password supplied", "pg_hba.conf", "role", "peer user name")

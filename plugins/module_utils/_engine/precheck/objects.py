@@ -149,6 +149,26 @@ def _source_schema_usage(dummy: Observation, source: SourceView) -> Iterator[Fou
         )
 
 
+def _source_identity_owner(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for owner, tables in source.foreign_owners:
+        yield Found(
+            owner,
+            f"owns {tables} of the selected tables, and the account is no member",
+            "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class",
+            f'GRANT "{owner}" TO "{source.server.user}";',
+        )
+
+
+def _source_create_publication(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    if not source.may_create:
+        yield Found(
+            source.server.database,
+            "CREATE false",
+            "SELECT has_database_privilege(current_database(), 'CREATE')",
+            f'GRANT CREATE ON DATABASE "{source.server.database}" TO "{source.server.user}";',
+        )
+
+
 def _source_replication_role(seen: Observation, source: SourceView) -> Iterator[Found]:
     if not source.may_replicate and "replication" not in seen.failures:
         yield Found(
@@ -258,6 +278,22 @@ CHECKS = (
         "Only an account with the REPLICATION attribute may read a slot.",
         "ALTER ROLE … REPLICATION; on a cloud, use its privileged account.",
         at_source(_source_replication_role),
+        incremental=True,
+    ),
+    Check(
+        "source_identity_owner",
+        "error",
+        "Only its owner may set a table's replica identity, publish it, or take the writers' rights at the cutover.",
+        "GRANT the owning role to the account.",
+        at_source(_source_identity_owner),
+        incremental=True,
+    ),
+    Check(
+        "source_create_publication",
+        "error",
+        "The publication and the schema of the heartbeat are made in the source database.",
+        "GRANT CREATE on the database to the account.",
+        at_source(_source_create_publication),
         incremental=True,
     ),
 )

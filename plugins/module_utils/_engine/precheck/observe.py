@@ -144,6 +144,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
     server, catalog, selection = migration.source_server, migration.source_catalog, migration.selection
     relations = [table.oid for table in selection.tables]
     schemas = sorted({table.schema for table in selection.tables} | set(selection.schemas))
+    rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
     return SourceView(
         server=server,
         catalog=catalog,
@@ -163,6 +164,8 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         may_replicate=ask.value("account", queries.MAY_REPLICATE, True),
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
+        foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),
+        may_create=rights[0][0],
         clock=_clock(ask),
     )
 

@@ -68,7 +68,8 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """The source. ``ordinary`` are the settings that a session gets which pins nothing; ``clock`` is its time less
+    """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
+    their tables. ``ordinary`` are the settings that a session gets which pins nothing; ``clock`` is its time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown."""
 
     server: Server
@@ -89,6 +90,8 @@ class SourceView:
     may_replicate: bool = True
     closed_schemas: tuple[str, ...] = ()
     unreadable: tuple[Name, ...] = ()
+    foreign_owners: tuple[tuple[str, int], ...] = ()
+    may_create: bool = True
     clock: float = 0.0
 
 

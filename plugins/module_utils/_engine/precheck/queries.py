@@ -155,6 +155,13 @@ SELECT n.nspname::text, c.relname::text
  ORDER BY 1, 2
 """
 
+FOREIGN_OWNERS = """
+SELECT pg_catalog.pg_get_userbyid(relowner)::text, pg_catalog.count(*)::int
+  FROM pg_catalog.pg_class
+ WHERE oid::bigint = ANY (%s) AND NOT pg_catalog.pg_has_role(relowner, 'USAGE')
+ GROUP BY 1 ORDER BY 1
+"""
+
 DATABASE_PRIVILEGES = """
 SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP')

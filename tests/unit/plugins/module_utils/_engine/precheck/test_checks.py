@@ -499,6 +499,16 @@ def _closed(seen: Seen) -> None:
     seen.source = {"closed_schemas": ("shop",)}
 
 
+@case("source_identity_owner", "error")
+def _not_the_owner(seen: Seen) -> None:
+    seen.source = {"foreign_owners": (("shop_owner", 3),)}
+
+
+@case("source_create_publication", "error")
+def _may_not_create(seen: Seen) -> None:
+    seen.source = {"may_create": False}
+
+
 @case("source_replication_role", "error")
 def _no_replication(seen: Seen) -> None:
     seen.source = {"may_replicate": False}
