@@ -209,3 +209,27 @@ def test_two_that_begin_at_once_share_the_bookkeeping(shop: Any) -> None:
     for job, process in started:
         assert job.finish("pg_publication", process)["changed"]
     assert shop.source.value("SELECT count(*) FROM causeway.heartbeat") == 2
+
+
+def test_a_new_partition_without_a_key_does_not_stop_the_application(shop: Any) -> None:
+    """Published through its root it would have no identity, and the source would refuse UPDATE and DELETE on it."""
+    shop.source.run(
+        "CREATE TABLE sales.bare (a int, b int) PARTITION BY RANGE (a);"
+        "CREATE TABLE sales.bare_1 PARTITION OF sales.bare FOR VALUES FROM (0) TO (9)"
+    )
+    wanted = sorted([*WANTED, "sales.bare_1"])
+    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_publication")
+    assert members(shop) == wanted
+    shop.source.run(
+        "CREATE TABLE sales.bare_2 PARTITION OF sales.bare FOR VALUES FROM (9) TO (20);"
+        "CREATE TABLE sales.part_2 PARTITION OF sales.part FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');"
+        "INSERT INTO sales.bare VALUES (1, 1), (10, 1); INSERT INTO sales.part VALUES (1, '2026-02-02');"
+        "UPDATE sales.bare SET b = 2; DELETE FROM sales.bare; UPDATE sales.part SET id = 2"
+    )
+    migration(shop).run("pg_replica_identity")
+    migration(shop).four_beats("pg_publication")
+    assert members(shop) == sorted([*wanted, "sales.bare_2"])
+    # what the publication names is decided once
+    shop.source.run("ALTER TABLE sales.bare ADD PRIMARY KEY (a); ALTER TABLE sales.part DROP CONSTRAINT part_pkey")
+    assert not migration(shop).run("pg_publication")["changed"]

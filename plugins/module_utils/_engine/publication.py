@@ -98,7 +98,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     found = observe_publication(migration.source, name)
     recorded = dict(state.before_image).get(BEFORE) if state else None
     _check_ownership(name, recorded, found, state)
-    wanted = migration.selected().published
+    wanted = migration.selected().published(found.members if found else ())
     if found is None:
         return _plan_create(migration, name, wanted, options)
     return _plan_alter(migration, name, found, wanted, options)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -64,11 +64,31 @@ class Selection:
         """The tables that hold rows: what is copied, streamed, compared."""
         return tuple(table for table in self.tables if table.holds_rows)
 
-    @property
-    def published(self) -> tuple[Table, ...]:
-        """What the publication names: roots stand for their partitions, the future ones too."""
+    def published(self, members: Collection[int] = ()) -> tuple[Table, ...]:
+        """What the publication names, given the OIDs that it names already: that is decided once and never altered.
+
+        A partitioned table with a primary key stands for its partitions, the future ones too: they have the key. One
+        without is named by its partitions: a future one would be published without an identity, and the source would
+        refuse the application's UPDATE and DELETE on it.
+        """
+        below: dict[int, list[Table]] = {}
+        for table in self.tables:
+            for parent in table.parents if table.is_partition else ():
+                below.setdefault(parent, []).append(table)
         selected = {table.oid for table in self.tables}
-        return tuple(t for t in self.tables if not (t.is_partition and any(p in selected for p in t.parents)))
+        named: list[Table] = []
+        for root in self.tables:
+            if root.is_partition and any(parent in selected for parent in root.parents):
+                continue
+            leaves, todo = [], [root]
+            while todo:
+                found = todo.pop()
+                todo += below.get(found.oid, [])
+                leaves += [found] if found.holds_rows else []
+            keyed = any(key.primary for key in root.keys)
+            by_leaves = root.oid not in members and (not keyed or any(leaf.oid in members for leaf in leaves))
+            named += leaves if root.kind == "p" and by_leaves else [root]
+        return tuple(sorted(named, key=lambda table: table.qualified_name))
 
     def require(self) -> None:
         """Raise SpecError for the first problem."""
