@@ -41,6 +41,9 @@ class _ModuleRunner:
         return str(self._module.get_bin_path(program, False, [folder] if folder else []) or "")
 
 
+# Parameters of libpq whose values are secrets; the values of the others may be seen
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+
 Planner = Callable[[Migration, Mapping[str, Any], _ModuleRunner], Plan]
 
 
@@ -51,6 +54,7 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
     they are told to take something back (C(state=absent)) or to begin again (C(restart)).
     """
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
+    module.no_log_values -= _harmless(module.params)
     params = {key: value for key, value in module.params.items() if value is not None}
     try:
         require_ranges(params)
@@ -82,6 +86,19 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
     for warning in dict.fromkeys([*plan.warnings, *_left_behind(answer)]):
         module.warn(warning)
     module.exit_json(**answer)
+
+
+def _harmless(params: Mapping[str, Any]) -> set[str]:
+    """What C(no_log) hides although it is no secret: with C(connect_timeout: 2) no answer would have a 2 in it.
+
+    C(connect_params) as a whole are C(no_log), since they may hold a password and Ansible logs arguments.
+    """
+    seen, secret = set(), set()
+    for endpoint in (params.get("source") or {}, params.get("destination") or {}):
+        secret.add(str(endpoint.get("login_password")))
+        for key, value in (endpoint.get("connect_params") or {}).items():
+            (secret if key in _SECRETS else seen).add(str(value))
+    return seen - secret
 
 
 def _settled(name: str, opened: str) -> str:

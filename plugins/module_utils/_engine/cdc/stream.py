@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from .._psycopg import pq, psycopg, sql
 from ..connect import connect, server_error
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..connect import Connection, Endpoint
 
-    Item: TypeAlias = "tuple[Message | Keepalive, int]"
+    Item: TypeAlias = tuple[Union[Message, Keepalive], int]
 
 QUEUE_BYTES = 32 * 1024 * 1024
 """What may wait undone, in bytes of messages; a larger message is taken when nothing else waits."""
