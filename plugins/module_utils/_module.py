@@ -93,7 +93,8 @@ def _harmless(params: Mapping[str, Any]) -> set[str]:
 
     C(connect_params) as a whole are C(no_log), since they may hold a password and Ansible logs arguments.
     """
-    seen, secret = set(), set()
+    seen: set[str] = set()
+    secret: set[str] = set()
     for endpoint in (params.get("source") or {}, params.get("destination") or {}):
         secret.add(str(endpoint.get("login_password")))
         for key, value in (endpoint.get("connect_params") or {}).items():

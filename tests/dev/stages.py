@@ -201,7 +201,12 @@ class Stages:
 
         def play(name: str) -> bool:
             log.unlink(missing_ok=True)
-            command = [self.bin / "ansible-playbook", "--inventory", scenarios / "inventory", scenarios / name]
+            command: list[str | Path] = [
+                self.bin / "ansible-playbook",
+                "--inventory",
+                scenarios / "inventory",
+                scenarios / name,
+            ]
             return self.run(*command, cwd=copy, environ=environ)
 
         try:
