@@ -101,7 +101,7 @@ publication:
   type: str
   sample: causeway_orders
 tables:
-  description: Number of tables that it names, a partitioned one standing for its partitions; the heartbeat apart.
+  description: Number of tables that it names, a partitioned one with a primary key standing for its partitions; the heartbeat apart.
   returned: with O(state=present), for an incremental migration
   type: int
   sample: 12

@@ -108,6 +108,13 @@ def spec_of(options: Mapping[str, Any]) -> Spec:
             "the list is empty, so nothing would be moved",
             "Name at least one schema: [{schema: public}].",
         )
+    if "%" in str(options["state_schema"]):
+        raise SpecError(
+            "reading the migration",
+            "causeway_state_schema",
+            "the name holds a percent sign, which the driver takes for a parameter",
+            "Choose another name for the state schema.",
+        )
     return Spec(
         name=str(options["name"]),
         source=endpoint_of("source", options["source"]),
