@@ -111,13 +111,13 @@ def _settled(name: str, opened: str) -> str:
 
 def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str, Any]:
     """The plan as return values: changed, diff and statements come from it alone."""
-    changes: tuple[Change, ...] = plan.changes
-    if changes and not taking_back:
-        changes = migration.registration() + changes
+    registration = migration.registration() if plan.changes and not taking_back else ()
+    changes: tuple[Change, ...] = registration + plan.changes
     statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
     return {
         "changed": plan.changed,
-        "diff": _diff(changes),
+        # in a dry run on a fresh pair each phase would make the state tables: their columns are in the statements
+        "diff": _diff(registration, brief=True) + _diff(plan.changes),
         "statements": statements[:STATEMENTS_SHOWN],
         "statements_total": len(statements),
         "notes": list(plan.notes),
@@ -125,7 +125,7 @@ def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str,
     }
 
 
-def _diff(changes: Sequence[Change]) -> list[dict[str, str]]:
+def _diff(changes: Sequence[Change], *, brief: bool = False) -> list[dict[str, str]]:
     """What C(--diff) prints: each difference, and under it the statements that make it so, as many as are returned."""
     room = STATEMENTS_SHOWN
     entries = []
@@ -133,13 +133,14 @@ def _diff(changes: Sequence[Change]) -> list[dict[str, str]]:
         header = f"{change.what} ({change.place})"
         shown = change.statements[:room]
         room -= len(shown)
+        lines = [_brief(text) if brief else _statement(text) for text in shown]
         entries.append(
             {
                 "before_header": header,
                 "after_header": header,
                 "before": _lines(change.before),
                 "after": _lines(change.after),
-                "prepared": "".join(f"{_statement(text)}\n" for text in shown) + ("\n" if shown else ""),
+                "prepared": "".join(f"{line}\n" for line in lines) + ("\n" if lines else ""),
             }
         )
     return entries
@@ -147,6 +148,11 @@ def _diff(changes: Sequence[Change]) -> list[dict[str, str]]:
 
 def _statement(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.strip().splitlines())
+
+
+def _brief(text: str) -> str:
+    first, dummy, rest = text.strip().partition("\n")
+    return f"    {first}{' … )' if rest else ''}"
 
 
 def _lines(value: object) -> str:

@@ -25,6 +25,13 @@ def test_diff_shows_every_difference_and_its_statements() -> None:
     assert '+    "b"\n' in printed
 
 
+def test_state_tables_are_shown_in_brief() -> None:
+    printed = _module._diff(
+        [Change("destination", "state", None, "tables", ("CREATE TABLE t (\n    a int)",))], brief=True
+    )
+    assert printed[0]["prepared"] == "    CREATE TABLE t ( … )\n\n"
+
+
 def test_diff_shows_as_many_statements_as_are_returned() -> None:
     many = Change("source", "much", None, "done", tuple(f"SELECT {number}" for number in range(400)))
     printed = [entry["prepared"].count("SELECT") for entry in _module._diff([many, many, many])]
