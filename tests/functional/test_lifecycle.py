@@ -237,6 +237,8 @@ def test_a_dry_run_changes_nothing_and_shows_what_is_then_done(trip: Trip) -> No
     # It asks again for the task that was started before, which a dry run has not done.
     waiting = "Wait until the destination has caught up"
     assert done.pop(waiting) == [] and shown.pop(waiting) == shown["Start the CDC task"]
+    # While the source is written to neither run sets its sequences; what they would set moves on.
+    assert done.pop("Set the sequences") and shown.pop("Set the sequences")
     assert shown.keys() == done.keys()
     for name, statements in done.items():
         assert [s for s in statements if s not in shown[name]] == [], name
