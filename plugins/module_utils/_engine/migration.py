@@ -284,13 +284,17 @@ class Migration:
             changes.append(SqlChange("destination", "database comment", "opened", None, (statement,)))
         return changes
 
+    def lock_state_schema(self) -> None:
+        """Until the transaction ends: migrations that share the schema may begin and end at once, and the second has to
+        find what the first has made or taken away. Raises ServerError."""
+        key = (names.lock_key(self.spec.state_schema, "state"),)
+        with speaking("waiting for the state tables of", self.name):
+            self.destination.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", key)
+
     def ensure_registered(self) -> None:
         """Make the state tables and the migration's row, in one transaction. Idempotent. Raises ServerError."""
         with self.destination.transaction():
-            # Migrations that share the schema may begin at once: the second finds what the first has made.
-            key = (names.lock_key(self.spec.state_schema, "state"),)
-            with speaking("waiting to make the state tables of", self.name):
-                self.destination.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", key)
+            self.lock_state_schema()
             for change in self._registration():
                 change.execute(self.destination, "making the state tables")
             self.store.register(self.spec.stored(), self.source_server.system_identifier, self.source_server.database)

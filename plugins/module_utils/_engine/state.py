@@ -18,7 +18,7 @@ from .catalog import Name
 from .connect import speaking
 from .errors import StateError
 from .lsn import Lsn, format_lsn, parse_lsn
-from .state_tables import STATE_FORMAT, create_statements
+from .state_tables import STATE_FORMAT, TABLE_NAMES, create_statements
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
@@ -146,6 +146,16 @@ class StateStore:
         """How many other migrations share the schema."""
         rows = self._run("counting migrations", "SELECT count(*) FROM {s}.migration WHERE name <> %s", (self.name,))
         return int(rows[0][0])
+
+    def shares_schema(self) -> bool:
+        """Whether anything but the state tables stands in the schema."""
+        rows = self._run(
+            "looking at the state schema",
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = %s::regnamespace"
+            " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname <> ALL (%s))",
+            (sql.Identifier(self.schema).as_string(self.conn), list(TABLE_NAMES)),
+        )
+        return bool(rows[0][0])
 
     def advance(self, phase: str) -> None:
         """Note that ``phase`` is reached; never goes back. Writes an event when it is new."""

@@ -128,6 +128,11 @@ _TABLES = (
         detail jsonb NOT NULL DEFAULT '{{}}')""",
 )
 
+TABLE_NAMES = (
+    *("migration", "copy_run", "table_copy", "copy_part"),
+    *("cdc_task", "cdc_progress", "validation", "event"),
+)
+
 
 def create_statements(schema: str) -> tuple[Composed, ...]:
     """What makes the state schema at the destination, in order."""
@@ -136,6 +141,10 @@ def create_statements(schema: str) -> tuple[Composed, ...]:
     return (first, *(sql.SQL(table).format(schema=name) for table in _TABLES))
 
 
-def drop_statement(schema: str) -> Composed:
-    """What removes it with all its tables."""
-    return sql.SQL("DROP SCHEMA {schema} CASCADE").format(schema=sql.Identifier(schema))
+def drop_statements(schema: str, *, shared: bool) -> tuple[Composed, ...]:
+    """What removes the tables, and the schema with them unless something else stands in it (``shared``): a database that
+    is the source of another migration keeps that one's heartbeat there."""
+    name = sql.Identifier(schema)
+    tables = sql.SQL(", ").join(sql.Identifier(schema, table) for table in TABLE_NAMES)
+    drop = sql.SQL("DROP TABLE {}").format(tables)
+    return (drop,) if shared else (drop, sql.SQL("DROP SCHEMA {}").format(name))

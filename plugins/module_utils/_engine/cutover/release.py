@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import names
+from .._psycopg import sql
 from ..bookkeeping import observe_bookkeeping
 from ..cdc.control import holder
 from ..connect import speaking
 from ..errors import StateError
+from ..marker import heartbeat_table
 from ..plan import Leftover, Plan, SqlChange, shown
 from ..publication import observe_publication
-from ..state_tables import drop_statement
+from ..state_tables import drop_statements
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -29,18 +31,27 @@ def plan_released(migration: Migration) -> Plan:
         return Plan(result={"left_behind": []})
     _require_ended(migration)
     left = [leftover.as_result() for leftover in _still_there(migration)]
-    statement = migration.store.forget_statement()
-    what = f"state of migration {migration.name}"
-    if not migration.store.others():
-        statement = drop_statement(migration.spec.state_schema)
-        what = f"schema {migration.spec.state_schema}"
-    change = SqlChange("destination", what, "state tables", None, (statement,))
 
     def apply() -> Mapping[str, object]:
-        change.execute(migration.destination, _DOING)
+        conn = migration.destination
+        with speaking(_DOING, migration.name), conn.transaction():
+            # Counted again behind the lock that registering takes: a migration may be coming right now.
+            migration.lock_state_schema()
+            _state_change(migration).execute(conn, _DOING)
         return {"left_behind": left}
 
-    return Plan(changes=shown([change], migration.destination), result={"left_behind": left}, apply=apply)
+    changes = shown([_state_change(migration)], migration.destination)
+    return Plan(changes=changes, result={"left_behind": left}, apply=apply)
+
+
+def _state_change(migration: Migration) -> SqlChange:
+    """What is dropped: the migration's rows, or with the last migration the tables, and the schema if it is ours alone."""
+    store = migration.store
+    if store.others():
+        what = f"state of migration {migration.name}"
+        return SqlChange("destination", what, "state tables", None, (store.forget_statement(),))
+    statements = drop_statements(migration.spec.state_schema, shared=store.shares_schema())
+    return SqlChange("destination", f"schema {migration.spec.state_schema}", "state tables", None, statements)
 
 
 def _require_ended(migration: Migration) -> None:
@@ -72,5 +83,8 @@ def _still_there(migration: Migration) -> list[Leftover]:
         left.append(Leftover("source", f"publication {publication}", "pg_publication did not drop it", (statement,)))
     if migration.name in observe_bookkeeping(conn).rows:
         why = "pg_publication did not drop it"
-        left.append(Leftover("source", "heartbeat row", why, ("DROP SCHEMA causeway CASCADE",)))
+        delete = sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(
+            heartbeat_table(), sql.Literal(migration.name)
+        )
+        left.append(Leftover("source", "heartbeat row", why, (delete.as_string(conn),)))
     return left
