@@ -47,10 +47,18 @@ _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 Planner = Callable[[Migration, Mapping[str, Any], _ModuleRunner], Plan]
 
 
-def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, until_opened: bool = True) -> None:
+def run(
+    arguments: Mapping[str, Any],
+    planner: Planner,
+    *,
+    writes: bool = True,
+    until_opened: bool = True,
+    registers: bool = True,
+) -> None:
     """Run one module: read the arguments, make the plan, apply it unless this is a dry run, and exit.
 
-    C(writes) takes the migration's lock. C(until_opened) modules do nothing once the destination was opened, unless
+    C(writes) takes the migration's lock. C(registers) makes the state tables and the migration's row before the first
+    change; taking back never does. C(until_opened) modules do nothing once the destination was opened, unless
     they are told to take something back (C(state=absent)) or to begin again (C(restart)).
     """
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
@@ -74,10 +82,11 @@ def run(arguments: Mapping[str, Any], planner: Planner, *, writes: bool = True, 
                     msg=_settled(migration.name, opened),
                 )
             plan = planner(migration, params, _ModuleRunner(module))
-            answer = _answer(plan, migration, taking_back=taking_back)
+            registers = registers and not taking_back
+            answer = _answer(plan, migration, registers=registers)
             if not module.check_mode:
                 if plan.changed:
-                    if not taking_back:
+                    if registers:
                         migration.ensure_registered()
                     answer.update(plan.apply())
                 answer.update(plan.record())
@@ -109,9 +118,9 @@ def _settled(name: str, opened: str) -> str:
     )
 
 
-def _answer(plan: Plan, migration: Migration, *, taking_back: bool) -> dict[str, Any]:
+def _answer(plan: Plan, migration: Migration, *, registers: bool) -> dict[str, Any]:
     """The plan as return values: changed, diff and statements come from it alone."""
-    registration = migration.registration() if plan.changes and not taking_back else ()
+    registration = migration.registration() if plan.changes and registers else ()
     changes: tuple[Change, ...] = registration + plan.changes
     statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
     return {

@@ -167,6 +167,7 @@ def main() -> None:
             )
         ),
         until_opened=False,
+        registers=False,
     )
 
 

@@ -247,13 +247,8 @@ def marker_of(system: SystemChange, name: str) -> int:
 
 
 def apply_error(exc: psycopg.Error, doing: str, what: str) -> EngineError:
-    """The destination's refusal. Messages of class 22 (data exceptions) quote the value, so they are not passed on."""
-    error = server_error(exc, doing, what, "")
-    if error.sqlstate[:2] == "22":
-        kind = type(exc).__name__
-        return ServerError(
-            doing, what, f"a value is not accepted ({kind})", _COMPARE, sqlstate=error.sqlstate, detail=error.detail
-        )
+    """The destination's refusal; of a value or a row, with what to compare, and without the value."""
+    error = server_error(exc, doing, what, _COMPARE if (exc.sqlstate or "").startswith("22") else "")
     if error.sqlstate[:2] == "23" and isinstance(error, ServerError):
         return ServerError(
             doing,

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from .._psycopg import pq, psycopg, sql
-from ..connect import connect, server_error
+from ..connect import server_error
 from ..errors import ConnectError, EngineError, ServerError
 from ..lsn import NO_LSN, Lsn, format_lsn
 from ..policy import judge
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from ..connect import Connection, Endpoint
+    from ..connect import Connection
 
     Item: TypeAlias = tuple[Union[Message, Keepalive], int]
 
@@ -261,8 +261,3 @@ def _refused(result: PGresult, doing: str, what: str) -> EngineError:
     remedy = judge(sqlstate).remedy or "See the source's log."
     kind = ServerError if sqlstate else ConnectError
     return kind(doing, what, message.decode(errors="replace").strip(), remedy, sqlstate=sqlstate)
-
-
-def open_stream(endpoint: Endpoint, name: str, timeout: float) -> ReplicationStream:
-    """Connect a walsender for migration ``name``; ``start`` begins to stream. Raises ConnectError."""
-    return ReplicationStream(connect(endpoint, f"stream {name}", replication=True), timeout)

@@ -90,7 +90,7 @@ def test_an_error_about_a_value_does_not_quote_it() -> None:
     error = apply_error(psycopg.errors.InvalidTextRepresentation('invalid input syntax: "secret"'), "applying", "s.t")
     assert error.sqlstate == "22P02"
     assert "secret" not in str(error)
-    assert "InvalidTextRepresentation" in error.why
+    assert error.why == "invalid text representation"
     violation = apply_error(psycopg.errors.UniqueViolation("secret"), "applying", "s.t")
     assert violation.sqlstate == "23505"
     assert "secret" not in str(violation)
