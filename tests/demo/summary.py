@@ -69,8 +69,8 @@ def summary(console: Console, result: dict[str, Any]) -> None:
     console.line(line)
     longest = max(result["phases"].values(), default=1.0) or 1.0
     for name, seconds in result["phases"].items():
-        bar = "█" * max(1, round(30 * seconds / longest)) if seconds >= 0.05 else ""
-        console.line(f"  {name:<16}{duration(seconds):>12}  {console.paint(bar, '36')}")
+        length = "█" * max(1, round(30 * seconds / longest)) if seconds >= 0.05 else ""
+        console.line(f"  {name:<16}{duration(seconds):>12}  {console.paint(length, '36')}")
     console.line(line)
     rows = [
         ("copied", f"{thousands(result['copied_rows'])} rows, {size(result['copied_bytes'])} in {duration(result['copy_seconds'])}"

@@ -33,6 +33,9 @@ import pytest
 from psycopg import conninfo, sql
 from servers import local_clusters
 
+# their fixtures are for every test here
+pytest_plugins = ["functional.streaming", "functional.moved", "functional.exactness"]
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_VERSION = "17"
 # Quick, and still safe when a server is crashed: what was written has reached the operating system.
@@ -330,10 +333,12 @@ def _roles() -> Iterator[Callable[..., tuple[str, str]]]:
             made.append((end.server, name))
         return name, password
 
-    yield make
-    for server, name in made:
-        with contextlib.suppress(psycopg.OperationalError), server.connect() as admin:
-            admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+    try:
+        yield make
+    finally:
+        for server, name in made:
+            with contextlib.suppress(psycopg.OperationalError), server.connect() as admin:
+                admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from .conftest import End
-from .streaming import MakeStreaming, Streaming, make_streaming  # noqa: F401 - a fixture
+from .streaming import MakeStreaming, Streaming
 from .witness import assert_identical
 
 BIG = "repeat(md5(random()::text), 400)"
@@ -33,7 +33,7 @@ def identity(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_plain_changes_arrive(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_plain_changes_arrive(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text)")
     streaming.begin()
     streaming.start()
@@ -49,7 +49,7 @@ def test_plain_changes_arrive(make_streaming: MakeStreaming) -> None:  # noqa: F
     assert streaming.progress("state") == "stopped"
 
 
-def test_keys_swapped_in_one_transaction(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_keys_swapped_in_one_transaction(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming(
         f"CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY {identity};"
         "INSERT INTO t SELECT n, 'row ' || n FROM generate_series(1, 100) n"
@@ -74,7 +74,7 @@ def test_keys_swapped_in_one_transaction(make_streaming: MakeStreaming, identity
     assert identical(streaming) == 101
 
 
-def test_unique_values_that_change_hands(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_unique_values_that_change_hands(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming(
         f"CREATE TABLE t (id int PRIMARY KEY, u int UNIQUE, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL;"
         f"ALTER TABLE t REPLICA IDENTITY {identity};"
@@ -97,7 +97,7 @@ def test_unique_values_that_change_hands(make_streaming: MakeStreaming, identity
     assert identical(streaming) == 40
 
 
-def test_key_update_with_unchanged_toast(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_key_update_with_unchanged_toast(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming(
         "CREATE TABLE t (a int, b text, big text, v int, PRIMARY KEY (a, b));"
         f"ALTER TABLE t ALTER big SET STORAGE EXTERNAL; ALTER TABLE t REPLICA IDENTITY {identity};"
@@ -124,7 +124,7 @@ def test_key_update_with_unchanged_toast(make_streaming: MakeStreaming, identity
     assert identical(streaming) == 50
 
 
-def test_a_deferrable_key_shifted_by_one(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_deferrable_key_shifted_by_one(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE t (pos int PRIMARY KEY DEFERRABLE, v text); ALTER TABLE t REPLICA IDENTITY FULL;"
         "INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 200) n"
@@ -137,7 +137,7 @@ def test_a_deferrable_key_shifted_by_one(make_streaming: MakeStreaming) -> None:
     assert identical(streaming) == 199
 
 
-def test_interleaved_transactions_and_rolled_back_savepoints(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_interleaved_transactions_and_rolled_back_savepoints(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v int)")
     streaming.begin()
     streaming.start()
@@ -155,7 +155,7 @@ def test_interleaved_transactions_and_rolled_back_savepoints(make_streaming: Mak
     assert identical(streaming) == 300
 
 
-def test_a_transaction_larger_than_ten_batches(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_transaction_larger_than_ten_batches(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY)")
     streaming.begin(batch_size=1000)
     streaming.start()
@@ -175,7 +175,7 @@ def test_a_transaction_larger_than_ten_batches(make_streaming: MakeStreaming) ->
     assert streaming.progress("transactions") == 3  # the marker's is one
 
 
-def test_truncate_of_tables_that_foreign_keys_reference(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_truncate_of_tables_that_foreign_keys_reference(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a);"
         "CREATE TABLE c (id serial PRIMARY KEY); CREATE TABLE d () INHERITS (c); INSERT INTO c DEFAULT VALUES;"
@@ -196,7 +196,7 @@ def test_truncate_of_tables_that_foreign_keys_reference(make_streaming: MakeStre
     assert destination.value("SELECT count(*) FROM d") == 1
 
 
-def test_keyless_tables_are_multisets(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_keyless_tables_are_multisets(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE k (n numeric, j json, p point, f float8, c char(4), x int);"
         "CREATE TABLE inserts_only (t text); CREATE TABLE nothing ();"
@@ -221,7 +221,7 @@ def test_keyless_tables_are_multisets(make_streaming: MakeStreaming) -> None:  #
     assert identical(streaming) == 34 + 10 + 4
 
 
-def test_generated_and_identity_columns(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_generated_and_identity_columns(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming(
         "CREATE TABLE always (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int,"
         " g int GENERATED ALWAYS AS (v * 2) STORED, big text);"
@@ -249,7 +249,7 @@ def test_generated_and_identity_columns(make_streaming: MakeStreaming, identity:
     assert identical(streaming) == 96
 
 
-def test_another_column_order_and_columns_of_its_own(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_another_column_order_and_columns_of_its_own(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming("CREATE SCHEMA s")
     source, destination = streaming.pair.ends
     source.run("CREATE TABLE s.t (gone int, id int PRIMARY KEY, a text, big text, u int UNIQUE)")
@@ -276,7 +276,7 @@ def test_another_column_order_and_columns_of_its_own(make_streaming: MakeStreami
     assert destination.value("SELECT own FROM s.t WHERE id = 101") == "kept 1"
 
 
-def test_names_that_need_quotes_and_percent_signs(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_names_that_need_quotes_and_percent_signs(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         'CREATE TABLE "Größe ""x"" {0} %s" ("Ä %b" int PRIMARY KEY, "select" text, "$1" int);'
         'CREATE TYPE "Odd {} %s" AS ENUM (\'a\'); CREATE TABLE "odd" (id int PRIMARY KEY, e "Odd {} %s")'
@@ -295,7 +295,7 @@ def test_names_that_need_quotes_and_percent_signs(make_streaming: MakeStreaming)
     identical(streaming)
 
 
-def test_partitions_as_leaves_and_rows_that_move(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_partitions_as_leaves_and_rows_that_move(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming(
         "CREATE TABLE p (id int, at date, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);"
         "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');"
@@ -314,7 +314,7 @@ def test_partitions_as_leaves_and_rows_that_move(make_streaming: MakeStreaming, 
     identical(streaming)
 
 
-def test_citext_keys(make_streaming: MakeStreaming, identity: str) -> None:  # noqa: F811
+def test_citext_keys(make_streaming: MakeStreaming, identity: str) -> None:
     streaming = make_streaming("CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext")
     streaming.pair.run(
         'CREATE TABLE c (k ext.citext PRIMARY KEY, v int); CREATE TABLE l (k text COLLATE "C" PRIMARY KEY, v int);'
@@ -333,7 +333,7 @@ def test_citext_keys(make_streaming: MakeStreaming, identity: str) -> None:  # n
     identical(streaming)
 
 
-def test_nulls_in_unique_keys_and_an_index_as_identity(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_nulls_in_unique_keys_and_an_index_as_identity(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE n (a int, b int, v text, UNIQUE (a, b)); ALTER TABLE n REPLICA IDENTITY FULL;"
         "CREATE TABLE i (id int PRIMARY KEY, e text NOT NULL UNIQUE, v text);"
@@ -352,7 +352,7 @@ def test_nulls_in_unique_keys_and_an_index_as_identity(make_streaming: MakeStrea
     assert identical(streaming) == 10 + 20
 
 
-def test_exclusion_constraints_and_triggers_that_stay_silent(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_exclusion_constraints_and_triggers_that_stay_silent(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE x (id int PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));"
         "CREATE TABLE audited (id int PRIMARY KEY, v int); CREATE TABLE audit (id int PRIMARY KEY);"
@@ -376,7 +376,7 @@ def test_exclusion_constraints_and_triggers_that_stay_silent(make_streaming: Mak
     assert identical(streaming) == 80
 
 
-def test_conflicts_are_counted_and_overwritten(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_conflicts_are_counted_and_overwritten(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'old' FROM generate_series(1, 100) n"
     )
@@ -396,7 +396,7 @@ def test_conflicts_are_counted_and_overwritten(make_streaming: MakeStreaming) ->
     identical(streaming, 3 + 10 + 10 + 39)
 
 
-def test_statements_with_a_huge_value(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_statements_with_a_huge_value(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text, b bytea)")
     streaming.begin()
     streaming.start()
@@ -407,7 +407,7 @@ def test_statements_with_a_huge_value(make_streaming: MakeStreaming) -> None:  #
     assert identical(streaming) == 53
 
 
-def test_source_14_to_destination_18(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_source_14_to_destination_18(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE t (id int PRIMARY KEY, v text, m money, a int[]); CREATE TABLE k (x numeric);"
         "ALTER TABLE k REPLICA IDENTITY FULL",
@@ -426,7 +426,7 @@ def test_source_14_to_destination_18(make_streaming: MakeStreaming) -> None:  # 
     assert identical(streaming) == 51
 
 
-def test_markers_of_others_and_logical_messages_are_no_rows(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_markers_of_others_and_logical_messages_are_no_rows(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
@@ -441,7 +441,7 @@ def test_markers_of_others_and_logical_messages_are_no_rows(make_streaming: Make
     assert streaming.progress("marker") == 1
 
 
-def test_a_change_is_applied_from_the_mark_of_its_table_on(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_change_is_applied_from_the_mark_of_its_table_on(make_streaming: MakeStreaming) -> None:
     """Tables copied at different moments: what committed before the mark is in the copy, the rest in the stream."""
     streaming = make_streaming("CREATE TABLE early (id int); CREATE TABLE late (id int);")
     streaming.begin()
@@ -460,7 +460,7 @@ def test_a_change_is_applied_from_the_mark_of_its_table_on(make_streaming: MakeS
     assert identical(streaming) == 6
 
 
-def test_incremental_alone_begins_at_the_slot(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_incremental_alone_begins_at_the_slot(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     destination = streaming.pair.destination
@@ -475,7 +475,7 @@ def test_incremental_alone_begins_at_the_slot(make_streaming: MakeStreaming) -> 
     assert identical(streaming) == 1
 
 
-def test_a_table_that_is_not_of_the_migration_stops_the_task(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_table_that_is_not_of_the_migration_stops_the_task(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from .conftest import Pair
-from .streaming import MakeStreaming, Streaming, make_streaming, slot_position  # noqa: F401 - a fixture
+from .streaming import MakeStreaming, Streaming, slot_position
 from .witness import assert_identical
 
 LOADED = """
@@ -127,7 +127,7 @@ def sampled(streaming: Streaming) -> Iterator[list[str]]:
 
 
 @pytest.mark.faults
-def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(LOADED)
     streaming.begin(batch_age=0.05)
     with Load(streaming.pair) as load, sampled(streaming):
@@ -144,7 +144,7 @@ def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> Non
 
 
 @pytest.mark.faults
-def test_killed_in_the_middle_of_a_large_transaction(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_killed_in_the_middle_of_a_large_transaction(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v int)")
     streaming.begin(batch_size=2000)
     source = streaming.pair.source
@@ -168,7 +168,7 @@ def test_killed_in_the_middle_of_a_large_transaction(make_streaming: MakeStreami
 
 @pytest.mark.faults
 @pytest.mark.parametrize("end", ["source", "destination"])
-def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, end: str) -> None:  # noqa: F811
+def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, end: str) -> None:
     lazy = {"synchronous_commit": "off", "wal_writer_delay": "1s", "fsync": "on", "full_page_writes": "on"}
     settings = {f"{end}_settings": lazy}
     streaming = make_streaming(LOADED, private=True, **settings)
@@ -187,7 +187,7 @@ def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, 
     assert streaming.stop() == 0
 
 
-def test_a_position_is_confirmed_although_nothing_of_ours_is_written(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_position_is_confirmed_although_nothing_of_ours_is_written(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     source = streaming.pair.source
@@ -207,7 +207,7 @@ def test_a_position_is_confirmed_although_nothing_of_ours_is_written(make_stream
     assert streaming.progress("applied") == applied
 
 
-def test_an_altered_table_stops_the_task_and_names_it(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_an_altered_table_stops_the_task_and_names_it(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
@@ -240,7 +240,7 @@ def test_an_altered_table_stops_the_task_and_names_it(make_streaming: MakeStream
         ("ALTER TABLE t RENAME TO s", "no table of that name"),
     ],
 )
-def test_what_no_longer_fits_stops_the_task(make_streaming: MakeStreaming, ddl: str, words: str) -> None:  # noqa: F811
+def test_what_no_longer_fits_stops_the_task(make_streaming: MakeStreaming, ddl: str, words: str) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v varchar(10)); INSERT INTO t VALUES (1, 'a')")
     streaming.begin()
     streaming.start()
@@ -253,7 +253,7 @@ def test_what_no_longer_fits_stops_the_task(make_streaming: MakeStreaming, ddl: 
     assert streaming.pair.destination.value("SELECT count(*) FROM t") == 1
 
 
-def test_a_row_that_cannot_be_applied_is_named_by_the_hash_of_its_key(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_row_that_cannot_be_applied_is_named_by_the_hash_of_its_key(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, u text)")
     streaming.begin()
     streaming.pair.destination.run("ALTER TABLE t ADD CHECK (u <> 'secret word')")
@@ -273,7 +273,7 @@ def test_a_row_that_cannot_be_applied_is_named_by_the_hash_of_its_key(make_strea
     assert streaming.pair.destination.value("SELECT count(*) FROM t WHERE id > 100") == 0
 
 
-def test_a_slot_ahead_of_us_is_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_slot_ahead_of_us_is_a_loss(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     source = streaming.pair.source
@@ -289,7 +289,7 @@ def test_a_slot_ahead_of_us_is_a_loss(make_streaming: MakeStreaming) -> None:  #
     assert "no such slot" in streaming.progress("last_error")["why"]
 
 
-def test_a_restored_destination_is_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_restored_destination_is_a_loss(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
@@ -310,7 +310,7 @@ def test_a_restored_destination_is_a_loss(make_streaming: MakeStreaming) -> None
 
 
 @pytest.mark.faults
-def test_a_slot_behind_us_is_normal(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_slot_behind_us_is_normal(make_streaming: MakeStreaming) -> None:
     """What the source sends again after its own crash is skipped by commit position."""
     streaming = make_streaming("CREATE TABLE t (v int); ALTER TABLE t REPLICA IDENTITY FULL", private=True)
     streaming.begin()
@@ -326,7 +326,7 @@ def test_a_slot_behind_us_is_normal(make_streaming: MakeStreaming) -> None:  # n
     assert assert_identical(streaming.pair, ["public"]) == 51
 
 
-def test_a_second_worker_is_refused_and_a_missing_row_is_left_alone(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_a_second_worker_is_refused_and_a_missing_row_is_left_alone(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
@@ -346,7 +346,7 @@ def test_a_second_worker_is_refused_and_a_missing_row_is_left_alone(make_streami
     assert streaming.wait_exit() == 3
 
 
-def test_it_does_what_the_control_row_wants(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_it_does_what_the_control_row_wants(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
@@ -376,7 +376,7 @@ def test_it_does_what_the_control_row_wants(make_streaming: MakeStreaming) -> No
     assert streaming.progress("state") == "disarmed"
 
 
-def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(
         "CREATE TABLE t (id int PRIMARY KEY, v text)", private=True, source_settings={"wal_sender_timeout": "2s"}
     )
@@ -398,7 +398,7 @@ def test_the_wal_sender_is_answered_while_apply_waits(make_streaming: MakeStream
     assert "retrying" not in streaming.log()
 
 
-def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     pair = streaming.pair
@@ -449,7 +449,7 @@ def copied(streaming: Streaming) -> pathlib.Path:
 
 
 @pytest.mark.faults
-def test_it_follows_a_promotion(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_it_follows_a_promotion(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)", private=True)
     streaming.begin()
     streaming.start()
@@ -464,7 +464,7 @@ def test_it_follows_a_promotion(make_streaming: MakeStreaming) -> None:  # noqa:
 
 
 @pytest.mark.faults
-def test_changes_that_the_promoted_source_never_had_are_a_loss(make_streaming: MakeStreaming) -> None:  # noqa: F811
+def test_changes_that_the_promoted_source_never_had_are_a_loss(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)", private=True)
     streaming.begin()
     streaming.start()

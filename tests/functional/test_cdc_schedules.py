@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from .streaming import MakeStreaming, make_streaming  # noqa: F401 - a fixture
+from .streaming import MakeStreaming
 from .witness import assert_identical
 
 SEEDS = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 6
@@ -116,7 +116,7 @@ class Writer:
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_random_schedules(make_streaming: MakeStreaming, seed: int) -> None:  # noqa: F811
+def test_random_schedules(make_streaming: MakeStreaming, seed: int) -> None:
     chance = random.Random(seed)
     streaming = make_streaming(tables(own_types=seed % 2 == 1))
     streaming.begin(batch_size=chance.choice([5, 60, 100000]), batch_age=chance.choice([0, 0.3, 2]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from .streaming import MakeStreaming, make_streaming  # noqa: F401 - a fixture
+from .streaming import MakeStreaming
 from .witness import assert_identical
 
 BUILT_IN = {
@@ -104,7 +104,7 @@ def insert(name: str, types: dict[str, str], first: int, last: int) -> str:
 
 @pytest.mark.parametrize("form", ["binary", "text"])
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
-def test_every_type_arrives_as_it_was(make_streaming: MakeStreaming, form: str, identity: str) -> None:  # noqa: F811
+def test_every_type_arrives_as_it_was(make_streaming: MakeStreaming, form: str, identity: str) -> None:
     own = {} if form == "binary" else OWN
     keyless = {kind: value for kind, value in {**BUILT_IN, **own}.items() if kind not in ("needed",)}
     ddl = "" if form == "binary" else OWN_TYPES + "CREATE TABLE shifted (x int);"

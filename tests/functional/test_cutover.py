@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from . import witness
-from .moved import ACLS, STEPS, Load, MakeMoved, Moved, make_moved, moved, state_of  # noqa: F401 - fixtures
+from .moved import ACLS, STEPS, Load, MakeMoved, Moved, state_of
 
 
-def everything(moved: Moved) -> list[Any]:  # noqa: F811
+def everything(moved: Moved) -> list[Any]:
     """What must not change when nothing is written: catalogs at both ends and every row of ours and theirs."""
     found: list[Any] = [witness.fingerprint(end.sql) for end in moved.pair.ends]
     found += [witness.contents(end.sql) for end in moved.pair.ends]
@@ -25,7 +25,7 @@ def everything(moved: Moved) -> list[Any]:  # noqa: F811
     return found
 
 
-def test_a_live_database_is_cut_over_and_the_certificate_is_true(moved: Moved) -> None:  # noqa: F811
+def test_a_live_database_is_cut_over_and_the_certificate_is_true(moved: Moved) -> None:
     source, destination = moved.pair.ends
     dry = moved.migration.run("pg_cutover", check=True)
     with (
@@ -75,7 +75,7 @@ def test_a_live_database_is_cut_over_and_the_certificate_is_true(moved: Moved) -
     )
 
 
-def test_what_follows_an_opening(moved: Moved) -> None:  # noqa: F811
+def test_what_follows_an_opening(moved: Moved) -> None:
     source, destination = moved.pair.ends
     before, worker = everything(moved), moved.worker()
     assert moved.migration.run("pg_cutover", check=True)["changed"]
@@ -106,7 +106,7 @@ def test_what_follows_an_opening(moved: Moved) -> None:  # noqa: F811
     assert not moved.cut(state="released")["changed"]
 
 
-def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None:  # noqa: F811
+def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None:
     moved.pair.destination.run("UPDATE causeway.migration SET phase = 'finalized'")
     moved.refused("the contents were never compared")
     assert moved.fence() is None
@@ -116,7 +116,7 @@ def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None: 
 
 
 @pytest.mark.faults
-def test_source_14_and_destination_17(make_moved: MakeMoved) -> None:  # noqa: F811
+def test_source_14_and_destination_17(make_moved: MakeMoved) -> None:
     old = make_moved(source="14", destination="17")
     with Load(old):
         time.sleep(0.3)

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from . import witness
 from .modules import ModuleFailed
-from .moved import Load, MakeMoved, Moved, kill, make_moved, moved, state_of  # noqa: F401 - fixtures
+from .moved import Load, MakeMoved, Moved, kill, state_of
 
 pytestmark = pytest.mark.faults
 
@@ -25,7 +25,7 @@ SECONDS = 8
 """Within which the writers must have their rights back: a guard looks at once, the machine may be busy."""
 
 
-def go_on(moved: Moved, process: subprocess.Popen[bytes], match: str) -> dict[str, Any]:  # noqa: F811
+def go_on(moved: Moved, process: subprocess.Popen[bytes], match: str) -> dict[str, Any]:
     """Let a stopped cutover go on; it must fail with a message like this."""
     os.kill(process.pid, signal.SIGCONT)
     with pytest.raises(ModuleFailed, match=match) as failure:
@@ -34,7 +34,7 @@ def go_on(moved: Moved, process: subprocess.Popen[bytes], match: str) -> dict[st
     return dict(failure.value.result)
 
 
-def finish(moved: Moved) -> dict[str, Any]:  # noqa: F811
+def finish(moved: Moved) -> dict[str, Any]:
     """The next cutover opens, with identical contents."""
     certificate: dict[str, Any] = moved.cut()["certificate"]
     assert certificate["verdict"] == "identical"
@@ -50,7 +50,7 @@ def guard_of(process: subprocess.Popen[bytes]) -> int:
     return int(child)
 
 
-def test_killed_anywhere_before_the_close(moved: Moved) -> None:  # noqa: F811
+def test_killed_anywhere_before_the_close(moved: Moved) -> None:
     places = (
         "before fence",
         *(f"after {s}" for s in ("fence", "end sessions", "mark", "drain", "sequences", "compare")),
@@ -74,7 +74,7 @@ def test_killed_anywhere_before_the_close(moved: Moved) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("place", ["after close", "after revoke writer"])
-def test_killed_after_the_close(moved: Moved, place: str) -> None:  # noqa: F811
+def test_killed_after_the_close(moved: Moved, place: str) -> None:
     with Load(moved):
         process = moved.break_at(place)
         kill(process)
@@ -91,9 +91,9 @@ def test_killed_after_the_close(moved: Moved, place: str) -> None:  # noqa: F811
     assert moved.pair.destination.value("SELECT phase FROM causeway.migration") == "opened"
 
 
-def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMoved) -> None:  # noqa: F811
+def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMoved) -> None:
     for what in ("cutover", "release"):
-        moved = make_moved()  # noqa: F811
+        moved = make_moved()
         process = moved.break_at("after sequences")
         os.kill(guard_of(process), signal.SIGKILL)
         kill(process)
@@ -114,7 +114,7 @@ def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMo
             moved.assert_writable(SECONDS)
 
 
-def test_time_runs_out(moved: Moved) -> None:  # noqa: F811
+def test_time_runs_out(moved: Moved) -> None:
     destination = moved.pair.destination
     # A comparison that waits for a lock
     process = moved.break_at("after sequences", timeout=4)
@@ -138,7 +138,7 @@ def test_time_runs_out(moved: Moved) -> None:  # noqa: F811
     finish(moved)
 
 
-def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:  # noqa: F811
+def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:
     source, destination = moved.pair.ends
     # A difference made by hand
     destination.run("UPDATE sales.stock SET tag = 'by hand' WHERE item = 7")
@@ -170,8 +170,8 @@ def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:  # noq
     finish(moved)
 
 
-def test_a_prepared_transaction_is_named(make_moved: MakeMoved) -> None:  # noqa: F811
-    moved = make_moved(source_settings={"max_prepared_transactions": 10})  # noqa: F811
+def test_a_prepared_transaction_is_named(make_moved: MakeMoved) -> None:
+    moved = make_moved(source_settings={"max_prepared_transactions": 10})
     with moved.connect(moved.pair.source, "plain") as conn:
         conn.execute("BEGIN; UPDATE sales.stock SET tag = 'later' WHERE item = 1; PREPARE TRANSACTION 'left over'")
     moved.refused("prepared transaction left over")
@@ -181,8 +181,8 @@ def test_a_prepared_transaction_is_named(make_moved: MakeMoved) -> None:  # noqa
 
 
 @pytest.mark.parametrize("end", ["source", "destination"])
-def test_a_server_crashes_behind_the_fence(make_moved: MakeMoved, end: str) -> None:  # noqa: F811
-    moved = make_moved(private=True)  # noqa: F811
+def test_a_server_crashes_behind_the_fence(make_moved: MakeMoved, end: str) -> None:
+    moved = make_moved(private=True)
     process = moved.break_at("after end sessions")
     getattr(moved.pair, end).server.restart("immediate")
     moved.reconnect()

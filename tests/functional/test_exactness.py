@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from functional.exactness import Clients, MakeJourney, make_journey  # noqa: F401 - a fixture
+from functional.exactness import Clients, MakeJourney
 
 
-def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:
     journey = make_journey()
     with Clients(journey.pair.source) as clients:
         journey.prepare()
@@ -68,7 +68,7 @@ def exception_blocks(end: Any, clients: int = 16, blocks: int = 100) -> Iterator
     assert not failed, failed[:2]
 
 
-def test_sixteen_clients_with_a_hundred_exception_blocks_each(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_sixteen_clients_with_a_hundred_exception_blocks_each(make_journey: MakeJourney) -> None:
     journey = make_journey()
     source = journey.pair.source
     journey.migration.run("pg_replica_identity")

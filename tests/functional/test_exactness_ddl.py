@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from functional import witness
-from functional.exactness import Journey, MakeJourney, make_journey, until  # noqa: F401 - a fixture
+from functional.exactness import Journey, MakeJourney, until
 from functional.modules import ModuleFailed
 
 HEAVY = pytest.mark.faults_heavy
@@ -84,7 +84,7 @@ SWAP = "BEGIN; ALTER TABLE t RENAME TO x; ALTER TABLE s RENAME TO t; ALTER TABLE
         ),
     ],
 )
-def test_a_table_that_changes_under_the_copy_arrives_as_it_is(make_journey: MakeJourney, change: str) -> None:  # noqa: F811
+def test_a_table_that_changes_under_the_copy_arrives_as_it_is(make_journey: MakeJourney, change: str) -> None:
     journey = make_journey(DDL, ROWS)
     journey.prepare()
     copied = during_copy(journey, change)
@@ -97,7 +97,7 @@ def test_a_table_that_changes_under_the_copy_arrives_as_it_is(make_journey: Make
 
 
 @pytest.mark.parametrize("ending", ["COMMIT", pytest.param("ROLLBACK", marks=HEAVY)])
-def test_a_truncate_that_is_open_at_the_mark(make_journey: MakeJourney, ending: str) -> None:  # noqa: F811
+def test_a_truncate_that_is_open_at_the_mark(make_journey: MakeJourney, ending: str) -> None:
     """The snapshot still has the rows, their file is as good as gone: the copy waits for the lock, then looks again."""
     journey = make_journey(DDL, ROWS)
     journey.prepare()
@@ -132,7 +132,7 @@ def test_a_truncate_that_is_open_at_the_mark(make_journey: MakeJourney, ending: 
     ],
 )
 def test_what_the_destination_cannot_take_stops_the_copy(
-    make_journey: MakeJourney,  # noqa: F811
+    make_journey: MakeJourney,
     change: str,
     names: tuple[str, ...],
 ) -> None:
@@ -150,7 +150,7 @@ def test_what_the_destination_cannot_take_stops_the_copy(
     assert journey.drained() > 4000
 
 
-def test_a_table_that_is_dropped_under_the_copy_is_no_longer_asked_for(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_a_table_that_is_dropped_under_the_copy_is_no_longer_asked_for(make_journey: MakeJourney) -> None:
     """Dropping a table is the one change that leaves a difference: what stands at the destination is left alone."""
     journey = make_journey(DDL, ROWS)
     journey.prepare()
@@ -169,7 +169,7 @@ def test_a_table_that_is_dropped_under_the_copy_is_no_longer_asked_for(make_jour
         pytest.param("while it is stopped", marks=HEAVY),
     ],
 )
-def test_tables_that_exchange_their_names_behind_the_copy(make_journey: MakeJourney, when: str) -> None:  # noqa: F811
+def test_tables_that_exchange_their_names_behind_the_copy(make_journey: MakeJourney, when: str) -> None:
     """Rows go to the table that they were copied to, never to one that has its name now; a new copy puts it right."""
     journey = make_journey(DDL, ROWS)
     journey.prepare()
@@ -199,7 +199,7 @@ def test_tables_that_exchange_their_names_behind_the_copy(make_journey: MakeJour
     ],
 )
 def test_rows_before_a_change_of_the_table_are_applied_and_it_goes_on_behind_it(
-    make_journey: MakeJourney,  # noqa: F811
+    make_journey: MakeJourney,
     change: str,
     column: str,
 ) -> None:

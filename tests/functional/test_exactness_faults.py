@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.exactness import Clients, Journey, MakeJourney, make_journey, until  # noqa: F401 - a fixture
+from functional.exactness import Clients, Journey, MakeJourney, until
 from functional.modules import ModuleFailed
 from psycopg import sql
 
@@ -66,7 +66,7 @@ def sampled(journey: Journey) -> Iterator[None]:
 
 
 @pytest.mark.faults
-def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None:
     journey = make_journey()
     journey.prepare()
     with Clients(journey.pair.source) as clients:
@@ -84,7 +84,7 @@ def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None
 
 
 @pytest.mark.faults_heavy
-def test_the_worker_loses_its_sessions_and_goes_on(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_the_worker_loses_its_sessions_and_goes_on(make_journey: MakeJourney) -> None:
     journey = make_journey()
     journey.prepare()
     journey.copy()
@@ -105,7 +105,7 @@ def test_the_worker_loses_its_sessions_and_goes_on(make_journey: MakeJourney) ->
 
 
 @pytest.mark.faults
-def test_the_copy_is_killed_in_mid_table_under_load(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_the_copy_is_killed_in_mid_table_under_load(make_journey: MakeJourney) -> None:
     journey = make_journey()
     destination = journey.pair.destination
     journey.pair.source.run(
@@ -142,14 +142,14 @@ def crash(journey: Journey, role: str) -> None:
     journey.migration.destination = journey.pair.destination.endpoint
 
 
-def lazy(make_journey: MakeJourney, role: str) -> Journey:  # noqa: F811
+def lazy(make_journey: MakeJourney, role: str) -> Journey:
     settings: dict[str, Any] = {f"{role}_settings": LAZY}
     return make_journey(**settings)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("role", ["source", "destination"])
-def test_a_server_crashes_that_answers_before_it_is_safe(make_journey: MakeJourney, role: str) -> None:  # noqa: F811
+def test_a_server_crashes_that_answers_before_it_is_safe(make_journey: MakeJourney, role: str) -> None:
     """Under the copy, under the worker, and with the worker frozen; the clients ask for safe commits."""
     journey = lazy(make_journey, role)
     journey.prepare()
@@ -182,7 +182,7 @@ def test_a_server_crashes_that_answers_before_it_is_safe(make_journey: MakeJourn
 
 
 @pytest.mark.faults
-def test_commits_that_a_crash_of_the_source_takes_back(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_commits_that_a_crash_of_the_source_takes_back(make_journey: MakeJourney) -> None:
     """With lazy clients the source forgets answered commits: neither the copy nor the stream may have seen them."""
     journey = lazy(make_journey, "source")
     journey.prepare()
@@ -205,7 +205,7 @@ def test_commits_that_a_crash_of_the_source_takes_back(make_journey: MakeJourney
     journey.drained()
 
 
-def test_an_idle_database_is_confirmed_and_nothing_counts_as_applied(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_an_idle_database_is_confirmed_and_nothing_counts_as_applied(make_journey: MakeJourney) -> None:
     journey = make_journey("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
     journey.prepare()
     journey.copy()
@@ -238,7 +238,7 @@ def test_an_idle_database_is_confirmed_and_nothing_counts_as_applied(make_journe
 
 
 @pytest.fixture
-def standing(make_journey: MakeJourney) -> Journey:  # noqa: F811
+def standing(make_journey: MakeJourney) -> Journey:
     """A small migration whose task has stopped in good order."""
     journey = make_journey("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
     journey.prepare()
@@ -307,7 +307,7 @@ def test_a_destination_from_an_older_copy_stops_the_task(standing: Journey) -> N
     assert standing.slot in str(refused(standing))
 
 
-def test_a_source_from_an_older_copy_stops_the_task(make_journey: MakeJourney, tmp_path: pathlib.Path) -> None:  # noqa: F811
+def test_a_source_from_an_older_copy_stops_the_task(make_journey: MakeJourney, tmp_path: pathlib.Path) -> None:
     """Its timeline is the same, its slot is only behind; but its new commits lie where old ones were applied."""
     journey = make_journey("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)", source_settings={})
     journey.prepare()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.exactness import Journey, MakeJourney, make_journey, until  # noqa: F401 - a fixture
+from functional.exactness import Journey, MakeJourney, until
 
 OPEN = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -72,7 +72,7 @@ class Straddler:
             yield opened, f"COMMIT PREPARED '{self.journey.name} {module}'"
 
 
-def test_open_across_the_slot_the_snapshot_and_the_start(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_open_across_the_slot_the_snapshot_and_the_start(make_journey: MakeJourney) -> None:
     """Open and prepared ones, committed in another order than begun, each behind the next step or the next but one."""
     journey = make_journey(OPEN, "INSERT INTO t SELECT n, '' FROM generate_series(1, 1000) n")
     source = journey.pair.source
@@ -101,7 +101,7 @@ def test_open_across_the_slot_the_snapshot_and_the_start(make_journey: MakeJourn
     assert len(found) == 13, found
 
 
-def test_a_transaction_open_from_the_slot_to_the_worker(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_a_transaction_open_from_the_slot_to_the_worker(make_journey: MakeJourney) -> None:
     """Begun before the copy's snapshot was asked for, an open transaction is waited for, and named when it stays."""
     journey = make_journey(OPEN, "INSERT INTO t VALUES (1, '')")
     journey.prepare()
@@ -175,7 +175,7 @@ def change_all(journey: Journey, number: int) -> None:
 
 
 @pytest.mark.parametrize("identity", ["full", "auto"])
-def test_every_change_before_the_mark_behind_it_and_in_the_stream(make_journey: MakeJourney, identity: str) -> None:  # noqa: F811
+def test_every_change_before_the_mark_behind_it_and_in_the_stream(make_journey: MakeJourney, identity: str) -> None:
     journey = make_journey(CHANGED, CHANGED_ROWS)
     journey.prepare(identity)
     change_all(journey, 1)
@@ -195,7 +195,7 @@ def test_every_change_before_the_mark_behind_it_and_in_the_stream(make_journey: 
     assert journey.drained() > 60
 
 
-def test_one_transaction_of_many_batches(make_journey: MakeJourney) -> None:  # noqa: F811
+def test_one_transaction_of_many_batches(make_journey: MakeJourney) -> None:
     """Forty pieces into one destination transaction: seen whole or not at all, and exact, with all kinds of change."""
     journey = make_journey(CHANGED, CHANGED_ROWS, task={"batch_size": 500})
     journey.prepare()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from ._psycopg import psycopg, sql
 from .catalog import Name, Table, qualified, quoted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .connect import Connection
 
-Relation = Table | CatalogSequence
+Relation = Union[Table, CatalogSequence]
 
 PUBLIC = ""
 """How the grantee PUBLIC is written in a Grant."""
