@@ -17,6 +17,7 @@ from .session import PINNED, later_timeouts, startup_options
 
 if TYPE_CHECKING:
     from psycopg import Connection as PgConnection
+    from psycopg.pq.abc import PGresult
 
     Connection = PgConnection[tuple[Any, ...]]
 
@@ -123,16 +124,14 @@ def _settle(connection: Connection, endpoint: Endpoint) -> None:
 def simple_query(connection: Connection, statement: str, doing: str, what: str) -> list[tuple[str | None, ...]]:
     """Run one statement through the simple query protocol: all that a walsender understands.
 
-    Returns the rows as text. Raises ServerError.
+    Returns the rows as text. Raises ServerError, and ConnectError where the connection broke before it could answer.
     """
-    result = connection.pgconn.exec_(statement.encode())
+    try:
+        result = connection.pgconn.exec_(statement.encode())
+    except psycopg.Error as exc:
+        raise server_error(exc, doing, what) from exc
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-        state = result.error_field(pq.DiagnosticField.SQLSTATE)
-        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-        sqlstate = state.decode() if state else ""
-        raise ServerError(
-            doing, what, message.decode(errors="replace").strip(), judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate
-        )
+        raise refusal(result, doing, what)
     rows = []
     for row in range(result.ntuples):
         values = (result.get_value(row, column) for column in range(result.nfields))
@@ -141,6 +140,16 @@ def simple_query(connection: Connection, statement: str, doing: str, what: str) 
 
 
 _SEE_LOG = "See the server's log for the statement and its context."
+
+
+def refusal(result: PGresult, doing: str, what: str) -> ServerError | ConnectError:
+    """What libpq's own result says of a statement that was not carried out; without a SQLSTATE nobody refused it."""
+    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+    sqlstate = state.decode() if state else ""
+    kind = ServerError if sqlstate else ConnectError
+    why = message.decode(errors="replace").strip()
+    return kind(doing, what, why, judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate)
 
 
 def condition_name(exc: Exception) -> str:

@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from .._psycopg import pq, psycopg, sql
-from ..connect import server_error
-from ..errors import ConnectError, EngineError, ServerError
+from ..connect import refusal, server_error
+from ..errors import ConnectError, EngineError
 from ..lsn import NO_LSN, Lsn, format_lsn
 from ..policy import judge
 from .messages import Keepalive, Message
@@ -28,8 +28,6 @@ from .pgoutput import PG_EPOCH_UNIX_US, XLOG_HEADER, decode, parse_envelope, sta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from psycopg.pq.abc import PGresult
 
     from ..connect import Connection
 
@@ -101,7 +99,7 @@ class ReplicationStream:
         except psycopg.Error as exc:
             raise server_error(exc, "starting the stream from slot", slot) from exc
         if result.status != pq.ExecStatus.COPY_BOTH:
-            raise _refused(result, "starting the stream from slot", slot)
+            raise refusal(result, "starting the stream from slot", slot)
         self._walsender.pgconn.nonblocking = 1
         self._received = self._confirmed = position
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
@@ -250,14 +248,5 @@ class ReplicationStream:
         """The source has ended the stream: why, as it says itself."""
         result = self._walsender.pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-            return _refused(result, "reading the stream of the", "source")
+            return refusal(result, "reading the stream of the", "source")
         return ConnectError("reading the stream of the", "source", "the source ended it", judge("57P01").remedy)
-
-
-def _refused(result: PGresult, doing: str, what: str) -> EngineError:
-    state = result.error_field(pq.DiagnosticField.SQLSTATE)
-    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-    sqlstate = state.decode() if state else ""
-    remedy = judge(sqlstate).remedy or "See the source's log."
-    kind = ServerError if sqlstate else ConnectError
-    return kind(doing, what, message.decode(errors="replace").strip(), remedy, sqlstate=sqlstate)
