@@ -278,3 +278,17 @@ def test_killed_while_it_waits_the_server_gives_up_soon_after(shop: tuple[Any, M
             moved.run("pg_repl_slot")
         until(lambda: not pair.source.query(SLOTS))
     assert moved.run("pg_repl_slot")["changed"]
+
+
+def test_what_is_recorded_survives_a_crash_of_a_lazy_destination(make_pair: Any) -> None:
+    """The slot is on disk at the source as soon as it is made: its record must not be lost where commits are lazy."""
+    lazy = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
+    pair = make_pair(private=True, destination_settings=lazy)
+    pair.run("CREATE TABLE t (id int PRIMARY KEY)")
+    migration = Migration("lazy", pair.source.endpoint, pair.destination.endpoint, [{"schema": "public"}])
+    for module in ("pg_replica_identity", "pg_publication", "pg_repl_slot"):
+        migration.run(module)
+    pair.destination.server.restart("immediate")
+    pair = pair.reconnect()
+    assert pair.destination.value("SELECT slot ->> 'consistent_point' FROM causeway.migration") is not None
+    assert migration.run("pg_repl_slot")["changed"] is False

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from .plan import Change
 
 
-# A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not.
-_WRITING = {"default_transaction_read_only": "off"}
+# A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not. And
+# what it has made and recorded must outlive a crash together: the slot at the source is on disk before its record is.
+_WRITING = {"default_transaction_read_only": "off", "synchronous_commit": "on"}
+
+_GOING = 3.0
+"""Seconds for which the lock is tried: the session of the task before may not have ended at the server yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +252,15 @@ class Migration:
         """Keep other runs of this migration out until this call ends. Raises StateError, naming the holder."""
         function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
         key = names.lock_key(self.name, "run")
+        deadline = time.monotonic() + _GOING
         with speaking("taking the lock of the migration", self.name):
-            row = self.destination.execute(f"SELECT pg_catalog.{function}(%s)", (key,)).fetchone()
-            if row and row[0]:
-                return
+            while True:
+                row = self.destination.execute(f"SELECT pg_catalog.{function}(%s)", (key,)).fetchone()
+                if row and row[0]:
+                    return
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
             holders = self.destination.execute(
                 "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start::text"
                 "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
