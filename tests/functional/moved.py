@@ -24,11 +24,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from functional.modules import Migration, ModuleFailed
+from functional.streaming import unpack_engine
 from psycopg import sql
 
 from .conftest import Clusters, End, Pair
-from .modules import Migration, ModuleFailed
-from .streaming import unpack_engine
 
 SCHEMA = """
 CREATE SCHEMA sales AUTHORIZATION {owner};

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from functional.streaming import MakeStreaming, Streaming
+from functional.witness import assert_identical
 
 from .conftest import End
-from .streaming import MakeStreaming, Streaming
-from .witness import assert_identical
 
 BIG = "repeat(md5(random()::text), 400)"
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from functional.streaming import MakeStreaming, Streaming, slot_position
+from functional.witness import assert_identical
 
 from .conftest import Pair
-from .streaming import MakeStreaming, Streaming, slot_position
-from .witness import assert_identical
 
 LOADED = """
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);

@@ -11,9 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-
-from .streaming import MakeStreaming
-from .witness import assert_identical
+from functional.streaming import MakeStreaming
+from functional.witness import assert_identical
 
 SEEDS = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 6
 COLUMNS = "id int NOT NULL, part text NOT NULL, u int, n numeric, big text, doc jsonb, flags bit(4)"

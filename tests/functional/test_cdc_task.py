@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from functional.modules import Migration, ModuleFailed
+from functional.streaming import Streaming, unpack_engine
+from functional.witness import assert_identical, fingerprint
 
 from .conftest import Pair
-from .modules import Migration, ModuleFailed
-from .streaming import Streaming, unpack_engine
-from .witness import assert_identical, fingerprint
 
 
 class Task:

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import pytest
-
-from .streaming import MakeStreaming
-from .witness import assert_identical
+from functional.streaming import MakeStreaming
+from functional.witness import assert_identical
 
 BUILT_IN = {
     "bool": "n % 2 = 0",

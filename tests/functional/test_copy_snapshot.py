@@ -13,13 +13,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from functional.opened import open_migration, until
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import guard, snapshot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import format_lsn
-
-from .opened import open_migration, until
 
 
 def read_under(end: Any, name: str, query: str) -> Any:

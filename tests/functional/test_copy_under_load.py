@@ -21,6 +21,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from functional import witness
+from functional.opened import open_migration, until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted
@@ -38,8 +40,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.s
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 
-from . import witness
-from .opened import open_migration, until
 from .test_copy_snapshot import too_large_for_a_slot
 from .test_full_copy import ROWS, TYPES, held_up, waits_at_the_gate
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-
-from . import witness
-from .moved import ACLS, STEPS, Load, MakeMoved, Moved, state_of
+from functional import witness
+from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved, state_of
 
 
 def everything(moved: Moved) -> list[Any]:

@@ -13,11 +13,10 @@ import time
 from typing import Any
 
 import pytest
+from functional import witness
+from functional.modules import ModuleFailed
+from functional.moved import Load, MakeMoved, Moved, kill, state_of
 from psycopg import sql
-
-from . import witness
-from .modules import ModuleFailed
-from .moved import Load, MakeMoved, Moved, kill, state_of
 
 pytestmark = pytest.mark.faults
 

@@ -16,13 +16,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from functional import witness
+from functional.modules import Migration, ModuleFailed
+from functional.opened import open_migration, until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
-
-from . import witness
-from .modules import Migration, ModuleFailed
-from .opened import open_migration, until
 
 FULL = {"types": ["full"]}
 TYPES = """

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from functional.playbook import Playbooks, Played, read_recap, read_results
+from functional.trip import LEFT_OVER, end_worker, schema_text
+from functional.witness import assert_identical
 
 from .conftest import Clusters, Pair
-from .playbook import Playbooks, Played, read_recap, read_results
-from .trip import LEFT_OVER, end_worker, schema_text
-from .witness import assert_identical
 
 NAMES = {"first": "first", "second": "zweite Reise"}
 """The migrations by their inventory hosts; the first takes its name from its host."""

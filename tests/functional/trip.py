@@ -15,11 +15,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from functional import witness
+from functional.playbook import Playbooks, Played
 from psycopg import conninfo, sql
 
-from . import witness
 from .conftest import Clusters, End, Pair
-from .playbook import Playbooks, Played
 
 NAME = "shöp 1"
 SCHEMAS = ("shop", "Lager & Büro")

@@ -108,10 +108,12 @@ async def _work(run: Run, number: int) -> None:
     while True:
         worker = _Worker(run, number)
         try:
-            await worker.open()
-            while await worker.one_part():
-                pass
-            await worker.close()
+            # Whatever nobody on the way has said better: a server may go away at any statement.
+            async with talking("copying the tables of migration", run.migration.name):
+                await worker.open()
+                while await worker.one_part():
+                    pass
+                await worker.close()
         except TableChanged:
             pass
         except SnapshotGone:
