@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .connect import Connection
 
-PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalized", "validated", "opened", "released")
+PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalized", "validated", "opened")
 """In order; a phase is reached and never left, but by a restart."""
 
 

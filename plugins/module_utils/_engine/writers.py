@@ -40,18 +40,6 @@ if TYPE_CHECKING:
     from .connect import End, Endpoint
     from .migration import Migration
 
-__all__ = [
-    "Grant",
-    "Writer",
-    "grant_statements",
-    "observe_grants",
-    "observe_writers",
-    "plan",
-    "revoke_own",
-    "revoke_statements",
-    "try_to_write",
-]
-
 BEFORE = "writers"
 """Key of the before-image: {"end:role": {"grants": […], "braked": bool, "setting": what it was before, or null}}."""
 
