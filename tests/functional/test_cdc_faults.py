@@ -418,7 +418,10 @@ def test_an_account_without_the_privilege_is_told_what_to_grant(make_role, make_
 
 
 def promote(streaming: Streaming, older: pathlib.Path | None = None) -> None:
-    """The source goes on on a new timeline; from an older copy of it, as a standby that had not heard all."""
+    """The source goes on on a new timeline; from an older copy of it, as a standby that had not heard all.
+
+    The worker meets it before it is promoted, and must not judge by what a standby has.
+    """
     server = streaming.pair.source.server
     data = pathlib.Path(server.cluster.data_dir)
     server.stop()
@@ -432,6 +435,10 @@ def promote(streaming: Streaming, older: pathlib.Path | None = None) -> None:
     os.chown(signal_file, data.stat().st_uid, data.stat().st_gid)
     server.start()
     streaming.reconnect()
+    waits = time.monotonic() + 60
+    while "is in recovery" not in streaming.log():
+        assert time.monotonic() < waits, streaming.log()[-3000:]
+        time.sleep(0.05)
     streaming.pair.source.value("SELECT pg_promote()")
 
 

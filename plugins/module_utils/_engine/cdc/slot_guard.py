@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..connect import simple_query, speaking
-from ..errors import LossError, MismatchError
+from ..errors import ConnectError, LossError, MismatchError
 from ..lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 _BEGIN_AGAIN = (
     "What changed at the source since then is lost for this migration: set causeway_restart: true and copy again."
 )
+
+
+def require_primary(source: Connection) -> None:
+    """Raise ConnectError, which is tried again, while the server that answers is a standby.
+
+    Behind one that lags, or is about to be promoted, nothing can be said yet of what was lost.
+    """
+    with speaking("asking for the role of the", "source"):
+        row = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+    if row is None or row[0]:
+        raise ConnectError(
+            "taking up the stream of the",
+            "source",
+            "the server is in recovery: a standby, or one that is not promoted yet",
+            "Promote it, or name the primary; the worker goes on by itself then.",
+        )
 
 
 def check_slot(slot: str, found: Slot | None, made: Mapping[str, Any], system: System, confirmable: Lsn) -> None:

@@ -30,7 +30,7 @@ from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
 from .messages import Keepalive
-from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history
+from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
 from .stream import ReplicationStream
@@ -178,6 +178,7 @@ class Worker:
             raise StateError("starting the CDC worker of", config.name, "the migration has no slot", _RUN_MIGRATE)
         with ExitStack() as stack:
             source = stack.enter_context(connect(config.source, f"worker {config.name}"))
+            require_primary(source)
             catalog = observe_catalog(source, "source", leave_out=("causeway",))
             marks = table_marks(ends.store, ends.migration, catalog)
             timeout = source.execute(
