@@ -18,10 +18,10 @@ from .._psycopg import psycopg, sql
 from ..catalog import qualified
 from ..connect import server_error
 from ..errors import EngineError, MismatchError, ServerError
-from .batch import Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .compaction import Compacted, compact, delete_then_insert
 from .destination_table import fit, observe_table
 from .messages import BINARY, Change, Delete, Relation, Type
+from .pieces import Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .rowwise import RefusedChange, replay_one
 from .setwise import WrittenTable, few_statements, replace_touched, write_compacted
 from .staging import Loader

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final
 
 from ..errors import MismatchError, ProtocolError
 from ..lsn import NO_LSN, Lsn, format_lsn
@@ -32,92 +32,19 @@ from .messages import (
     Type,
     Update,
 )
+from .pieces import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is full: bytes of messages, rows, or seconds since its first transaction began to arrive."""
+    """When a batch is full: bytes of messages, rows, seconds since its first transaction began to arrive, or (however
+    many rows are asked for) the memory that it takes by `Piece.weight`.
+    """
 
     max_bytes: int = 16 * 1024 * 1024
     max_changes: int = 100_000
     max_age: float = 1.0
-
-
-@dataclass(slots=True)
-class Segment:
-    """Changes between two barriers, in source order, of any tables."""
-
-    changes: list[Change] = field(default_factory=list)
-
-    def by_table(self) -> dict[int, list[Change]]:
-        """The changes by relation oid, each list in source order."""
-        tables: dict[int, list[Change]] = {}
-        for change in self.changes:
-            found = tables.get(change.relation_oid)
-            if found is None:
-                tables[change.relation_oid] = [change]
-            else:
-                found.append(change)
-        return tables
-
-
-@dataclass(frozen=True, slots=True)
-class RelationStep:
-    """From here on the table looks like this: the first sight of it (``previous`` is None), or a changed one."""
-
-    relation: Relation
-    previous: Relation | None
-
-
-@dataclass(frozen=True, slots=True)
-class TruncateStep:
-    """TRUNCATE of exactly these tables: those of the message whose mark lets it through."""
-
-    relations: tuple[Relation, ...]
-    restart_identity: bool
-
-
-Step: TypeAlias = "Segment | RelationStep | TruncateStep"
-
-
-@dataclass(frozen=True, slots=True)
-class SystemChange:
-    """A change of one of our own tables at the source (heartbeat, markers)."""
-
-    relation: Relation
-    change: Change
-    final_lsn: Lsn
-
-
-@dataclass(slots=True)
-class Piece:
-    """Work for the destination, in ``steps``.
-
-    ``last_of_transaction``: the destination transaction may commit after this piece, and ``end_lsn`` (the commit END
-    LSN of the last source transaction in it) becomes the applied position; otherwise ``end_lsn`` is 0 and the next
-    piece goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is ours
-    still move the position. ``size`` is in bytes of messages.
-    ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it),
-    ``system`` what came of our own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
-    """
-
-    steps: list[Step] = field(default_factory=list)
-    system: list[SystemChange] = field(default_factory=list)
-    last_of_transaction: bool = True
-    end_lsn: Lsn = NO_LSN
-    commit_time_us: int = 0
-    transactions: int = 0
-    size: int = 0
-    inserts: int = 0
-    updates: int = 0
-    deletes: int = 0
-    truncates: int = 0
-    filtered: int = 0
-
-    @property
-    def changes(self) -> int:
-        """Rows changed."""
-        return self.inserts + self.updates + self.deletes
+    max_weight: int = 64 * 1024 * 1024
 
 
 _NONE: Final[tuple[Piece, ...]] = ()
@@ -152,6 +79,7 @@ class Batcher:
         self._surfaced: dict[int, Relation] = {}
         self._whole: Piece = Piece()
         self._current: Piece = Piece()
+        self._spare: Segment | None = None
         self._began_at: float = 0.0
         self._open: bool = False
         self._skipping: bool = False
@@ -198,6 +126,16 @@ class Batcher:
         return self._whole.transactions > 0 and self._clock() - self._began_at >= self.limits.max_age
 
     @property
+    def waiting(self) -> Piece:
+        """The whole transactions that no piece has taken yet: to look at."""
+        return self._whole
+
+    @property
+    def weight(self) -> int:
+        """Of all that no piece has taken yet, an open transaction included."""
+        return self._whole.weight + self._current.weight
+
+    @property
     def pending(self) -> bool:
         """Something has come that no piece has taken: a keepalive's position may not be recorded."""
         return self._open or self._whole.transactions > 0
@@ -224,21 +162,23 @@ class Batcher:
         if self._skipping:
             return _NONE
         piece = self._current
-        self._current = Piece()
         piece.transactions = 1
         piece.end_lsn = commit.end_lsn
         piece.commit_time_us = commit.commit_time_us
         if self._in_pieces:
+            self._current = Piece()
             return (piece,)
         if self._redefined and self._whole.transactions:
             # Should the destination have to be changed by hand first, what lies before must not wait for that.
             before = self.flush()
             self._whole = piece
+            self._current = Piece()
             return _NONE if before is None else (before,)
         if self._whole.transactions == 0:
             self._whole = piece
+            self._current = Piece()
         else:
-            _append(self._whole, piece)
+            self._spare = self._whole.absorb(piece)
         if self._is_full(self._whole) or self.due():
             whole = self.flush()
             return _NONE if whole is None else (whole,)
@@ -322,12 +262,17 @@ class Batcher:
             last = steps[-1]
             if isinstance(last, Segment):
                 return last
-        segment = Segment()
+        segment = self._spare or Segment()
+        self._spare = None
         steps.append(segment)
         return segment
 
     def _is_full(self, piece: Piece) -> bool:
-        return piece.size >= self.limits.max_bytes or piece.changes >= self.limits.max_changes
+        limits = self.limits
+        changes = piece.inserts + piece.updates + piece.deletes
+        if piece.size >= limits.max_bytes or changes >= limits.max_changes:
+            return True
+        return 2 * piece.size + OBJECTS * changes >= limits.max_weight
 
     def _cut(self) -> Sequence[Piece]:
         """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""
@@ -337,28 +282,6 @@ class Batcher:
         self._current = Piece()
         self._in_pieces = True
         return (piece,) if whole is None else (whole, piece)
-
-
-def _append(whole: Piece, piece: Piece) -> None:
-    """Adds the transaction in ``piece`` behind those in ``whole``."""
-    steps = piece.steps
-    if steps and whole.steps:
-        last = whole.steps[-1]
-        first = steps[0]
-        if isinstance(last, Segment) and isinstance(first, Segment):
-            last.changes.extend(first.changes)
-            steps = steps[1:]
-    whole.steps.extend(steps)
-    whole.system.extend(piece.system)
-    whole.end_lsn = piece.end_lsn
-    whole.commit_time_us = piece.commit_time_us
-    whole.transactions += piece.transactions
-    whole.size += piece.size
-    whole.inserts += piece.inserts
-    whole.updates += piece.updates
-    whole.deletes += piece.deletes
-    whole.truncates += piece.truncates
-    whole.filtered += piece.filtered
 
 
 def _out_of_order(why: str) -> ProtocolError:

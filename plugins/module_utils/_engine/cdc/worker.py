@@ -29,7 +29,6 @@ from .apply import Applier
 from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
-from .messages import Keepalive
 from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
@@ -40,7 +39,7 @@ from .worker_config import TaskSettings, WorkerConfig, load_config, task_setting
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..server import System
-    from .batch import Piece
+    from .pieces import Piece
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -186,8 +185,6 @@ class Worker:
             )
             milliseconds = (timeout.fetchone() or (60000,))[0]
             walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
-            stream = ReplicationStream(walsender, milliseconds / 1000)
-            stack.callback(stream.close)
             system = identify_system(walsender, config.source)
             confirmable = self._agree(source, walsender, slot, row, system, ends.store)
             binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
@@ -196,6 +193,8 @@ class Worker:
             settings = task_settings(ends.watcher.control.settings if ends.watcher.control else {})
             self._settings = settings
             batcher = Batcher(marks, heartbeat_tables(source), settings.batch_limits(), row.applied)
+            stream = ReplicationStream(walsender, milliseconds / 1000, batcher, confirmable)
+            stack.callback(stream.close)
             applier = Applier(
                 ends.store.conn,
                 ends.progress,
@@ -205,7 +204,7 @@ class Worker:
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
             )
-            stream.start(slot["name"], confirmable, names.publication_name(config.name), binary=binary)
+            stream.start(slot["name"], names.publication_name(config.name), binary=binary)
             self._stream = stream
             self._log.info(
                 "running: from %s on timeline %s, %s, %s tables",
@@ -254,17 +253,9 @@ class Worker:
                 generation = control.generation
                 self._settings = task_settings(control.settings)
                 pump.batcher.limits = self._settings.batch_limits()
-            for item, size in pump.stream.take(_TAKE):
-                if isinstance(item, Keepalive):
-                    pump.keepalive = max(pump.keepalive, item.wal_end)
-                    pump.urgent = pump.urgent or item.reply_requested
-                    continue
-                for piece in pump.batcher.add(item, size):
-                    self._apply(pump, piece)
-            if pump.stream.empty or pump.batcher.due():
-                whole = pump.batcher.flush()
-                if whole is not None:
-                    self._apply(pump, whole)
+            piece = pump.stream.take(_TAKE)
+            if piece is not None:
+                self._apply(pump, piece)
             self._confirm_idle(pump)
 
     def _apply(self, pump: Pump, piece: Piece) -> None:
@@ -275,10 +266,13 @@ class Worker:
 
     def _confirm_idle(self, pump: Pump) -> None:
         """While nothing is pending, the position of a keepalive may be recorded, and then confirmed."""
-        position = pump.keepalive
-        if position <= self._done or pump.batcher.pending or pump.applier.open or not pump.stream.empty:
+        if pump.applier.open:
+            return
+        position = pump.stream.idle_position()
+        if position <= self._done:
             return
         now = time.monotonic()
+        pump.urgent = pump.urgent or pump.stream.take_reply_request()
         if now - pump.recorded_at < _RECORD_EVERY and not pump.urgent:
             return
         pump.ends.progress.record_confirmable(position, pump.stream.received, pump.stream.confirmed)
@@ -289,14 +283,13 @@ class Worker:
 
 
 class Pump:
-    """What one run of the stream goes by. ``keepalive`` is the highest position that a keepalive has named."""
+    """What one run of the stream goes by."""
 
     def __init__(self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier) -> None:
         self.ends = ends
         self.stream = stream
         self.batcher = batcher
         self.applier = applier
-        self.keepalive: Lsn = 0
         self.urgent = False
         self.recorded_at = 0.0
 

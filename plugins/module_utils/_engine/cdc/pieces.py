@@ -1,0 +1,130 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one destination transaction, or a part of it, is made of: changes of rows, and what stands between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from ..lsn import NO_LSN, Lsn
+from .messages import Change, Relation
+
+OBJECTS: Final = 256
+"""Bytes that a decoded change costs beyond its values; a value costs about its own size twice, small as most are."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """Changes between two barriers, in source order, of any tables."""
+
+    changes: list[Change] = field(default_factory=list)
+
+    def by_table(self) -> dict[int, list[Change]]:
+        """The changes by relation oid, each list in source order."""
+        tables: dict[int, list[Change]] = {}
+        for change in self.changes:
+            found = tables.get(change.relation_oid)
+            if found is None:
+                tables[change.relation_oid] = [change]
+            else:
+                found.append(change)
+        return tables
+
+
+@dataclass(frozen=True, slots=True)
+class RelationStep:
+    """From here on the table looks like this: the first sight of it (``previous`` is None), or a changed one."""
+
+    relation: Relation
+    previous: Relation | None
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateStep:
+    """TRUNCATE of exactly these tables: those of the message whose mark lets it through."""
+
+    relations: tuple[Relation, ...]
+    restart_identity: bool
+
+
+Step: TypeAlias = "Segment | RelationStep | TruncateStep"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemChange:
+    """A change of one of our own tables at the source (heartbeat, markers)."""
+
+    relation: Relation
+    change: Change
+    final_lsn: Lsn
+
+
+@dataclass(slots=True)
+class Piece:
+    """Work for the destination, in ``steps``.
+
+    ``last_of_transaction``: the destination transaction may commit after this piece, and ``end_lsn`` (the commit END
+    LSN of the last source transaction in it) becomes the applied position; otherwise ``end_lsn`` is 0 and the next
+    piece goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is ours
+    still move the position. ``size`` is in bytes of messages.
+    ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it),
+    ``system`` what came of our own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    system: list[SystemChange] = field(default_factory=list)
+    last_of_transaction: bool = True
+    end_lsn: Lsn = NO_LSN
+    commit_time_us: int = 0
+    transactions: int = 0
+    size: int = 0
+    inserts: int = 0
+    updates: int = 0
+    deletes: int = 0
+    truncates: int = 0
+    filtered: int = 0
+
+    @property
+    def changes(self) -> int:
+        """Rows changed."""
+        return self.inserts + self.updates + self.deletes
+
+    @property
+    def weight(self) -> int:
+        """About so many bytes of memory."""
+        return 2 * self.size + OBJECTS * (self.inserts + self.updates + self.deletes)
+
+    def absorb(self, piece: Piece) -> Segment | None:
+        """Add the transaction in ``piece`` behind those in here, and leave that one empty, ready for the next.
+
+        Returns a segment that is no longer used, if there is one.
+        """
+        steps = piece.steps
+        spare: Segment | None = None
+        if steps and self.steps:
+            last = self.steps[-1]
+            first = steps[0]
+            if isinstance(last, Segment) and isinstance(first, Segment):
+                last.changes.extend(first.changes)
+                first.changes.clear()
+                spare = first
+                steps = steps[1:]
+        self.steps.extend(steps)
+        self.system.extend(piece.system)
+        self.end_lsn = piece.end_lsn
+        self.commit_time_us = piece.commit_time_us
+        self.transactions += piece.transactions
+        self.size += piece.size
+        self.inserts += piece.inserts
+        self.updates += piece.updates
+        self.deletes += piece.deletes
+        self.truncates += piece.truncates
+        self.filtered += piece.filtered
+        piece.steps.clear()
+        piece.system.clear()
+        piece.transactions = piece.size = piece.inserts = piece.updates = piece.deletes = 0
+        piece.truncates = piece.filtered = piece.commit_time_us = 0
+        piece.end_lsn = NO_LSN
+        return spare
