@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ..errors import MismatchError, ProtocolError
@@ -35,16 +34,24 @@ from .messages import (
 from .pieces import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 
 
-@dataclass(frozen=True, slots=True)
 class BatchLimits:
     """When a batch is full: bytes of messages, rows, seconds since its first transaction began to arrive, or (however
-    many rows are asked for) the memory that it takes by `Piece.weight`.
+    many rows are asked for) the memory that it takes by `Piece.weight`. Looked at for every change: no dataclass.
     """
 
-    max_bytes: int = 16 * 1024 * 1024
-    max_changes: int = 100_000
-    max_age: float = 1.0
-    max_weight: int = 64 * 1024 * 1024
+    __slots__ = ("max_age", "max_bytes", "max_changes", "max_weight")
+
+    def __init__(
+        self,
+        max_bytes: int = 16 * 1024 * 1024,
+        max_changes: int = 100_000,
+        max_age: float = 1.0,
+        max_weight: int = 64 * 1024 * 1024,
+    ) -> None:
+        self.max_bytes: int = max_bytes
+        self.max_changes: int = max_changes
+        self.max_age: float = max_age
+        self.max_weight: int = max_weight
 
 
 _NONE: Final[tuple[Piece, ...]] = ()
@@ -77,6 +84,7 @@ class Batcher:
         # A Relation step is made before the first change that we keep, not when the message comes: what the table
         # looked like before its mark is nobody's business.
         self._surfaced: dict[int, Relation] = {}
+        self._settled: dict[int, int] = {}
         self._whole: Piece = Piece()
         self._current: Piece = Piece()
         self._spare: Segment | None = None
@@ -103,6 +111,7 @@ class Batcher:
         elif isinstance(message, Relation):
             if self._latest.get(message.oid) != message:
                 self._latest[message.oid] = message
+                self._settled.pop(message.oid, None)
         elif isinstance(message, Type):
             self.types[message.oid] = message
         elif isinstance(message, Truncate):
@@ -190,21 +199,15 @@ class Batcher:
         if self._skipping:
             return _NONE
         oid = change.relation_oid
-        relation = self._latest.get(oid)
-        if relation is None:
-            raise _out_of_order(f"a change came of the unannounced relation {oid}")
-        piece = self._current
+        width = self._settled.get(oid)
+        if width is None:
+            width = self._settle(oid, change)
+            if width is None:
+                return _NONE
         row = change.old if isinstance(change, Delete) else change.new
-        if len(row.kinds) != len(relation.columns):
-            raise _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
-        if oid in self._system:
-            piece.system.append(SystemChange(relation, change, self._final_lsn))
-            return _NONE
-        if not self._keeps(relation):
-            piece.filtered += 1
-            return _NONE
-        if self._surfaced.get(oid) is not relation:
-            self._surface(relation)
+        if len(row.kinds) != width:
+            raise _misshapen(self._latest[oid])
+        piece = self._current
         self._segment().changes.append(change)
         if isinstance(change, Update):
             piece.updates += 1
@@ -214,6 +217,28 @@ class Batcher:
             piece.deletes += 1
         piece.size += size
         return self._cut() if self._is_full(piece) else _NONE
+
+    def _settle(self, oid: int, change: Change) -> int | None:
+        """The first change of a table since its Relation message, or since one that is not ours: the number of its
+        columns if the change is to be kept. From then on later ones are, too: commits come in order.
+        """
+        relation = self._latest.get(oid)
+        if relation is None:
+            raise _out_of_order(f"a change came of the unannounced relation {oid}")
+        width = len(relation.columns)
+        if oid in self._system:
+            row = change.old if isinstance(change, Delete) else change.new
+            if len(row.kinds) != width:
+                raise _misshapen(relation)
+            self._current.system.append(SystemChange(relation, change, self._final_lsn))
+            return None
+        if not self._keeps(relation):
+            self._current.filtered += 1
+            return None
+        if self._surfaced.get(oid) is not relation:
+            self._surface(relation)
+        self._settled[oid] = width
+        return width
 
     def _truncate(self, truncate: Truncate) -> None:
         if not self._open:
@@ -282,6 +307,10 @@ class Batcher:
         self._current = Piece()
         self._in_pieces = True
         return (piece,) if whole is None else (whole, piece)
+
+
+def _misshapen(relation: Relation) -> ProtocolError:
+    return _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
 
 
 def _out_of_order(why: str) -> ProtocolError:

@@ -28,14 +28,50 @@ BINARY: Final = 0x62  # 'b'
 class Row:
     """One tuple: ``kinds`` has one byte a column (``n`` null, ``u`` unchanged TOAST, ``t`` text, ``b`` binary).
 
-    ``values`` has as many entries; it is None exactly where the kind is ``n`` or ``u``.
+    ``values`` has as many entries; it is None exactly where the kind is ``n`` or ``u``. A row that was decoded has its
+    columns in ``data`` from ``at`` on, as TupleData that has been checked, and makes ``values`` of them when they are
+    asked for: of an old row mostly the key is all that matters. Otherwise ``data`` is empty.
     """
 
-    __slots__ = ("kinds", "values")
+    __slots__ = ("_values", "at", "data", "kinds")
 
-    def __init__(self, kinds: bytes, values: Sequence[bytes | None]) -> None:
+    def __init__(
+        self, kinds: bytes, values: Sequence[bytes | None] | None = None, data: bytes = b"", at: int = 0
+    ) -> None:
         self.kinds: bytes = kinds
-        self.values: Sequence[bytes | None] = values
+        self._values: Sequence[bytes | None] | None = values
+        self.data: bytes = data
+        self.at: int = at
+
+    @property
+    def values(self) -> Sequence[bytes | None]:
+        """The value of every column."""
+        values = self._values
+        if values is None:
+            values = self._values = self._first(len(self.kinds))
+        return values
+
+    def value(self, position: int) -> bytes | None:
+        """The value of one column."""
+        values = self._values
+        if values is None:
+            return self._first(position + 1)[position]
+        return values[position]
+
+    def _first(self, count: int) -> list[bytes | None]:
+        data = self.data
+        at = self.at
+        values: list[bytes | None] = []
+        for dummy in range(count):
+            kind = data[at]
+            if kind == NULL or kind == UNCHANGED:
+                values.append(None)
+                at += 1
+            else:
+                start = at + 5
+                at = start + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+                values.append(data[start:at])
+        return values
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and self.kinds == other.kinds and list(self.values) == list(other.values)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ..lsn import NO_LSN, Lsn
@@ -15,11 +15,23 @@ OBJECTS: Final = 256
 """Bytes that a decoded change costs beyond its values; a value costs about its own size twice, small as most are."""
 
 
-@dataclass(slots=True)
 class Segment:
     """Changes between two barriers, in source order, of any tables."""
 
-    changes: list[Change] = field(default_factory=list)
+    # Like the messages, and for the same reason, no dataclass: compiled, its attributes would be looked up by name.
+    __slots__ = ("changes",)
+
+    def __init__(self, changes: list[Change] | None = None) -> None:
+        self.changes: list[Change] = [] if changes is None else changes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Segment) and self.changes == other.changes
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.changes))
+
+    def __repr__(self) -> str:
+        return f"Segment({self.changes!r})"
 
     def by_table(self) -> dict[int, list[Change]]:
         """The changes by relation oid, each list in source order."""
@@ -61,7 +73,6 @@ class SystemChange:
     final_lsn: Lsn
 
 
-@dataclass(slots=True)
 class Piece:
     """Work for the destination, in ``steps``.
 
@@ -73,18 +84,34 @@ class Piece:
     ``system`` what came of our own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
     """
 
-    steps: list[Step] = field(default_factory=list)
-    system: list[SystemChange] = field(default_factory=list)
-    last_of_transaction: bool = True
-    end_lsn: Lsn = NO_LSN
-    commit_time_us: int = 0
-    transactions: int = 0
-    size: int = 0
-    inserts: int = 0
-    updates: int = 0
-    deletes: int = 0
-    truncates: int = 0
-    filtered: int = 0
+    __slots__ = (
+        "commit_time_us",
+        "deletes",
+        "end_lsn",
+        "filtered",
+        "inserts",
+        "last_of_transaction",
+        "size",
+        "steps",
+        "system",
+        "transactions",
+        "truncates",
+        "updates",
+    )
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.system: list[SystemChange] = []
+        self.last_of_transaction: bool = True
+        self.end_lsn: Lsn = NO_LSN
+        self.commit_time_us: int = 0
+        self.transactions: int = 0
+        self.size: int = 0
+        self.inserts: int = 0
+        self.updates: int = 0
+        self.deletes: int = 0
+        self.truncates: int = 0
+        self.filtered: int = 0
 
     @property
     def changes(self) -> int:

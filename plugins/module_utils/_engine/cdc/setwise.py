@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .rowwise import replay
 from .staging import key_values, row_values
 from .statements import COUNT, TableStatements
-from .wire import binary_int8, require_binary, text_int
+from .wire import binary_int8, insert_pieces, text_int, update_pieces
 
 if TYPE_CHECKING:
     from .compaction import Compacted, UpdateGroup
@@ -128,17 +128,7 @@ def insert_rows(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> N
         for row in rows:
             loader.run(statements.insert_one(), row_values(row, columns))
     else:
-        selected = None if len(columns) == len(written.table.columns) else columns
-        values = _checked(rows, written.table.written, written.binary)
-        loader.copy(statements.copy_in(written.binary), values, selected)
-
-
-def _checked(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> Iterator[Sequence[bytes | None]]:
-    """The rows' values; a text value must not slip into a binary COPY."""
-    for row in rows:
-        if binary:
-            require_binary(row.kinds, columns)
-        yield row.values
+        loader.send(statements.copy_in(written.binary), insert_pieces(rows, columns, written.binary))
 
 
 def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
@@ -166,7 +156,8 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
                     loader.run(statements.insert_one(), row_values(row, table.written))
         return missed
     columns = statements.stage_columns(True, group.assigned)
-    stage = loader.stage("update", columns, _keyed_rows(group, written.binary), written.binary)
+    pieces = update_pieces(group.keys, rows, group.assigned, written.binary)
+    stage = loader.stage_pieces("update", columns, pieces, written.binary)
     found = 0
     if moves_identity:
         found += loader.run(statements.replace_staged(group.assigned, stage)).rowcount
@@ -176,15 +167,6 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
     if missed and b"u" not in rows[0].kinds:
         loader.run(statements.insert_missing(group.assigned, stage))
     return missed
-
-
-def _keyed_rows(group: UpdateGroup, binary: bool) -> Iterator[Sequence[bytes | None]]:
-    assigned = group.assigned
-    for key, row in zip(group.keys, group.rows, strict=True):
-        if binary:
-            require_binary(row.kinds, assigned)
-        values = row.values
-        yield [*key, *[values[at] for at in assigned]]
 
 
 def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:

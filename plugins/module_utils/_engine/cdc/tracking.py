@@ -17,10 +17,10 @@ Key: TypeAlias = "tuple[bytes | None, ...]"
 
 def row_key(row: Row, positions: tuple[int, ...]) -> Key:
     """The key values of a row. Raises ProtocolError when one of them is not known."""
-    values = row.values
     if len(positions) == 1:
-        key: Key = (values[positions[0]],)
+        key: Key = (row.value(positions[0]),)
     else:
+        values = row.values
         key = tuple([values[at] for at in positions])
     if None in key:
         raise ProtocolError(
