@@ -72,6 +72,7 @@ class ProgressStore:
     """
 
     def __init__(self, store: StateStore, claimant: Claimant) -> None:
+        self.store = store
         self._conn: Connection = store.conn
         self._name = store.name
         self._table = store.table("cdc_progress")

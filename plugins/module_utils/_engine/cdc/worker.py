@@ -203,6 +203,7 @@ class Worker:
                 lambda oid: observe_uniques(source, oid),
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
+                conflict_policy=settings.conflict_policy,
             )
             stream.start(slot["name"], names.publication_name(config.name), binary=binary)
             self._stream = stream
@@ -253,6 +254,7 @@ class Worker:
                 generation = control.generation
                 self._settings = task_settings(control.settings)
                 pump.batcher.limits = self._settings.batch_limits()
+                pump.applier.set_conflict_policy(self._settings.conflict_policy)
             piece = pump.stream.take(_TAKE)
             if piece is not None:
                 self._apply(pump, piece)
