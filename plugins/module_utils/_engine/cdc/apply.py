@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import marker
 from .._psycopg import psycopg, sql
+from ..breakpoints import reached
 from ..catalog import qualified
 from ..connect import server_error
 from ..errors import EngineError, MismatchError, ServerError
@@ -88,7 +89,7 @@ class Applier:
             if not piece.last_of_transaction:
                 return False
             self._progress.advance(piece.end_lsn, self._tally, received, confirmed)
-            self._conn.execute("COMMIT")
+            self._progress.commit()
             self._loader.committed()
         except psycopg.Error as exc:
             raise apply_error(exc, "applying changes at the", "destination") from exc
@@ -115,8 +116,10 @@ class Applier:
 
     def _write(self, piece: Piece) -> None:
         if not self.open:
+            reached("before batch sent")
             self._conn.execute("BEGIN")
             self.open = True
+            reached("after batch sent")
         for step in piece.steps:
             if isinstance(step, Segment):
                 self._segment(step)
@@ -124,6 +127,7 @@ class Applier:
                 self._learn(step.relation, step.previous)
             else:
                 self._truncate(step)
+        reached("after DML done")
         tally = self._tally
         for change in piece.system:
             tally.marker = max(tally.marker, marker_of(change, self._name))

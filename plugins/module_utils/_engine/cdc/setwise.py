@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..breakpoints import reached
 from .conflicts import Strict, Surprise, expectations
 from .rowwise import replay
 from .staging import key_values, row_values
@@ -58,6 +59,7 @@ def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted,
     replay(loader, written, compacted.rowwise, _STRICT)
     if compacted.removed:
         _require(_remove(loader, written, compacted.removed) == sum([count for dummy, count in compacted.removed]))
+    reached("before DML done")
     insert_rows(loader, written, compacted.inserts)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._psycopg import psycopg, sql
+from ..breakpoints import reached
 from .messages import BINARY, Row
 from .statements import copy_command
 from .wire import copy_binary, copy_text
@@ -133,7 +134,9 @@ class Loader:
         name = "causeway_" + hashlib.sha256(shape.encode()).hexdigest()[:16]
         self._make(name, columns)
         command = copy_command(sql.Identifier("pg_temp", name), [column for column, dummy in columns], binary)
+        reached("before staging filled")
         self.send(command.as_string(None), pieces)
+        reached("after staging filled")
         self._stages[name] = True
         return name
 

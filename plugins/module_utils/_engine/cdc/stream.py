@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._psycopg import pq, psycopg, sql
+from ..breakpoints import reached
 from ..connect import refusal, server_error
 from ..errors import ConnectError, EngineError
 from ..lsn import NO_LSN, Lsn, format_lsn
@@ -67,7 +68,7 @@ class ReplicationStream:
         self._failure: Exception | None = None
         self._closing = False
         self._confirmed: Lsn = start
-        self._sent: Lsn = NO_LSN
+        self._sent: Lsn = start
         self._thread: threading.Thread | None = None
         self._waker, self._woken = socket.socketpair()  # ends a wait for the source when the stream is closed
 
@@ -228,8 +229,13 @@ class ReplicationStream:
         now_us = int(time.time() * 1_000_000) - PG_EPOCH_UNIX_US
         written = max(self._intake.received, confirmed)
         pgconn = self._walsender.pgconn
+        news = confirmed > self._sent
+        if news:
+            reached("before feedback sent")
         pgconn.put_copy_data(standby_status_update(written, confirmed, confirmed, now_us))
         pgconn.flush()
+        if news:
+            reached("after feedback sent")
         self._sent = confirmed
         self._intake.reply_requested = False
 
