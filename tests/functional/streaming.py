@@ -31,7 +31,10 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.wo
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import create_statements
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import (
+    STATE_FORMAT,
+    create_statements,
+)
 
 from .conftest import ROOT, End, Pair
 
@@ -127,8 +130,8 @@ class Streaming:
         point = slot["consistent_point"]
         destination.run(
             "INSERT INTO causeway.migration (name, state_format, phase, spec, source_system, source_database, slot)"
-            " VALUES (%s, 1, 'copied', %s, %s, %s, %s)",
-            [self.name, json.dumps(spec), slot["system_identifier"], slot["database"], json.dumps(slot)],
+            " VALUES (%s, %s, 'copied', %s, %s, %s, %s)",
+            [self.name, STATE_FORMAT, json.dumps(spec), slot["system_identifier"], slot["database"], json.dumps(slot)],
         )
         for oid, schema, name in tables:
             destination.run(

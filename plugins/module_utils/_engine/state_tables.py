@@ -15,7 +15,7 @@ from ._psycopg import sql
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
 
 _TABLES = (
@@ -105,7 +105,8 @@ _TABLES = (
         engine text,
         host text,
         pid int,
-        heartbeat timestamptz)""",
+        heartbeat timestamptz,
+        slot_guard jsonb)""",
     """CREATE TABLE {schema}.validation (
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
         relation oid NOT NULL,

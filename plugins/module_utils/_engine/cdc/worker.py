@@ -30,6 +30,7 @@ from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
 from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
+from .slot_watch import SlotWatch
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
 from .stream import ReplicationStream
@@ -72,11 +73,18 @@ class Worker:
         self._trouble: Trouble | None = None
         self._settings = TaskSettings()
         self._token = secrets.token_hex(12)
+        self._guard = SlotWatch(lambda: load_config(self._path), self._token, log)
         self._done: Lsn = 0
         self._stream: ReplicationStream | None = None
 
     def run(self) -> int:
         """Work until told to stop, or until a failure that waiting does not cure. Returns the exit status."""
+        try:
+            return self._work()
+        finally:
+            self._guard.close()
+
+    def _work(self) -> int:
         while True:
             config: WorkerConfig | None = None
             try:
@@ -129,9 +137,11 @@ class Worker:
             migration = store.load()
             control = read_control(store) if migration is not None else None
             if migration is None or control is None:
+                self._log.error("%s has no row of this migration", "migration" if migration is None else "cdc_task")
                 return Step.LEAVE
             progress = ProgressStore(store, Claimant(self._token, socket.gethostname(), os.getpid(), config.engine))
             if progress.load() is None:
+                self._log.error("cdc_progress has no row of this migration")
                 return Step.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
             progress.begin()
@@ -139,6 +149,8 @@ class Worker:
             watcher = Watcher(config, self._token, control, self._positions)
             stack.callback(watcher.close)
             watcher.start()
+            if migration.slot:
+                self._guard.start(str(migration.slot["name"]))
             return self._obey(config, Ends(store, progress, migration, watcher))
 
     def _obey(self, config: WorkerConfig, ends: Ends) -> Step:
@@ -156,6 +168,7 @@ class Worker:
                     record_state(ends.store, self._token, step.value)
                     self._log.info("paused")
                 resting = True
+                self._guard.require()
                 self._stop.wait(_TAKE)
                 continue
             resting = False
@@ -245,6 +258,7 @@ class Worker:
         asked_at = 0.0
         while True:
             control = pump.ends.watcher.control
+            self._guard.require()
             if self._step(pump.ends.watcher) is not Step.APPLY:
                 asked_at = asked_at or time.monotonic()
                 if not pump.applier.open or time.monotonic() - asked_at > _DRAIN_TIMEOUT:
