@@ -55,7 +55,8 @@ class MigrationState:
 
 @dataclass(frozen=True, slots=True)
 class TableCopy:
-    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked."""
+    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked; ``timeline`` the
+    source's when the mark was taken, 0 where that is not known."""
 
     relation: int
     name: Name
@@ -65,6 +66,7 @@ class TableCopy:
     mark: Lsn
     rows: int
     bytes: int
+    timeline: int = 0
 
 
 class StateStore:
@@ -233,13 +235,16 @@ class StateStore:
         """What is known of every table's copy, by source OID."""
         rows = self._run(
             "reading the state of the copy",
-            "SELECT relation::bigint, schema_name, table_name, state, found_empty, coalesce(run, 0), mark::text, rows,"
-            " bytes FROM {s}.table_copy WHERE migration = %s ORDER BY schema_name, table_name",
+            "SELECT t.relation::bigint, t.schema_name, t.table_name, t.state, t.found_empty, coalesce(t.run, 0),"
+            " t.mark::text, t.rows, t.bytes, coalesce(r.timeline, 0)"
+            " FROM {s}.table_copy t LEFT JOIN {s}.copy_run r USING (migration, run)"
+            " WHERE t.migration = %s ORDER BY t.schema_name, t.table_name",
             (self.name,),
         )
         return {
             row[0]: TableCopy(
-                row[0], (row[1], row[2]), row[3], row[4], row[5], parse_lsn(row[6]) if row[6] else 0, row[7], row[8]
+                *(row[0], (row[1], row[2]), row[3], row[4], row[5]),
+                *(parse_lsn(row[6]) if row[6] else 0, row[7], row[8], row[9]),
             )
             for row in rows
         }

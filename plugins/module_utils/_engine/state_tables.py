@@ -38,6 +38,7 @@ _TABLES = (
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
         run bigint NOT NULL,
         mark pg_lsn,
+        timeline int,
         snapshot text,
         form text NOT NULL,
         host text NOT NULL,

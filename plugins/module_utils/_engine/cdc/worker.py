@@ -29,7 +29,15 @@ from .apply import Applier
 from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
-from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
+from .slot_guard import (
+    check_slot,
+    copied_too_late,
+    copy_again,
+    heartbeat_tables,
+    position_after_switch,
+    read_history,
+    require_primary,
+)
 from .slot_watch import SlotWatch
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
@@ -245,11 +253,15 @@ class Worker:
         confirmable = row.confirmable
         found = observe_slot(source, str(slot["name"]))
         if system.timeline != row.timeline and system.identifier == row.source_system:
-            history = read_history(walsender, system.timeline)
-            by_name = {".".join(copy.name): copy.mark for copy in store.table_copies().values()}
-            confirmable = position_after_switch(row, system, history, by_name)
+            confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
             self._log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
         check_slot(str(slot["name"]), found, slot, system, confirmable)
+        copies = store.table_copies().values()
+        if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
+            history = read_history(walsender, system.timeline)
+            late, point = copied_too_late(copies, row.timeline, system.timeline, history)
+            if late:
+                raise copy_again(store, late, system.timeline, point)
         return confirmable
 
     def _pump(self, pump: Pump) -> None:

@@ -19,6 +19,7 @@ from ..cdc.control import read_control, set_wanted, wait_gone
 from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
+from ..slot_failover import observe_system
 from .parts import WHOLE, cut
 from .queue import Job, close_run, enqueue, open_run, set_run
 from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
@@ -164,7 +165,7 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) 
 def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> Form:
     """One run; returns the form that it came down to, which the next one starts with."""
     store = migration.store
-    number = open_run(store, form)
+    number = open_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
         taken: Snapshot | None = None
         if form in ("slot", "plain"):
