@@ -55,6 +55,12 @@ options:
       login_port:
         description: Its port; that of O(source) if left out.
         type: int
+  wal_disk_size:
+    description:
+      - How many bytes C(pg_wal) may have at the source, which is the size of its disk, or what the rest of that disk leaves. The
+        slot guard then forecasts when it will be full; it cannot ask, since SQL shows no free space. 0 if it is not told.
+    type: int
+    default: 0
   wait_timeout:
     description:
       - Seconds to wait for transactions that were open before, and with O(state=absent) for the slot to be let go.
@@ -142,6 +148,9 @@ slot:
     failover:
       description: Whether standbys keep it too.
       type: bool
+    wal_disk_size:
+      description: How many bytes C(pg_wal) may have, where it was told.
+      type: int
     wal_status:
       description: What the server says about the slot's WAL, from PostgreSQL 13 on.
       type: str
@@ -192,6 +201,7 @@ def main() -> None:
                 "default": [],
                 "options": {"login_host": {"type": "str", "required": True}, "login_port": {"type": "int"}},
             },
+            "wal_disk_size": {"type": "int", "default": 0},
             "wait_timeout": {"type": "int", "default": 60},
         },
         lambda migration, options, dummy_runner: slots.plan(migration, options),

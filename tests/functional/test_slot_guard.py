@@ -123,7 +123,10 @@ def test_the_status_looks_itself_while_no_worker_runs(standing: Journey) -> None
     source = standing.pair.source
     source.run("INSERT INTO t SELECT generate_series(2, 20000)")
     until(lambda: standing.migration.run("pg_migration_info")["slot"]["guard"]["wal_rate"], "no rate is known", 30)
+    disk = int(source.value("SELECT sum(size) FROM pg_ls_waldir()")) + (1 << 20)
+    standing.migration.four_beats("pg_repl_slot", wal_disk_size=disk)
     seen = standing.migration.run("pg_migration_info")["slot"]["guard"]
+    assert seen["wal_disk_size"] == disk
     assert seen["unconfirmed_bytes"] > 1_000_000
     assert seen["retained_bytes"] >= seen["unconfirmed_bytes"]
     source.run("SELECT pg_drop_replication_slot(%s)", [standing.slot])

@@ -162,7 +162,7 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
     name = str(known["name"]) if known and known.get("name") else names.slot_name(migration.name)
     row = _one(migration.source, _SLOT, name)
     if row is None or row[0] is None:
-        guard = {"guard": _guard(migration, name)} if known and known.get("consistent_point") else {}
+        guard = {"guard": _guard(migration, name, known)} if known and known.get("consistent_point") else {}
         return {"name": name, "exists": False, **guard, "source_position": row[2] if row else ""}
     shown = row[0]
     return {
@@ -176,18 +176,19 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
         "safe_wal_size": shown.get("safe_wal_size"),
         "failover": bool(shown.get("failover")),
         "source_position": row[2],
-        "guard": _guard(migration, name) if known else {},
+        "guard": _guard(migration, name, known) if known else {},
     }
 
 
-def _guard(migration: Migration, name: str) -> Mapping[str, Any]:
+def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the worker's slot guard has seen in this minute; while none runs, what is seen now."""
     store = migration.store
     rows = _ask(store, "the slot guard", _GUARD)
     recorded, age = (rows[0][0] or {}, rows[0][1]) if rows else ({}, None)
     if recorded and age is not None and age < _FRESH and holder(store.conn, store.name) is not None:
         return dict(recorded)
-    return report_now(migration.source, name, names.publication_name(migration.name), recorded)
+    publication, disk = names.publication_name(migration.name), int(known.get("wal_disk_size", 0))
+    return report_now(migration.source, name, publication, recorded, disk)
 
 
 def _one(conn: Connection, query: str, name: str) -> Any:

@@ -86,7 +86,9 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
     )
 
 
-def report_now(source: Connection, name: str, publication: str, recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+def report_now(
+    source: Connection, name: str, publication: str, recorded: Mapping[str, Any], disk: int = 0
+) -> Mapping[str, Any]:
     """The report of one look; ``recorded`` is the worker's last one, from which rates follow. Raises nothing of ours."""
     try:
         sample = sample_slot(source, name, publication)
@@ -94,4 +96,4 @@ def report_now(source: Connection, name: str, publication: str, recorded: Mappin
         return unseen(exc.why, recorded)
     before = earlier(recorded)
     known = [before] if before is not None and before.position <= sample.position and before.at < sample.at else []
-    return report(name, [*known, sample], int(recorded.get("wal_disk_size") or 0))
+    return report(name, [*known, sample], disk)

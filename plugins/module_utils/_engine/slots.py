@@ -10,7 +10,7 @@ error for a person, never "lag 0", and a slot is never made anew behind rows tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -194,12 +194,16 @@ def _confirmable(migration: Migration) -> Lsn:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: failover (auto, always, never), former_sources, wait_timeout (s), state (present, absent)."""
+    """``options``: failover (auto, always, never), former_sources, wal_disk_size (bytes), wait_timeout (s),
+    state (present, absent)."""
     name = names.slot_name(migration.name)
     if options["state"] == "absent":
         return with_former(migration, _plan_absent(migration, name, options["wait_timeout"]), name, options)
     if not migration.spec.incremental:
         return Plan(notes=("no replication slot is needed: the migration is not incremental",))
+    if int(options["wal_disk_size"]) < 0:
+        why = f"wal_disk_size {options['wal_disk_size']} is no size"
+        raise SpecError("reading the options of the replication slot", name, why, "Give bytes, or 0 for not told.")
     migration.selected()
     state = migration.state()
     # In this order: the worker records a position before it confirms it, so what we read later is never behind.
@@ -211,6 +215,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     step = decide(name, recorded, found, system, confirmable, copied)
     if step is Step.KEEP and recorded is not None and found is not None:
         kept = _kept(recorded, found, wants_failover(options["failover"], migration.source_server))
+        kept = _told_disk(migration, kept, recorded, int(options["wal_disk_size"]))
         return with_former(migration, following(migration, kept, system), name, options)
     return _plan_make(migration, name, step, options)
 
@@ -232,6 +237,22 @@ def _kept(recorded: Mapping[str, Any], found: Slot, failover: bool) -> Plan:
             f"replication slot {found.name} was made with failover = {str(found.failover).lower()}, and stays so"
         )
     return Plan(result={"slot": {**recorded, "wal_status": found.wal_status}}, warnings=tuple(warnings))
+
+
+def _told_disk(migration: Migration, plan: Plan, recorded: Mapping[str, Any], disk: int) -> Plan:
+    """``plan``, and the size of the disk of pg_wal as the slot guard goes by it, where another one is told now."""
+    before = int(recorded.get("wal_disk_size", 0))
+    if before == disk:
+        return plan
+
+    def apply() -> Mapping[str, object]:
+        record = {**recorded, "wal_disk_size": disk}
+        migration.store.set_json("slot", record)
+        return {**(plan.apply() if plan.changes else {}), "slot": record}
+
+    what = f"record of replication slot {recorded['name']}"
+    change = Change("destination", what, {"wal_disk_size": before}, {"wal_disk_size": disk})
+    return replace(plan, changes=(*plan.changes, change), apply=apply)
 
 
 def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str, Any]) -> Plan:
@@ -264,6 +285,7 @@ def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str
             "system_identifier": system.identifier,
             "timeline": system.timeline,
             "failover": failover,
+            **({"wal_disk_size": int(options["wal_disk_size"])} if options["wal_disk_size"] else {}),
         }
         # The intent first: a slot of our name that stands after a crash is then known to be ours, and unused.
         migration.store.set_json("slot", record)

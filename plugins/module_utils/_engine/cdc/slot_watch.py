@@ -86,10 +86,11 @@ class SlotWatch:
         try:
             while not self._closing.is_set():
                 try:
-                    store.load()
+                    known = store.load()
                 except StateError as exc:
                     self._end = exc
                     return
+                disk = int((known.slot or {}).get("wal_disk_size", 0)) if known is not None else 0
                 try:
                     if source is None:
                         source = connect(self._load().source, f"guard {store.name}")
@@ -100,7 +101,7 @@ class SlotWatch:
                     source = None
                     self._missed(store, exc)
                 else:
-                    self._seen(store, sample)
+                    self._seen(store, sample, disk)
                 if self._end is not None:
                     return
                 self._closing.wait(EVERY)
@@ -108,12 +109,12 @@ class SlotWatch:
             if source is not None:
                 source.close()
 
-    def _seen(self, store: StateStore, sample: Sample) -> None:
+    def _seen(self, store: StateStore, sample: Sample, disk: int) -> None:
         self._misses = 0
         if self._samples and (sample.position < self._samples[-1].position or sample.at <= self._samples[-1].at):
             self._samples.clear()  # another server, or an older copy: nothing follows from what was before
         self._samples.append(sample)
-        self._tell(store, report(self._slot, self._samples))
+        self._tell(store, report(self._slot, self._samples, disk))
         if sample.lost:
             worst = self._last["findings"][0]
             self._end = LossError("watching the replication slot", self._slot, worst["text"], worst["remedy"])
