@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench.harness import ROUNDS, Bench, clusters, in_turn, report
+from compiling import compiled_engine
 from functional.conftest import End, Pair, Server
 from functional.streaming import Streaming
 from psycopg import sql
@@ -54,7 +55,6 @@ class Worker:
 
     peak_rss_mb: int = 0
     cpu_s: list[float] = dataclasses.field(default_factory=list)
-    engine: str = ""
 
 
 class Drains:
@@ -88,6 +88,7 @@ class Drains:
             for number in range(ROUNDS):
                 for peer in ("subscription", "floor"):
                     source.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (f"{peer}_{number}",))
+                self._copy_of_base(f"subscription_{number}")
                 self._workers.append(self._migration(home, number))
             self.workload.write(source, self._source.dsn("bench"))
             source.execute("INSERT INTO bench_done VALUES (1)")
@@ -100,6 +101,7 @@ class Drains:
         ends = (End(self._source, "bench", self._source.connect("bench")),)
         pair = Pair(*ends, End(self._destination, dbname, self._destination.connect(dbname)))
         streaming = Streaming(pair, home)
+        streaming.engine = compiled_engine()
         streaming.begin()
         return streaming
 
@@ -117,19 +119,24 @@ class Drains:
 
     def _next(self, who: str) -> int:
         self._turn[who] += 1
-        with self._destination.connect() as conn:
-            conn.execute("CHECKPOINT")
         return self._turn[who] - 1
+
+    def _quieten(self) -> None:
+        """What the turn before has left to be written is not this one's to write."""
+        for end in (self._source, self._destination):
+            with end.connect() as conn:
+                conn.execute("CHECKPOINT")
 
     def ours(self) -> float:
         """By the worker, from the start of its process on."""
+        self._quieten()
         streaming = self._workers[self._next("ours")]
         began = time.perf_counter()
         process = streaming.start()
         try:
             self._wait_done(streaming.pair.destination.dbname)
             seconds = time.perf_counter() - began
-            self.look_at(process.pid, streaming)
+            self.look_at(process.pid)
             streaming.drain()
         finally:
             status = streaming.stop()
@@ -139,7 +146,40 @@ class Drains:
         self._forget(streaming.pair.destination.dbname, streaming.pair)
         return seconds
 
-    def look_at(self, pid: int, streaming: Streaming) -> None:
+    def connect_source(self) -> Any:
+        """An autocommit connection to the source."""
+        return self._source.connect("bench")
+
+    def connect_destination(self, dbname: str) -> Any:
+        """An autocommit connection to one of the destinations."""
+        return self._destination.connect(dbname)
+
+    @contextlib.contextmanager
+    def running_worker(self) -> Iterator[str]:
+        """A worker that has caught up; its destination's name."""
+        streaming = self._workers[self._next("ours")]
+        dbname = streaming.pair.destination.dbname
+        process = streaming.start()
+        try:
+            self._wait_done(dbname)
+            streaming.drain()
+            yield dbname
+            self.look_at(process.pid)
+        finally:
+            streaming.stop()
+            self._forget(dbname, streaming.pair)
+
+    @contextlib.contextmanager
+    def running_subscription(self) -> Iterator[str]:
+        """A subscription that has caught up; its destination's name."""
+        dbname = self._subscribe()
+        try:
+            self._wait_done(dbname)
+            yield dbname
+        finally:
+            self._unsubscribe(dbname)
+
+    def look_at(self, pid: int) -> None:
         """Peak memory and CPU of a worker that is still there."""
         status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
@@ -149,25 +189,33 @@ class Drains:
 
     def subscription(self) -> float:
         """By CREATE SUBSCRIPTION, from the statement on."""
-        number = self._next("subscription")
-        dbname = f"subscription_{number}"
-        self._copy_of_base(dbname)
+        self._quieten()
+        began = time.perf_counter()
+        dbname = self._subscribe()
+        self._wait_done(dbname)
+        seconds = time.perf_counter() - began
+        self._unsubscribe(dbname)
+        return seconds
+
+    def _subscribe(self) -> str:
+        dbname = f"subscription_{self._next('subscription')}"
         with self._destination.connect(dbname) as conn:
-            began = time.perf_counter()
             conn.execute(
                 sql.SQL(
                     "CREATE SUBSCRIPTION {name} CONNECTION {source} PUBLICATION peer WITH (create_slot = false,"
                     " slot_name = {name}, copy_data = false, binary = true, streaming = off)"
                 ).format(name=sql.Identifier(dbname), source=sql.Literal(self._source.dsn("bench")))
             )
-            self._wait_done(dbname)
-            seconds = time.perf_counter() - began
+        return dbname
+
+    def _unsubscribe(self, dbname: str) -> None:
+        with self._destination.connect(dbname) as conn:
             conn.execute(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(dbname)))
         self._forget(dbname, None)
-        return seconds
 
     def floor(self) -> float:
         """What the source alone needs to send it."""
+        self._quieten()
         slot = f"floor_{self._next('floor')}"
         argv = [
             f"{self.bench.bin_dir}/pg_recvlogical",

@@ -36,6 +36,10 @@ def write(conn: Any, dsn: str) -> None:
     pgbench(dsn, "-c", str(CLIENTS), "-j", "2", "-t", str(TRANSACTIONS // CLIENTS), "--random-seed", "1")
 
 
+def workload() -> Workload:
+    return Workload("cdc_tpcb", load, write, TABLES, TRANSACTIONS * 4)
+
+
 def main() -> None:
     """Three rounds in turn."""
-    run(Workload("cdc_tpcb", load, write, TABLES, TRANSACTIONS * 4))
+    run(workload())

@@ -150,6 +150,7 @@ class Demo:
                 "causeway_allow_keyless": True,
                 "causeway_client_bin": self.clusters["destination"].bin_dir,
                 "causeway_worker_home": str(self.private / "worker"),
+                "causeway_worker_compile": "never",
                 "causeway_worker_python": sys.executable,
             },
         )

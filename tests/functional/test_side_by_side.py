@@ -60,6 +60,7 @@ class Two:
                 "causeway_source": endpoint(pair.source.endpoint),
                 "causeway_destination": endpoint(pair.destination.endpoint),
                 "causeway_worker_home": str(self.folder / "worker"),
+                "causeway_worker_compile": "never",
             }
             for host, pair in self.pairs.items()
         }

@@ -136,6 +136,7 @@ class Trip:
                     "causeway_allow_keyless": True,
                     "causeway_client_bin": clusters.bin_dir("18"),
                     "causeway_worker_home": str(folder / "worker"),
+                    "causeway_worker_compile": "never",
                     "causeway_worker_python": sys.executable,
                 }
             },

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,10 @@ def test_the_worker_is_gone(ask: Ask, folder: Path) -> None:
     held = "SELECT count(*) FROM pg_replication_slots WHERE active;"
     assert ask("source", held) == "0"
     assert ask("destination", "SELECT wanted FROM causeway.cdc_task;") == "disarmed"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the worker host has no C compiler")
+def test_the_worker_ran_compiled(ask: Ask) -> None:
+    """The role compiles by itself where it can; the worker's own word for the engine that it ran has the ABI in it."""
+    engine, dot, abi = ask("destination", "SELECT engine FROM causeway.cdc_progress;").partition(".")
+    assert len(engine) == 64 and dot and abi

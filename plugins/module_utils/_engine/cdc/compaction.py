@@ -167,7 +167,9 @@ def _compact_keyed(changes: Sequence[Change], shape: TableShape, positions: tupl
 
 def _write(run: TrackedRun, result: Compacted) -> None:
     groups: dict[tuple[bool, bytes], UpdateGroup] = {}
-    for first, row in run.existing.items():
+    # In the order of the key: what the destination reads and writes for a batch lies closer together then.
+    for first in sorted(run.existing):
+        row = run.existing[first]
         if row.gone or row.known is None:
             result.deletes.append(first)
         elif row.in_place or row.key == first:

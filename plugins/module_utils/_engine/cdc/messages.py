@@ -48,21 +48,31 @@ class Row:
         """The value of every column."""
         values = self._values
         if values is None:
-            values = self._values = self._first(len(self.kinds))
+            values = self._values = self._read()
         return values
 
     def value(self, position: int) -> bytes | None:
         """The value of one column."""
         values = self._values
-        if values is None:
-            return self._first(position + 1)[position]
-        return values[position]
+        if values is not None:
+            return values[position]
+        data = self.data
+        at = self.at
+        for dummy in range(position):
+            if data[at] == NULL or data[at] == UNCHANGED:
+                at += 1
+            else:
+                at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+        if data[at] == NULL or data[at] == UNCHANGED:
+            return None
+        start = at + 5
+        return data[start : start + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])]
 
-    def _first(self, count: int) -> list[bytes | None]:
+    def _read(self) -> list[bytes | None]:
         data = self.data
         at = self.at
         values: list[bytes | None] = []
-        for dummy in range(count):
+        for dummy in range(len(self.kinds)):
             kind = data[at]
             if kind == NULL or kind == UNCHANGED:
                 values.append(None)

@@ -27,6 +27,7 @@ from ..slots import observe_slot
 from ..state import MigrationState, StateStore
 from .apply import Applier
 from .batch import Batcher
+from .compiled import running_engine
 from .control import read_control
 from .destination_table import observe_uniques
 from .slot_guard import (
@@ -147,7 +148,9 @@ class Worker:
             if migration is None or control is None:
                 self._log.error("%s has no row of this migration", "migration" if migration is None else "cdc_task")
                 return Step.LEAVE
-            progress = ProgressStore(store, Claimant(self._token, socket.gethostname(), os.getpid(), config.engine))
+            progress = ProgressStore(
+                store, Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine))
+            )
             if progress.load() is None:
                 self._log.error("cdc_progress has no row of this migration")
                 return Step.LEAVE

@@ -1,0 +1,162 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compiles the decoder and the batcher of an unpacked engine with mypyc, as they are, on the worker host.
+
+``compile_engine.py look ENGINE`` says in JSON what there is: C(folder), where the compiled engine of this interpreter
+lies, C(stands) whether it does, and C(why) it cannot or could not be compiled. ``compile_engine.py make ENGINE [PIP
+ARGUMENTS]`` compiles, and says the same. Run it with the interpreter that runs the worker.
+
+The compiled engine is a folder of its own beside the pure one, named for the interpreter's ABI: the same files, and
+what was compiled of them, which Python prefers. It is made under another name and moved there when it has been seen to
+work, so nobody meets half of it, and of two that make it at once the second finds it done. mypy is installed into a
+folder that goes when the compiler has run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+
+HOT = ("messages", "pgoutput", "pieces", "batch", "intake", "wire", "tracking", "compaction")
+"""What sees every change, under ``_engine/cdc``."""
+
+REQUIREMENTS = ("mypy[mypyc]>=1.15,<3", "setuptools>=75")
+
+BUILD = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+
+options = ["--strict", "--ignore-missing-imports", "--follow-imports=silent", "--cache-dir=" + sys.argv.pop(1)]
+files = sys.argv[1:]
+sys.argv[1:] = ["--quiet", "build_ext", "--inplace"]
+setup(name="engine", packages=[], ext_modules=mypycify(options + files, opt_level="3", debug_level="0"))
+"""
+
+TRY = """
+import _engine.daemon
+from _engine.cdc import compiled
+raise SystemExit(not compiled.is_compiled())
+"""
+
+
+class CannotCompile(Exception):
+    """Why not, for a person."""
+
+
+def abi() -> str:
+    """What the names of extension modules of this interpreter carry."""
+    return str(sysconfig.get_config_var("SOABI") or "")
+
+
+def compiled_folder(engine: pathlib.Path) -> pathlib.Path:
+    """Where the compiled engine lies for this interpreter."""
+    return engine.with_name(f"{engine.name}.{abi()}")
+
+
+def failure_note(engine: pathlib.Path) -> pathlib.Path:
+    """Why it did not work the last time: it is not tried again by itself."""
+    return compiled_folder(engine).with_name(compiled_folder(engine).name + ".failed")
+
+
+def missing() -> str:
+    """What this host lacks; empty where it can compile."""
+    if not abi():
+        return "this Python does not say its ABI"
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler ({compiler})"
+    header = pathlib.Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        return f"the headers of this Python are not there ({header})"
+    return ""
+
+
+def look(engine: pathlib.Path) -> dict[str, object]:
+    """The state of things, with nothing changed."""
+    folder = compiled_folder(engine)
+    stands = (folder / "_engine" / "daemon.py").exists()
+    why = "" if stands else missing()
+    note = failure_note(engine)
+    if not stands and not why and note.exists():
+        why = f"the last attempt failed ({note} says why; remove it to try again)"
+    return {"folder": folder.name, "stands": stands, "why": why}
+
+
+def run(what: str, command: Sequence[str], folder: pathlib.Path, **more: str) -> None:
+    """Run a program, quietly. Raises CannotCompile with its last words."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env={**environ, **more}, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as exc:
+        raise CannotCompile(f"{what}: {exc.strerror}") from exc
+    if done.returncode:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise CannotCompile(f"{what}: {' / '.join(lines[-4:])[:1000] or f'exit status {done.returncode}'}")
+
+
+def build(engine: pathlib.Path, work: pathlib.Path, pip: Sequence[str]) -> pathlib.Path:
+    """The compiled engine, below ``work``, seen to work. Raises CannotCompile."""
+    tools = work / "tools"
+    python = str(tools / "bin" / "python")
+    run("making a virtualenv for the compiler", [sys.executable, "-m", "venv", str(tools)], work)
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "2", *pip]
+    run("installing mypy", [*install, *REQUIREMENTS], work)
+    made = work / "made"
+    shutil.copytree(engine / "_engine", made / "_engine", ignore=shutil.ignore_patterns("__pycache__"))
+    files = [f"_engine/cdc/{name}.py" for name in HOT]
+    run("compiling", [python, "-c", BUILD, str(work / "cache"), *files], made)
+    shutil.rmtree(made / "build", ignore_errors=True)
+    run("starting what was compiled", [sys.executable, "-c", TRY], made, PYTHONPATH=str(made))
+    return made
+
+
+def make(engine: pathlib.Path, pip: Sequence[str]) -> dict[str, object]:
+    """Compile, unless it has been done. Raises CannotCompile."""
+    final = compiled_folder(engine)
+    why = missing()
+    if why:
+        raise CannotCompile(why)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{engine.name[:12]}.", dir=engine.parent))
+    try:
+        made = build(engine, work, pip)
+        try:
+            made.rename(final)
+        except OSError:
+            if not (final / "_engine" / "daemon.py").exists():
+                raise
+        failure_note(engine).unlink(missing_ok=True)
+    except (CannotCompile, OSError) as exc:
+        failure_note(engine).write_text(f"{exc}\n", encoding="utf-8")
+        raise CannotCompile(str(exc)) from exc
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return {"folder": final.name, "stands": True, "why": ""}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Look or make; the exit status is 1 when it could not be made."""
+    what, engine = arguments[0], pathlib.Path(arguments[1]).expanduser().resolve()
+    if what == "look":
+        print(json.dumps(look(engine)))
+        return 0
+    try:
+        print(json.dumps(make(engine, arguments[2:])))
+    except CannotCompile as exc:
+        print(json.dumps({"folder": compiled_folder(engine).name, "stands": False, "why": str(exc)}))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
