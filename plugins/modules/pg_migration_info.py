@@ -252,7 +252,9 @@ cdc:
       description: Whether it should run, and nobody applies.
       type: bool
     worker:
-      description: Who applies, as host and process id there, and the session's process id and address at the destination.
+      description:
+        - Who applies, as host and process id there, whether it runs compiled or as pure Python (C(compiled)), and the
+          session's process id and address at the destination.
       type: dict
     received:
       description: Position received.
@@ -279,7 +281,7 @@ cdc:
       description: Since when it tries again.
       type: str
     engine:
-      description: The engine that the worker runs, by its SHA-256.
+      description: The engine that the worker runs, by its SHA-256, with the interpreter's ABI behind a dot where it is compiled.
       type: str
     heartbeat_age:
       description: Seconds since the worker last reported.

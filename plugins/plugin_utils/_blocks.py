@@ -177,7 +177,8 @@ def _cdc(cdc: Result) -> str:
     if cdc.get("down"):
         said.append("DOWN: nobody applies; run the migrate playbook again")
     elif worker:
-        said.append(f"on {worker.get('host')} as pid {worker.get('pid')}")
+        kind = "compiled" if worker.get("compiled") else "pure Python"
+        said.append(f"on {worker.get('host')} as pid {worker.get('pid')}, {kind}")
     return ", ".join(said)
 
 

@@ -156,6 +156,7 @@ def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
         cdc = result["cdc"]
         assert cdc["state"] == "running" and not cdc["down"] and cdc["worker"]["host"] == socket.gethostname()
         assert pathlib.Path("/proc", str(cdc["worker"]["pid"])).exists()
+        assert cdc["worker"]["compiled"] is False
         assert result["slot"]["active"]
         witness.assert_identical(pair, ["shop"])
     finally:

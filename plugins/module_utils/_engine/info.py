@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from ._psycopg import sql
 from .catalog import qualified
+from .cdc.compiled import says_compiled
 from .cdc.control import Holder, holder, read_control
 from .connect import speaking
 from .errors import EngineError
@@ -227,6 +228,7 @@ def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "host": shown.get("host") or "",
         "pid": shown.get("pid"),
+        "compiled": says_compiled(str(shown.get("engine") or "")),
         "session": worker.pid,
         "address": worker.address,
         "since": worker.since,
