@@ -15,7 +15,7 @@ TABLE = """
 CREATE TABLE event (id bigint PRIMARY KEY, kind int NOT NULL, amount numeric(12, 2), note text, at timestamptz);
 """
 INSERT = """
-INSERT INTO event SELECT i, i % 7, i / 3.0, 'note ' || i, timestamptz '2024-01-01' + i * interval '1 s'
+INSERT INTO event SELECT i, i %% 7, i / 3.0, 'note ' || i, timestamptz '2024-01-01' + i * interval '1 s'
   FROM generate_series(%s::bigint, %s::bigint) i
 """
 
