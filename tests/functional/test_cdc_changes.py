@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import psycopg
 import pytest
+from functional.exactness import until
 from functional.streaming import MakeStreaming, Streaming
 from functional.witness import assert_identical
 
@@ -396,15 +400,51 @@ def test_conflicts_are_counted_and_overwritten(make_streaming: MakeStreaming) ->
     identical(streaming, 3 + 10 + 10 + 39)
 
 
-def test_statements_with_a_huge_value(make_streaming: MakeStreaming) -> None:
-    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY, v text, b bytea)")
+@pytest.mark.parametrize("megabytes", [40, pytest.param(250, marks=pytest.mark.faults_heavy)])
+def test_huge_values_cost_a_small_multiple_of_themselves(make_streaming: MakeStreaming, megabytes: int) -> None:
+    streaming = make_streaming(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, b bytea, n int); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
+        "CREATE TABLE k (v text, n int); ALTER TABLE k REPLICA IDENTITY FULL"
+    )
+    streaming.begin()
+    worker = streaming.start()
+    source = streaming.pair.source
+    value = f"repeat(md5(n::text), {megabytes} * 32768)"
+    source.run(f"INSERT INTO t SELECT n, {value}, NULL, n FROM generate_series(1, 2) n")
+    source.run("INSERT INTO t SELECT n + 10, 'x', NULL, n FROM generate_series(1, 50) n")
+    source.run("UPDATE t SET n = -n")
+    source.run("UPDATE t SET id = 3 WHERE id = 1")  # the value stays where it is, and is not sent
+    source.run(f"UPDATE t SET b = convert_to({value}, 'UTF8'), v = NULL WHERE id = 2")
+    source.run(f"INSERT INTO k SELECT {value}, n FROM generate_series(7, 8) n")
+    streaming.drain(600)
+    rows = "SELECT id, n, md5(v), md5(b) FROM t UNION ALL SELECT 0, n, md5(v), NULL FROM k ORDER BY 1, 2"
+    assert source.query(rows) == streaming.pair.destination.query(rows)
+    assert streaming.progress("conflicts") == 0
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc", str(worker.pid), "status").read_text())
+    print(f"\nworker: {int(peak) // 1024} MB at most, for values of {megabytes} MB")
+    assert int(peak) / 1024 < 150 + 6 * megabytes
+
+
+def test_a_trigger_that_would_fire_for_the_worker_stops_the_task(make_streaming: MakeStreaming) -> None:
+    """One that was not made by us, so that nobody has put it to sleep."""
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    destination = streaming.pair.destination
+    destination.run(
+        "CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'fired'; END$$;"
+        'CREATE TRIGGER "Mine" AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire();'
+        'ALTER TABLE t ENABLE ALWAYS TRIGGER "Mine"'
+    )
     streaming.begin()
     streaming.start()
-    source = streaming.pair.source
-    source.run("INSERT INTO t SELECT n, repeat(md5(n::text), 1000000), NULL FROM generate_series(1, 3) n")
-    source.run("INSERT INTO t SELECT n + 10, 'x', NULL FROM generate_series(1, 50) n")
-    source.run("UPDATE t SET b = convert_to(v, 'UTF8') WHERE id < 5")
-    assert identical(streaming) == 53
+    streaming.pair.source.run("INSERT INTO t VALUES (1)")
+    assert streaming.wait_exit() == 1
+    error = streaming.progress("last_error")
+    assert error["object"] == "public.t"
+    assert 'trigger "Mine"' in error["why"]
+    destination.run('ALTER TABLE t DISABLE TRIGGER "Mine"')
+    streaming.start()
+    streaming.wait_state("running")
+    assert identical(streaming) == 1
 
 
 def test_source_14_to_destination_18(make_streaming: MakeStreaming) -> None:
@@ -487,3 +527,24 @@ def test_a_table_that_is_not_of_the_migration_stops_the_task(make_streaming: Mak
     source.run("INSERT INTO aside VALUES (1)")
     assert streaming.wait_exit() == 1
     assert streaming.progress("last_error")["object"] == "public.aside"
+
+
+def test_writes_to_large_objects_are_told(make_streaming: MakeStreaming) -> None:
+    streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
+    source, destination = streaming.pair.ends
+    oid = source.value("SELECT lo_from_bytea(0, 'before the task')")
+    streaming.begin()
+    streaming.start()
+    streaming.drain()
+    events = "SELECT (detail ->> 'rows_written')::int FROM causeway.event WHERE what LIKE 'large objects%'"
+    known = "SELECT before_image ? 'large_objects' FROM causeway.migration"
+    until(lambda: destination.value(known), "nobody looked at the large objects")
+    assert destination.query(events) == []
+    with source.connect() as application:  # the statistics of a session are told when it ends, at the latest
+        application.execute(f"SELECT lo_put({oid}, 0, 'changed')")
+    until(lambda: destination.query(events), "the write was not told")
+    (first,) = destination.query(events)
+    with source.connect() as application:
+        application.execute("SELECT lo_from_bytea(0, 'another'), lo_from_bytea(0, 'and another')")
+    until(lambda: destination.query(events)[0][0] > first[0], "the second write was not told")
+    assert len(destination.query(events)) == 1

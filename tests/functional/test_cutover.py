@@ -123,3 +123,40 @@ def test_source_14_and_destination_17(make_moved: MakeMoved) -> None:
         assert old.cut()["certificate"]["verdict"] == "identical"
     old.assert_fenced()
     witness.assert_identical(old.pair, ["sales"])
+
+
+FIRING = """
+CREATE TABLE sales.fired (id bigserial PRIMARY KEY, what text);
+ALTER TABLE sales.fired OWNER TO {owner};
+CREATE FUNCTION sales.fire() RETURNS trigger LANGUAGE plpgsql AS
+  $$BEGIN INSERT INTO sales.fired (what) VALUES (TG_NAME); RETURN NULL; END$$;
+CREATE TRIGGER ordinary AFTER INSERT ON sales.stock FOR EACH ROW EXECUTE FUNCTION sales.fire();
+CREATE TRIGGER "Always" AFTER INSERT ON sales.stock FOR EACH ROW EXECUTE FUNCTION sales.fire();
+CREATE TRIGGER in_replica AFTER INSERT ON sales.stock FOR EACH ROW EXECUTE FUNCTION sales.fire();
+ALTER TABLE sales.stock ENABLE ALWAYS TRIGGER "Always", ENABLE REPLICA TRIGGER in_replica;
+CREATE RULE always_rule AS ON INSERT TO sales.stock DO ALSO INSERT INTO sales.fired (what) VALUES ('always rule ' || NEW.item);
+CREATE RULE replica_rule AS ON UPDATE TO sales.stock DO ALSO INSERT INTO sales.fired (what) VALUES ('replica rule');
+ALTER TABLE sales.stock ENABLE ALWAYS RULE always_rule;
+ALTER TABLE sales.stock ENABLE REPLICA RULE replica_rule
+"""
+STATES = """
+SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 'sales.stock'::regclass AND NOT tgisinternal
+UNION ALL SELECT rulename, ev_enabled::text FROM pg_rewrite WHERE ev_class = 'sales.stock'::regclass ORDER BY 1
+"""
+
+
+def test_always_and_replica_triggers_and_rules_do_not_fire_and_get_their_state_back(make_moved: MakeMoved) -> None:
+    moved = make_moved(FIRING)
+    source, destination = moved.pair.ends
+    before = source.query(STATES)
+    assert sorted(state for dummy, state in before) == ["A", "A", "O", "R", "R"]
+    assert {state for dummy, state in destination.query(STATES)} == {"O", "D"}
+    source.run("INSERT INTO sales.stock SELECT n, n, NULL FROM generate_series(1001, 1005) n")
+    source.run("UPDATE sales.stock SET amount = 0 WHERE item > 1003")
+    moved.task(wait="caught_up")
+    assert source.value("SELECT count(*) FROM sales.fired") == 5 * 3
+    assert witness.assert_identical(moved.pair, ["sales"]) > 600
+    assert moved.cut()["certificate"]["verdict"] == "identical"
+    assert destination.query(STATES) == before
+    destination.run("INSERT INTO sales.stock VALUES (2000, 1, NULL)")
+    assert destination.value("SELECT count(*) FROM sales.fired") == 6 * 3

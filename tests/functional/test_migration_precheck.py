@@ -213,6 +213,7 @@ def test_objects(pair: Pair, clusters: Clusters) -> None:
         CREATE EXTENSION hstore;
         CREATE TABLE shop.tagged (id int PRIMARY KEY, tags hstore[]);
         CREATE UNLOGGED TABLE shop.scratch (id int PRIMARY KEY);
+        SELECT lo_from_bytea(0, 'x');
         CREATE TABLE shop.silent (id int PRIMARY KEY);
         ALTER TABLE shop.silent REPLICA IDENTITY NOTHING;
         CREATE TABLE shop.ordered (pos int PRIMARY KEY DEFERRABLE);
@@ -230,6 +231,7 @@ def test_objects(pair: Pair, clusters: Clusters) -> None:
     }
     assert by_id["extension_missing"] == "hstore"
     assert by_id["unlogged_tables"] == "shop.scratch"
+    assert by_id["large_objects"] == "pg_largeobject"
     assert by_id["replica_identity"] == "shop.silent"
     assert by_id["deferred_unique"] == "shop.ordered"
     assert by_id["partition_incomplete"] == "shop.sale_2026"

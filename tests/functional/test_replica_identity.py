@@ -197,3 +197,16 @@ def test_a_name_that_passed_to_another_table_hides_neither(shop: Any) -> None:
     assert migration(shop).run("pg_replica_identity", state="absent")["left_behind"] == []
     now = identities(shop)
     assert (now["orders"], now["orders_old"]) == ("d", "d")
+
+
+def test_a_primary_key_on_a_generated_column_needs_full(pair: Any) -> None:
+    """It is not in the stream, so nobody could tell which row was changed."""
+    pair.source.run(
+        "CREATE SCHEMA sales; CREATE TABLE sales.made (v int, g int GENERATED ALWAYS AS (v * 2) STORED PRIMARY KEY);"
+        "CREATE TABLE sales.beside (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED UNIQUE)"
+    )
+    migration(pair).run("pg_replica_identity", identity="auto")
+    found = dict(
+        pair.source.query("SELECT relname, relreplident::text FROM pg_class WHERE relname IN ('made', 'beside')")
+    )
+    assert found == {"made": "f", "beside": "d"}

@@ -117,8 +117,10 @@ class Table:
 
     @property
     def keys(self) -> tuple[UniqueIndex, ...]:
-        """The indexes by which a row can be found, the primary key first."""
-        return tuple(sorted((i for i in self.unique_indexes if i.usable_as_key), key=lambda i: (not i.primary, i.name)))
+        """The indexes by which a row can be found, the primary key first. A generated column is not in the stream."""
+        generated = {column.name for column in self.columns if column.generated}
+        usable = (i for i in self.unique_indexes if i.usable_as_key and generated.isdisjoint(i.columns))
+        return tuple(sorted(usable, key=lambda index: (not index.primary, index.name)))
 
     def __str__(self) -> str:
         return qualified(self.qualified_name)

@@ -47,12 +47,13 @@ class FoundColumn:
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """A table as the destination has it."""
+    """A table as the destination has it. ``firing`` are the triggers and rules that fire even for a replicating session."""
 
     oid: int
     kind: str
     columns: tuple[FoundColumn, ...]
     uniques: tuple[UniqueIndex, ...]
+    firing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,14 @@ def fit(
     what = qualified((relation.schema, relation.name))
     if found is None or found.kind != "r":
         raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
+    if found.firing:
+        raise MismatchError(
+            "applying changes to",
+            what,
+            f"{', '.join(found.firing)} would fire for the worker too, and do again what was done at the source",
+            f"Disable them (ALTER TABLE {what} DISABLE TRIGGER …, DISABLE RULE …) and give them their state back after the"
+            " cutover; then start the task again: it goes on where it stopped.",
+        )
     by_name = {column.name: column for column in found.columns}
     missing = [quoted(column.name) for column in relation.columns if column.name not in by_name]
     if missing:
@@ -176,6 +185,15 @@ SELECT a.attname, a.atttypid::bigint, a.atttypmod, t.oid::bigint, n.nspname, t.t
  WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 
+_FIRING = """
+SELECT 'trigger ' || pg_catalog.quote_ident(tgname) FROM pg_catalog.pg_trigger
+ WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('A', 'R')
+UNION ALL
+SELECT 'rule ' || pg_catalog.quote_ident(rulename) FROM pg_catalog.pg_rewrite
+ WHERE ev_class = %(oid)s AND ev_type <> '1' AND ev_enabled IN ('A', 'R')
+ ORDER BY 1
+"""
+
 _UNIQUES = """
 SELECT ic.relname,
        ARRAY(SELECT coalesce(a.attname::text, '')
@@ -205,6 +223,7 @@ def observe_table(conn: Connection, schema: str, name: str) -> FoundTable | None
             kind=head[1],
             columns=tuple([FoundColumn(*row) for row in columns]),
             uniques=observe_uniques(conn, head[0]),
+            firing=tuple([row[0] for row in conn.execute(_FIRING, {"oid": head[0]}).fetchall()]),
         )
 
 

@@ -22,6 +22,7 @@ from ..errors import EngineError
 from ..lsn import Lsn, format_lsn, parse_lsn
 from ..state import StateStore
 from .control import Control, channel, read_control
+from .large_objects import LargeObjectWatch
 
 if TYPE_CHECKING:
     from ..connect import Connection
@@ -67,6 +68,7 @@ class Watcher:
         self._closing = threading.Event()
         self._lag = LagMeter()
         self._source: Connection | None = None
+        self._large_objects = LargeObjectWatch()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -119,6 +121,8 @@ class Watcher:
             (size, seconds, format_lsn(at.received), store.name, self._token),
             prepare=True,
         )
+        if self._source is not None:
+            self._large_objects.look(self._source, store)
 
     def _source_position(self) -> Lsn | None:
         """How far the source's WAL is flushed; None while it cannot be asked."""

@@ -39,6 +39,7 @@ def _indexes_of(table: Table) -> str:
                 ("invalid", not index.valid),
                 ("an expression", "" in index.columns),
                 ("nullable", not index.all_not_null),
+                ("over a generated column", any(c.generated and c.name in index.columns for c in table.columns)),
             )
             if flawed
         ]
@@ -101,6 +102,15 @@ def _unlogged_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
             yield Found(
                 str(table), "UNLOGGED", "SELECT relpersistence FROM pg_class", f"ALTER TABLE {table} SET LOGGED;"
             )
+
+
+def _large_objects(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    if source.large_objects:
+        yield Found(
+            "pg_largeobject",
+            f"{source.large_objects} large objects",
+            "SELECT count(*) FROM pg_largeobject_metadata",
+        )
 
 
 def _extension_missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
@@ -243,6 +253,14 @@ CHECKS = (
         at_source(_unlogged_tables),
         lock="ACCESS EXCLUSIVE while the table is rewritten",
         incremental=True,
+    ),
+    Check(
+        "large_objects",
+        "warning",
+        "They are not moved, nor is what is written to them in the stream; writes are told as an event while the task runs.",
+        "Copy those that are needed after the application has stopped writing: pg_dump --large-objects, or lo_export and "
+        "lo_import with the same OIDs.",
+        at_source(_large_objects),
     ),
     Check(
         "extension_missing",

@@ -166,6 +166,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
         foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),
         may_create=rights[0][0],
+        large_objects=ask.value("large objects", queries.LARGE_OBJECTS, 0),
         clock=_clock(ask),
     )
 

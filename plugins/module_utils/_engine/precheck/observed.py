@@ -92,6 +92,7 @@ class SourceView:
     unreadable: tuple[Name, ...] = ()
     foreign_owners: tuple[tuple[str, int], ...] = ()
     may_create: bool = True
+    large_objects: int = 0
     clock: float = 0.0
 
 

@@ -147,6 +147,8 @@ SELECT nspname::text FROM pg_catalog.pg_namespace
  WHERE nspname = ANY (%s) AND NOT pg_catalog.has_schema_privilege(oid, %s) ORDER BY 1
 """
 
+LARGE_OBJECTS = "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"
+
 WITHOUT_PRIVILEGE = """
 SELECT n.nspname::text, c.relname::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

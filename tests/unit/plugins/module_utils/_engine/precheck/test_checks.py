@@ -478,6 +478,11 @@ def _unlogged(seen: Seen) -> None:
     seen.tables = (table(persistence="u"),)
 
 
+@case("large_objects", "warning")
+def _large_objects(seen: Seen) -> None:
+    seen.source = {"large_objects": 3}
+
+
 @case("extension_missing", "error")
 def _extension(seen: Seen) -> None:
     seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
