@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
+from ..plugin_utils._blocks import task
 
 
 class ActionModule(ShowingAction):
-    pass
+    blocks = (task,)

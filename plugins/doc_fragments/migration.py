@@ -123,6 +123,11 @@ options:
       - Whether to migrate again over a destination that has been opened. Nothing less makes a module write there.
     type: bool
     default: false
+  tags:
+    description:
+      - Words of your own for this migration, such as its environment, by key. The status shows them, and so do the
+        worker's metrics.
+    type: dict
 requirements:
   - "python >= 3.10"
   - "psycopg >= 3.2"

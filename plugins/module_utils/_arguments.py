@@ -63,6 +63,7 @@ def migration_arguments() -> dict[str, Any]:
         "allow_keyless": {"type": "bool", "default": False},
         "conflicting_tables": {"type": "str", "choices": ["report", "ignore"], "default": "report"},
         "restart": {"type": "bool", "default": False},
+        "tags": {"type": "dict"},
     }
 
 

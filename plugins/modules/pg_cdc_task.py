@@ -11,7 +11,7 @@ module: pg_cdc_task
 short_description: Keep the destination up with the source
 version_added: "0.1.0"
 description:
-  - Starts, stops or removes the CDC worker, a process on the worker host that outlives the play. It reads the slot of
+  - Starts, pauses, tunes, stops or removes the CDC worker, a process on the worker host that outlives the play. It reads the slot of
     M(causeway.postgresql.pg_repl_slot) and applies every change to the destination, exactly once and in commit order.
   - The position moves in the transaction that carries the rows, so the worker can be killed at any moment. After a
     crash the next run with O(state=started) starts it again, and it goes on where it stopped.
@@ -33,10 +33,14 @@ attributes:
 options:
   state:
     description:
-      - V(started) runs the worker; every selected table must have been copied completely. V(stopped) drains it to a
-        commit and ends it, the slot kept. V(absent) also removes its folder with configuration and log.
+      - V(started) runs the worker; every selected table must have been copied completely.
+      - V(paused) brings it to a commit, after which it rests and lets go of the source. V(stopped) also ends its process.
+        In either case the slot stays, and the source keeps the WAL that comes; RV(task.slot_keeps_bytes) says how much.
+      - V(restarted) is V(started) by the O(engine) that is the collection's now. A worker that runs another, or serves its
+        metrics elsewhere, is drained to a commit and started anew; one that runs as it should is left alone.
+      - V(absent) also removes its folder with configuration and log.
     type: str
-    choices: [started, stopped, absent]
+    choices: [started, paused, stopped, restarted, absent]
     default: started
   worker_python:
     description:
@@ -45,7 +49,29 @@ options:
   engine:
     description:
       - Name of the folder in I(worker_home)/engine to run. Left out, the one that C(current) there points at. A running
-        worker keeps the engine that it was started with.
+        worker keeps the engine that it was started with until O(state=restarted).
+    type: str
+  metrics_port:
+    description:
+      - Port of the worker host's loopback address on which the worker serves metrics for Prometheus; V(0) is none. It needs
+        prometheus-client. A running worker takes it when it connects anew, or with O(state=restarted).
+    type: int
+    default: 0
+  supervisor:
+    description:
+      - Who starts the worker again after a crash or a reboot. V(systemd) installs a unit with a watchdog, a system one for
+        root, else the account's own; V(none) leaves it to the next run with O(state=started).
+      - V(auto) is V(systemd) where systemd runs and, for an account that is not root, its processes outlive a login
+        (C(loginctl enable-linger)).
+      - A worker that was down for seven days, and that nobody has asked for since, does not start by itself.
+    type: str
+    choices: [auto, systemd, none]
+    default: auto
+  memory_max:
+    description: Memory that the unit may use, as systemd's C(MemoryMax), such as V(2G). Left out, there is no limit.
+    type: str
+  cpu_quota:
+    description: CPU time that the unit may use, as systemd's C(CPUQuota), such as V(150%). Left out, there is no limit.
     type: str
   wait:
     description:
@@ -58,34 +84,46 @@ options:
     type: int
     default: 600
   stop_timeout:
-    description: Seconds to wait until the worker has drained to a commit and gone.
+    description: Seconds to wait until the worker has come to a commit and rests or has gone.
     type: int
     default: 60
   retry_connection:
-    description: Minutes for which a lost connection is tried again (10 to 1440).
+    description:
+      - Minutes for which a lost connection is tried again, 10 to 1440.
+      - This and the options below are the task's settings. A running worker takes them within a second. What is left out
+        stays as it is; of a new task it is 720.
     type: int
-    default: 720
   retry_other:
-    description: Minutes for which other passing failures are tried again (1 to 1440, less than O(retry_connection)).
+    description: Minutes for which other passing failures are tried again, 1 to 1440 and less than O(retry_connection); 10 at first.
     type: int
-    default: 10
   batch_size:
-    description: Rows after which a batch is applied. An idle stream is applied at once whatever this says.
+    description: Rows after which a batch is applied; 100000 at first. An idle stream is applied at once whatever this says.
     type: int
-    default: 100000
   batch_age:
-    description: Seconds after which a batch is applied even while more comes in.
+    description: Seconds after which a batch is applied even while more comes in; 1 at first.
     type: float
-    default: 1.0
   conflict_policy:
     description:
       - What is done where the destination does not hold what the source had, since something else has written to it.
-        V(overwrite) gives the source's row; V(keep) leaves the destination's; V(stop) stops the task with an error that
-        names table and key hash, and nothing of the batch is applied.
+        V(overwrite), as at first, gives the source's row; V(keep) leaves the destination's; V(stop) stops the task with
+        an error that names table and key hash, and nothing of the batch is applied.
       - Each conflict is counted, and told in C(causeway.event) by table and key hash, never by value.
     type: str
     choices: [overwrite, keep, stop]
-    default: overwrite
+  rows_per_second:
+    description:
+      - The most rows that are applied in a second, from 10 on; V(0), as at first, is no limit.
+      - Over any five seconds it is kept within a tenth, a transaction of the source that is larger than a batch included,
+        whose rows are then written at that pace and seen together at its end.
+    type: int
+  mb_per_second:
+    description: The same in 10^6 bytes of changes as the source sends them, from 0.1 on; V(0), as at first, is no limit.
+    type: float
+  heartbeat_interval:
+    description:
+      - Seconds between two writes of ours to the source, 1 to 3600; 10 at first. Where the migrated database rests and
+        others of its cluster write, they move the slot.
+    type: int
 notes:
   - The passwords stand in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
     and read again at every reconnect.
@@ -112,6 +150,15 @@ EXAMPLES = r"""
     objects: "{{ causeway_objects }}"
     worker_home: /opt/causeway
     state: stopped
+
+- name: Apply no more than 2000 rows a second during the day
+  causeway.postgresql.pg_cdc_task:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    worker_home: /opt/causeway
+    rows_per_second: 2000
 """
 
 RETURN = r"""
@@ -152,6 +199,15 @@ task:
     wanted:
       description: The wanted state, V(null) before the task exists.
       type: str
+    settings:
+      description: The task's settings, O(tags) included.
+      type: dict
+    supervisor:
+      description: The systemd unit that looks after the worker; empty where none does.
+      type: str
+    slot_keeps_bytes:
+      description: Bytes of WAL that the slot keeps at the source; none if it was not reached.
+      type: int
     running:
       description: Whether a worker applies, or a process of this host tries to.
       type: bool
@@ -169,6 +225,12 @@ task:
       type: int
     lag_seconds:
       description: For how long the source has been ahead of it.
+      type: float
+    source_rate:
+      description: Bytes of WAL a second that the source writes, over the last minute; none while it is not measured.
+      type: float
+    apply_rate:
+      description: Bytes of that WAL a second that are applied.
       type: float
     conflicts:
       description: Changes that met something else at the destination than at the source.
@@ -210,23 +272,32 @@ from ..module_utils._arguments import worker_arguments
 from ..module_utils._engine.cdc import task
 from ..module_utils._module import run
 
+STATES = ("started", "paused", "stopped", "restarted", "absent")
+
 
 def main() -> None:
     arguments = {
         **worker_arguments(),
-        "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+        "state": {"type": "str", "choices": list(STATES), "default": "started"},
         "worker_python": {"type": "path"},
         "engine": {"type": "str"},
+        "metrics_port": {"type": "int", "default": 0},
+        "supervisor": {"type": "str", "choices": ["auto", "systemd", "none"], "default": "auto"},
+        "memory_max": {"type": "str"},
+        "cpu_quota": {"type": "str"},
         "wait": {"type": "str", "choices": ["none", "caught_up"], "default": "none"},
         "wait_timeout": {"type": "int", "default": 600},
         "stop_timeout": {"type": "int", "default": 60},
-        "retry_connection": {"type": "int", "default": 720},
-        "retry_other": {"type": "int", "default": 10},
-        "batch_size": {"type": "int", "default": 100000},
-        "batch_age": {"type": "float", "default": 1.0},
-        "conflict_policy": {"type": "str", "choices": ["overwrite", "keep", "stop"], "default": "overwrite"},
+        "retry_connection": {"type": "int"},
+        "retry_other": {"type": "int"},
+        "batch_size": {"type": "int"},
+        "batch_age": {"type": "float"},
+        "conflict_policy": {"type": "str", "choices": ["overwrite", "keep", "stop"]},
+        "rows_per_second": {"type": "int"},
+        "mb_per_second": {"type": "float"},
+        "heartbeat_interval": {"type": "int"},
     }
-    run(arguments, lambda migration, options, runner: task.plan(migration, options))
+    run(arguments, task.plan)
 
 
 if __name__ == "__main__":

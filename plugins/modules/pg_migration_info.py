@@ -19,6 +19,11 @@ author:
   - Causeway contributors (@causeway)
 extends_documentation_fragment:
   - causeway.postgresql.migration
+options:
+  engine:
+    description:
+      - Name of the collection's engine, to say in RV(cdc.engine_outdated) whether the worker runs another.
+    type: str
 attributes:
   check_mode:
     description: Can run in check mode; it never changes anything.
@@ -88,6 +93,10 @@ opened_at:
   description: When the destination was opened; empty before.
   returned: always
   type: str
+tags:
+  description: The migration's tags, as they were given now or to its CDC task.
+  returned: always
+  type: dict
 types:
   description: What the migration is made of.
   returned: always
@@ -271,6 +280,23 @@ cdc:
     lag_seconds:
       description: Age of the last applied transaction when it was applied; none if unknown.
       type: float
+    source_rate:
+      description: Bytes of WAL a second that the source writes, over the last minute; none while nothing is applied.
+      type: float
+    apply_rate:
+      description: Bytes of that WAL a second that are applied.
+      type: float
+    catch_up:
+      description:
+        - Whether the destination catches up, as C(verdict), C(seconds) from now, and a C(sentence).
+        - C(caught_up) with less than 5 seconds of lag; C(catching_up); C(never) while less is applied than the source
+          writes, in which case the cutover refuses; C(stalled) when nothing was committed in the last minute; C(unknown)
+          while no worker runs, or not long enough.
+      type: dict
+      sample: {verdict: catching_up, seconds: 42.0, sentence: caught up in about 42 s}
+    settings:
+      description: The task's settings.
+      type: dict
     counters:
       description: Transactions, rows by kind of change, and conflicts, since the beginning.
       type: dict
@@ -283,6 +309,9 @@ cdc:
     engine:
       description: The engine that the worker runs, by its SHA-256, with the interpreter's ABI behind a dot where it is compiled.
       type: str
+    engine_outdated:
+      description: Whether a worker runs another engine than O(engine). C(state=restarted) of the task changes that.
+      type: bool
     heartbeat_age:
       description: Seconds since the worker last reported.
       type: float
@@ -322,13 +351,13 @@ from ..module_utils._engine.runner import Runner
 from ..module_utils._module import run
 
 
-def planner(migration: Migration, dummy_options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
-    """Read everything; the options are those that all modules share."""
-    return info.plan(migration)
+def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
+    """Read everything."""
+    return info.plan(migration, str(options.get("engine") or ""))
 
 
 def main() -> None:
-    run({}, planner, writes=False, until_opened=False)
+    run({"engine": {"type": "str"}}, planner, writes=False, until_opened=False)
 
 
 if __name__ == "__main__":

@@ -119,12 +119,16 @@ def status(result: Result, width: int) -> list[str]:
     lines += facts(
         [
             *_ends(result),
+            ("tags", _tags(result)),
             ("opened", str(result.get("opened_at") or "")),
             ("copy", _copy(result)),
             ("slot", _slot(result.get("slot") or {})),
             *_guard((result.get("slot") or {}).get("guard") or {}),
             ("CDC", _cdc(result.get("cdc") or {})),
+            ("", _outdated(result.get("cdc") or {})),
             ("lag", _lag(result.get("cdc") or {})),
+            ("rates", _rates(result.get("cdc") or {})),
+            ("limits", _pace((result.get("cdc") or {}).get("settings") or {})),
             ("changes", _changes(result.get("cdc") or {})),
             ("last error", _error(result.get("cdc") or {})),
             ("validation", _validation(result.get("validation") or {})),
@@ -189,6 +193,52 @@ def _lag(cdc: Result) -> str:
     if cdc.get("lag_seconds") is not None:
         said.append(f"last change applied {duration(cdc['lag_seconds'])} after its commit")
     return ", ".join(said)
+
+
+def _tags(result: Result) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted((result.get("tags") or {}).items()))
+
+
+def _outdated(cdc: Result) -> str:
+    if not cdc.get("engine_outdated"):
+        return ""
+    return "the worker runs another engine than this collection's; causeway_cdc_state: restarted changes that"
+
+
+def _rates(cdc: Result) -> str:
+    said = []
+    if cdc.get("source_rate") is not None and cdc.get("apply_rate") is not None:
+        said.append(f"source {size(cdc['source_rate'])}/s of WAL, applied {size(cdc['apply_rate'])}/s")
+    sentence = (cdc.get("catch_up") or {}).get("sentence")
+    return ": ".join([*said, sentence] if sentence else said)
+
+
+def _pace(settings: Result) -> str:
+    said = []
+    if settings.get("rows_per_second"):
+        said.append(f"{count(settings['rows_per_second'])} rows/s")
+    if settings.get("mb_per_second"):
+        said.append(f"{settings['mb_per_second']:g} MB/s")
+    return ", ".join(said)
+
+
+def task(result: Result, width: int) -> list[str]:
+    """The CDC task after it was changed, as pg_cdc_task returns it."""
+    found: Result = result.get("task") or {}
+    if not result.get("changed") or not found.get("wanted"):
+        return []
+    kept = found.get("slot_keeps_bytes")
+    rests = found["wanted"] in ("paused", "stopped")
+    return [
+        f"CDC task: {found.get('state') or 'not started yet'} (wanted: {found['wanted']})",
+        *facts(
+            [
+                ("slot", f"keeps {size(kept)} of WAL at the source" if rests and kept is not None else ""),
+                ("limits", _pace(found.get("settings") or {})),
+            ],
+            width,
+        ),
+    ]
 
 
 def _changes(cdc: Result) -> str:

@@ -152,6 +152,7 @@ class Demo:
                 "causeway_worker_home": str(self.private / "worker"),
                 "causeway_worker_compile": "never",
                 "causeway_worker_python": sys.executable,
+                "causeway_worker_supervisor": "none",
             },
         )
 

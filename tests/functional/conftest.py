@@ -34,7 +34,7 @@ from psycopg import conninfo, sql
 from servers import local_clusters
 
 # their fixtures are for every test here
-pytest_plugins = ["functional.streaming", "functional.moved", "functional.exactness"]
+pytest_plugins = ["functional.streaming", "functional.tasks", "functional.moved", "functional.exactness"]
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_VERSION = "17"

@@ -203,7 +203,7 @@ class Journey:
         return self.migration.run("pg_full_copy", **{"parallel": 2, **more})
 
     def task(self, state: str = "started", **more: Any) -> dict[str, Any]:
-        home = {"worker_home": str(self.home), "worker_python": sys.executable}
+        home = {"worker_home": str(self.home), "worker_python": sys.executable, "supervisor": "none"}
         return self.migration.run("pg_cdc_task", state=state, **{**home, **self.settings, **more})
 
     def drained(self) -> int:

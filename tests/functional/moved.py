@@ -99,7 +99,9 @@ class Moved:
         return dict(failure.value.result)
 
     def task(self, **more: Any) -> dict[str, Any]:
-        return self.migration.run("pg_cdc_task", worker_home=str(self.home), worker_python=sys.executable, **more)
+        return self.migration.run(
+            "pg_cdc_task", worker_home=str(self.home), worker_python=sys.executable, **{"supervisor": "none", **more}
+        )
 
     def worker(self) -> int:
         """The worker's process."""

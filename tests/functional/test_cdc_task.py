@@ -9,52 +9,15 @@ import contextlib
 import os
 import pathlib
 import signal
-import sys
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from functional.modules import Migration, ModuleFailed
-from functional.streaming import Streaming, unpack_engine
+from functional.streaming import unpack_engine
+from functional.tasks import Task, lives
 from functional.witness import assert_identical, fingerprint
 
 from .conftest import Pair
-
-
-class Task:
-    """A migration whose copy is complete, and its pg_cdc_task."""
-
-    def __init__(self, pair: Pair, home: pathlib.Path) -> None:
-        self.streaming = Streaming(pair, home)
-        self.home = home
-        self.folder = self.streaming.folder
-        self.migration = Migration(
-            self.streaming.name, pair.source.endpoint, pair.destination.endpoint, [{"schema": "public"}]
-        )
-        self.arguments: dict[str, Any] = {"worker_home": str(home), "worker_python": sys.executable}
-
-    def run(self, **more: Any) -> dict[str, Any]:
-        return self.migration.run("pg_cdc_task", **{**self.arguments, **more})
-
-    def pid(self) -> int:
-        return int(self.streaming.progress("pid"))
-
-
-def lives(pid: int) -> bool:
-    """Whether a process does anything; one that init has not buried yet does not."""
-    stat = pathlib.Path("/proc", str(pid), "stat")
-    return stat.exists() and not stat.read_text().rpartition(")")[2].strip().startswith("Z")
-
-
-@pytest.fixture
-def task(pair: Pair, tmp_path: pathlib.Path) -> Iterator[Task]:
-    pair.run("CREATE TABLE t (id int PRIMARY KEY, v text)")
-    made = Task(pair, tmp_path)
-    made.folder.rmdir()
-    made.streaming.begin_without_task()
-    yield made
-    made.run(state="absent")
 
 
 def test_four_beats_and_changes_arrive(task: Task) -> None:

@@ -19,7 +19,11 @@ def everything(moved: Moved) -> list[Any]:
     """What must not change when nothing is written: catalogs at both ends and every row of ours and theirs."""
     found: list[Any] = [witness.fingerprint(end.sql) for end in moved.pair.ends]
     found += [witness.contents(end.sql) for end in moved.pair.ends]
-    found += [moved.pair.source.query("SELECT * FROM causeway.heartbeat"), moved.pair.source.query(ACLS)]
+    # when it was last written is the worker's heartbeat
+    found += [
+        moved.pair.source.query("SELECT migration, marker, fence FROM causeway.heartbeat"),
+        moved.pair.source.query(ACLS),
+    ]
     found += moved.pair.destination.query("SELECT to_jsonb(m) FROM causeway.migration m")
     found += moved.pair.destination.query("SELECT to_jsonb(e) FROM causeway.event e ORDER BY id")
     return found
@@ -104,6 +108,22 @@ def test_what_follows_an_opening(moved: Moved) -> None:
     assert not again["changed"]
     assert again["opened_at"]
     assert not moved.cut(state="released")["changed"]
+
+
+def test_where_the_worker_cannot_catch_up_nothing_is_fenced(moved: Moved) -> None:
+    moved.task(rows_per_second=10)
+    with Load(moved):
+        deadline = time.monotonic() + 60
+        while moved.migration.run("pg_migration_info")["cdc"]["catch_up"]["verdict"] != "never":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        refused = moved.refused("it will never catch up")
+        assert (
+            refused["error"]["code"] == "wrong_state" and "causeway_cdc_rows_per_second" in refused["error"]["remedy"]
+        )
+        assert moved.fence() is None
+        moved.task(rows_per_second=0, wait="caught_up")
+    moved.assert_writable()
 
 
 def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None:

@@ -77,6 +77,7 @@ def travel(trip: Trip, *, whole: bool) -> None:
         seen["migrate"] = trip.play("migrate", *(["-vvv"] if whole else []))
         if whole:
             seen["migrate again"] = trip.play("migrate")
+            seen["told"] = told(trip)
             status = trip.playbooks.folder / "status.json"
             trip.play("status", "-e", f"causeway_status_file={status}")
             seen["status"] = json.loads(status.read_text(encoding="utf-8"))
@@ -111,6 +112,20 @@ def travel(trip: Trip, *, whole: bool) -> None:
     if whole:
         seen["migrate after release"] = trip.play("migrate")
         trip.look("released, and run again")
+
+
+def told(trip: Trip) -> list[tuple[Any, ...]]:
+    """What stands of the CDC task after each playbook that tells it something: wanted, observed, and its pace."""
+    found = []
+    query = (
+        "SELECT t.wanted, p.state, (t.settings ->> 'rows_per_second')::int"
+        " FROM causeway.cdc_task t JOIN causeway.cdc_progress p USING (migration)"
+    )
+    tuned = ("-e", json.dumps({"causeway_cdc_rows_per_second": 50_000, "causeway_tags": {"stage": "test"}}))
+    for name, options in (("pause", ()), ("pause", ()), ("tune", tuned), ("tune", tuned), ("resume", ())):
+        played = trip.play(name, *options)
+        found += [(*trip.pair.destination.query(query)[0], len(played.changed))]
+    return found
 
 
 def tries(trip: Trip, part: str) -> dict[str, str | None]:
@@ -186,6 +201,17 @@ def test_a_release_leaves_nothing_behind(trip: Trip) -> None:
 
 
 @WHOLE
+def test_a_running_task_is_told_by_playbooks_and_each_again_changes_nothing(trip: Trip) -> None:
+    assert trip.seen["told"] == [
+        ("paused", "paused", 0, 1),
+        ("paused", "paused", 0, 0),
+        ("paused", "paused", 50_000, 1),
+        ("paused", "paused", 50_000, 0),
+        ("started", "running", 0, 1),
+    ]
+
+
+@WHOLE
 def test_a_second_migrate_changes_nothing_while_the_load_runs(trip: Trip) -> None:
     again = trip.seen["migrate again"]
     assert again.recap == {"trip": (0, 0)}, again.changed
@@ -236,7 +262,7 @@ def test_a_dry_run_changes_nothing_and_shows_what_is_then_done(trip: Trip) -> No
     }
     # It asks again for the task that was started before, which a dry run has not done.
     waiting = "Wait until the destination has caught up"
-    assert done.pop(waiting) == [] and shown.pop(waiting) == shown["Start the CDC task"]
+    assert done.pop(waiting) == [] and shown.pop(waiting) == shown["Bring the CDC task into its wanted state"]
     # While the source is written to neither run sets its sequences; what they would set moves on.
     assert done.pop("Set the sequences") and shown.pop("Set the sequences")
     assert shown.keys() == done.keys()

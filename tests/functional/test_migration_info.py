@@ -141,7 +141,7 @@ def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
     one.run("pg_full_copy")
     one.run("pg_schema_sync", section="keys", **tools)
     unpack_engine(tmp_path)
-    one.run("pg_cdc_task", state="started", worker_home=str(tmp_path), wait="caught_up")
+    one.run("pg_cdc_task", state="started", worker_home=str(tmp_path), supervisor="none", wait="caught_up")
     try:
         checked = one.run(
             "pg_migration_precheck",

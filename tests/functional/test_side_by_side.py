@@ -52,6 +52,7 @@ class Two:
             "causeway_objects": [{"schema": "shop"}],
             "causeway_client_bin": self.clusters.bin_dir("18"),
             "causeway_worker_python": sys.executable,
+            "causeway_worker_supervisor": "none",
             "causeway_confirm": "{{ causeway_name }}",
         }
         hosts = {

@@ -138,6 +138,7 @@ class Trip:
                     "causeway_worker_home": str(folder / "worker"),
                     "causeway_worker_compile": "never",
                     "causeway_worker_python": sys.executable,
+                    "causeway_worker_supervisor": "none",
                 }
             },
         )

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit status; the work is `cdc.worker`'s.
 
-SIGTERM and SIGINT drain to a commit and end with status 0. The log holds names, counts and positions only.
+SIGTERM and SIGINT drain to a commit and end with status 0; SIGHUP ends a wait for the next attempt. The log holds names, counts and positions only.
 """
 
 from __future__ import annotations
@@ -16,38 +16,47 @@ import logging.handlers
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .cdc.launch import hold
+from .cdc.orders import Orders, Supervision
 from .cdc.worker import Worker
 from .cdc.worker_config import LOG_FILE, PID_FILE
+from .notify import Notifier, Pulse, own_watchdog
 
 EXIT_ALREADY_RUNS = 4
+
+PATIENCE = 120.0
+"""Seconds without a sign of life after which the worker counts as one that hangs."""
 
 _LOG_BYTES = 10 * 1024 * 1024
 _LOG_FILES = 3
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, message, thread."""
+    """One JSON object a line: time (UTC), level, message, thread; what happens to the task has an ``event`` and its
+    ``detail`` as data too."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of one record; a traceback, if any: its frames."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
+        line: dict[str, object] = {
             "at": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             "thread": record.threadName,
             "pid": record.process,
         }
+        for name, attribute in (("event", "event"), ("detail", "fields")):
+            value = getattr(record, attribute, None)
+            if value:
+                line[name] = value
         where = _frames(record)
         if where:
             line["where"] = where
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def _frames(record: logging.LogRecord) -> str:
@@ -86,20 +95,27 @@ def main(argv: Sequence[str]) -> int:
     if held is None:
         return EXIT_ALREADY_RUNS
     log = open_log(path.parent)
-    stop = threading.Event()
+    orders = Orders()
 
     def told(number: int, dummy: object) -> None:
-        stop.set()
+        if number != signal.SIGHUP:
+            orders.stop.set()
+        orders.wake.set()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, told if number != signal.SIGHUP else signal.SIG_IGN)
+        signal.signal(number, told)
     # Reader and applier share the interpreter: with short turns neither keeps the other waiting.
     sys.setswitchinterval(0.001)
     # Changes come and go by the hundred thousand, and none of them refers to itself: looking at all of them for every
     # seven hundred that come would take a third of the time.
     gc.freeze()
     gc.set_threshold(1_000_000, 20, 20)
-    return Worker(str(path), log, stop).run()
+    notifier, pulse = Notifier(os.environ), Pulse(PATIENCE)
+    own_watchdog(notifier, pulse)
+    try:
+        return Worker(str(path), log, orders, Supervision(notifier, pulse)).run()
+    finally:
+        notifier.send(STOPPING=1)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from ._psycopg import sql
 from .catalog import qualified
-from .cdc.compiled import says_compiled
+from .cdc.compiled import says_compiled, version_of
 from .cdc.control import Holder, holder, read_control
+from .cdc.rates import Rates, forecast
 from .connect import speaking
 from .errors import EngineError
 from .fence import standing
@@ -75,8 +76,11 @@ SELECT at::text, who, phase, what, detail FROM {s}.event WHERE migration = %(nam
 _COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
 
 
-def plan(migration: Migration) -> Plan:
-    """Everything that is known, as the plan's result; there is never a change. Raises ConnectError for the destination."""
+def plan(migration: Migration, engine: str = "") -> Plan:
+    """Everything that is known, as the plan's result; there is never a change. ``engine`` names the collection's.
+
+    Raises ConnectError for the destination.
+    """
     destination = summary(migration.destination_server)
     source = _source(migration)
     state = migration.store.load()
@@ -84,12 +88,13 @@ def plan(migration: Migration) -> Plan:
     phase = state.phase if state else "released" if opened else "none"
     tables = _tables(migration.store) if state else []
     slot = _slot(migration, state) if source["reachable"] else {}
-    cdc = _cdc(migration.store, slot) if state else {}
+    cdc = _cdc(migration.store, slot, engine) if state else {}
     result: dict[str, Any] = {
         "changed": False,
         "name": migration.name,
         "phase": phase,
         "opened_at": opened,
+        "tags": dict(migration.spec.tags) or dict((cdc.get("settings") or {}).get("tags") or {}),
         "types": sorted(state.spec.get("types", ())) if state else sorted(migration.spec.types),
         "source_server": source,
         "destination_server": {"reachable": True, **destination},
@@ -197,7 +202,7 @@ def _one(conn: Connection, query: str, name: str) -> Any:
         return conn.execute(query, (name,)).fetchone()
 
 
-def _cdc(store: StateStore, slot: Mapping[str, Any]) -> dict[str, Any]:
+def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, Any]:
     """The task's wanted state, who applies, and how far it has come; empty before there is a task."""
     control = read_control(store)
     rows = _ask(store, "the progress", _PROGRESS)
@@ -206,6 +211,8 @@ def _cdc(store: StateStore, slot: Mapping[str, Any]) -> dict[str, Any]:
     shown, age = rows[0] if rows else ({}, None)
     worker = holder(store.conn, store.name)
     wanted = control.wanted if control else ""
+    lag = _lag(shown, slot, running=worker is not None)
+    runs = str(shown.get("engine") or "")
     return {
         "wanted": wanted,
         "state": shown.get("state") or "",
@@ -214,11 +221,14 @@ def _cdc(store: StateStore, slot: Mapping[str, Any]) -> dict[str, Any]:
         "received": shown.get("received") or "",
         "applied": shown.get("applied") or "",
         "confirmed": shown.get("confirmed") or "",
-        **_lag(shown, slot, running=worker is not None),
+        **lag,
+        **_rates(str(shown.get("state") or "") if worker else "", shown, lag),
+        "settings": dict(control.settings) if control else {},
         "counters": {name: shown.get(name) or 0 for name in _COUNTERS},
         "last_error": shown.get("last_error") or {},
         "retrying_since": shown.get("retrying_since") or "",
-        "engine": shown.get("engine") or "",
+        "engine": runs,
+        "engine_outdated": bool(worker and engine and runs and version_of(runs) != version_of(engine)),
         "heartbeat_age": round(age, 1) if age is not None else None,
     }
 
@@ -241,6 +251,18 @@ def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) ->
         return {"lag_bytes": shown.get("lag_bytes") if running else None, "lag_seconds": shown.get("lag_seconds")}
     reached = max(parse_lsn(shown["applied"]), parse_lsn(shown.get("confirmable") or "0/0"))
     return {"lag_bytes": max(0, parse_lsn(slot["source_position"]) - reached), "lag_seconds": None}
+
+
+def _rates(state: str, shown: Mapping[str, Any], lag: Mapping[str, Any]) -> dict[str, Any]:
+    """Both rates in bytes of the source's WAL a second, and whether and in how many seconds that catches up."""
+    source, apply = shown.get("source_rate"), shown.get("apply_rate")
+    rates = Rates(source, apply) if state == "running" and source is not None and apply is not None else None
+    found = forecast(state, lag["lag_bytes"], lag["lag_seconds"], rates)
+    return {
+        "source_rate": rates.source if rates else None,
+        "apply_rate": rates.apply if rates else None,
+        "catch_up": {"verdict": found.verdict, "seconds": found.seconds, "sentence": found.sentence(rates)},
+    }
 
 
 def _validation(store: StateStore) -> dict[str, Any]:
@@ -281,6 +303,10 @@ def _sentence(result: Mapping[str, Any]) -> str:
     if cdc.get("lag_bytes") is not None:
         seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
         said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")
+    if (cdc.get("catch_up") or {}).get("verdict") in ("catching_up", "never", "stalled"):
+        said.append(cdc["catch_up"]["sentence"])
+    if cdc.get("state") == "paused" and (result["slot"] or {}).get("retained_bytes") is not None:
+        said.append(f"the slot keeps {size(result['slot']['retained_bytes'])} of WAL at the source meanwhile")
     said.extend(finding["text"] for finding in (result["slot"].get("guard") or {}).get("findings", ()))
     if result["fence"] == "fenced":
         said.append("the source is fenced: run the cutover playbook again, or release")

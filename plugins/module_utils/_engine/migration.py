@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ class Spec:
     allow_keyless: bool
     conflicting_tables: str
     restart: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def incremental(self) -> bool:
@@ -130,6 +131,7 @@ def spec_of(options: Mapping[str, Any]) -> Spec:
         allow_keyless=bool(options["allow_keyless"]),
         conflicting_tables=str(options["conflicting_tables"]),
         restart=bool(options["restart"]),
+        tags={str(key): str(value) for key, value in (options.get("tags") or {}).items()},
     )
 
 

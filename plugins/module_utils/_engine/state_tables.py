@@ -94,6 +94,8 @@ _TABLES = (
         timeline int NOT NULL,
         lag_bytes bigint,
         lag_seconds double precision,
+        source_rate double precision,
+        apply_rate double precision,
         transactions bigint NOT NULL DEFAULT 0,
         inserts bigint NOT NULL DEFAULT 0,
         updates bigint NOT NULL DEFAULT 0,

@@ -10,7 +10,6 @@ were rolled back too. What the count was when the task first ran is kept in the 
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Final
 
 from .._psycopg import sql
@@ -22,29 +21,26 @@ if TYPE_CHECKING:
 WRITTEN: Final = "large objects were written at the source"
 BEFORE: Final = "large_objects"
 
-_EVERY = 2.0
-
 _WRITES = """
 SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_catalog.pg_stat_all_tables
  WHERE relid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
 """
 
 
+def written_rows(source: Connection) -> int:
+    """How many rows of large objects the source has counted as written. Raises psycopg.Error."""
+    row = source.execute(_WRITES).fetchone()
+    return int(row[0]) if row else 0
+
+
 class LargeObjectWatch:
-    """Looks now and then, and keeps one event of the migration that says how much was written."""
+    """Keeps one event of the migration that says how much was written."""
 
     def __init__(self) -> None:
-        self._next = 0.0
         self._told: int | None = None
 
-    def look(self, source: Connection, store: StateStore) -> None:
-        """Compare, at most every two seconds. Raises psycopg.Error and EngineError."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _EVERY
-        row = source.execute(_WRITES).fetchone()
-        written = int(row[0]) if row else 0
+    def compare(self, written: int, store: StateStore) -> None:
+        """With what was counted when the task first ran. Raises psycopg.Error and EngineError."""
         if written == self._told:
             return
         first = self._first(store, written)

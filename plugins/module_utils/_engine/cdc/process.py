@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._psycopg import sql
 from ..connect import speaking
@@ -58,15 +59,45 @@ def first_progress(migration: Migration) -> None:
         )
 
 
-def start_process(migration: Migration, folder: Path, engine: Path, python: str, *, launch_it: bool) -> None:
+class Launcher(Protocol):
+    """Starts the worker's process; ``gone`` says why there is none any more, and nothing while it lives."""
+
+    def start(self) -> None:
+        """Start it. Raises StateError."""
+
+    def gone(self) -> str:
+        """Why it is gone; empty while it lives."""
+
+
+class Detached:
+    """A process that nobody looks after but the next run."""
+
+    def __init__(self, folder: Path, engine: Path, python: str) -> None:
+        self._folder = folder
+        self._engine = engine
+        self._python = python
+        self._pid = 0
+
+    def start(self) -> None:
+        """Start it, in a session of its own. Raises StateError."""
+        argv = [self._python, "-m", "_engine.daemon", "--config", str(self._folder / CONFIG_FILE)]
+        environment = worker_environment(os.environ, str(self._engine))
+        self._pid = launch(argv, environment, self._folder, self._folder / _OUTPUT_FILE)
+
+    def gone(self) -> str:
+        """Its last words, once it is gone."""
+        if _lives(self._pid) or held_by(self._folder / PID_FILE) is not None:
+            return ""
+        return f"its process ended at once: {_last_line(self._folder / _OUTPUT_FILE)}"
+
+
+def start_process(migration: Migration, folder: Path, launcher: Launcher | None) -> None:
     """Start the worker (or only wait, when one rests) until it applies.
 
     Raises StateError with the worker's own error when it fails, TimeoutExpired when it neither runs nor fails.
     """
-    pid = 0
-    if launch_it:
-        argv = [python, "-m", "_engine.daemon", "--config", str(folder / CONFIG_FILE)]
-        pid = launch(argv, worker_environment(os.environ, str(engine)), folder, folder / _OUTPUT_FILE)
+    if launcher is not None:
+        launcher.start()
     deadline = time.monotonic() + _START_TIMEOUT
     while True:
         state, error = _observed(migration)
@@ -80,11 +111,12 @@ def start_process(migration: Migration, folder: Path, engine: Path, python: str,
                 str(error.get("remedy", "") or f"See {folder / LOG_FILE}."),
                 sqlstate=str(error.get("sqlstate", "")),
             )
-        if pid and not _lives(pid) and held_by(folder / PID_FILE) is None and _observed(migration)[0] != "failed":
+        gone = launcher.gone() if launcher is not None else ""
+        if gone and _observed(migration)[0] not in ("failed", "running"):
             raise StateError(
                 "starting the CDC worker of",
                 migration.name,
-                f"its process ended at once: {_last_line(folder / _OUTPUT_FILE)}",
+                gone,
                 f"See {folder / LOG_FILE} on the worker host.",
             )
         if time.monotonic() > deadline:
@@ -95,6 +127,34 @@ def start_process(migration: Migration, folder: Path, engine: Path, python: str,
                 str(error.get("remedy", "") or f"See {folder / LOG_FILE} on the worker host."),
             )
         time.sleep(0.05)
+
+
+def wait_paused(migration: Migration, timeout: float) -> None:
+    """Wait until the worker has come to a commit and rests. A worker that fails or goes meanwhile applies nothing either.
+
+    Raises TimeoutExpired.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        state = _observed(migration)[0]
+        if state in ("paused", "failed", "stopped") or holder(migration.destination, migration.name) is None:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutExpired(
+                "waiting for the CDC worker to pause in migration",
+                migration.name,
+                f"after {timeout:g} s it is still {state}",
+                "It comes to a commit first: wait longer with stop_timeout, or stop it.",
+            )
+        time.sleep(0.05)
+
+
+def wake_process(folder: Path) -> None:
+    """Tell the process on this host that its configuration is another: one that waits to try again does so now."""
+    pid = held_by(folder / PID_FILE)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGHUP)
 
 
 def _observed(migration: Migration) -> tuple[str, dict[str, Any]]:

@@ -17,6 +17,9 @@ RETRY_CONNECTION_MINUTES = (10, 720, 1440)
 RETRY_OTHER_MINUTES = (1, 10, 1440)
 """The same for the other failures on the short list."""
 
+RECOVERY_DAYS = 7
+"""For how long a worker that nobody has asked for comes back by itself."""
+
 
 class Step(Enum):
     """What the worker does next. ``REST`` keeps the process and the lock, and lets go of the source."""

@@ -310,6 +310,20 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
         )
 
 
+def asked_or_alive_recently(store: StateStore, days: int) -> bool:
+    """Whether a person has asked for the task, or a worker of it has lived, within so many days. Raises ServerError."""
+    with speaking("reading when somebody last asked for the CDC task of", store.name):
+        row = store.conn.execute(
+            sql.SQL(
+                "SELECT greatest(t.changed_at, p.heartbeat) > pg_catalog.clock_timestamp()"
+                " - pg_catalog.make_interval(days => %s) FROM {} t LEFT JOIN {} p USING (migration)"
+                " WHERE t.migration = %s"
+            ).format(store.table("cdc_task"), store.table("cdc_progress")),
+            (days, store.name),
+        ).fetchone()
+    return bool(row and row[0])
+
+
 def pin_applying_session(conn: Connection) -> None:
     """What the session that applies needs beyond the pinned settings: commits that wait for the flush, and no
     triggers, rules or foreign key checks of the destination. Raises ServerError, saying what to grant.

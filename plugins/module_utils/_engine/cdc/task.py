@@ -7,53 +7,45 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import pwd
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import names
 from .._psycopg import sql
-from ..connect import speaking
-from ..errors import MismatchError, StateError
+from ..errors import SpecError, StateError
 from ..marker import wait_applied, write_marker
+from ..measure import size
 from ..plan import Change, Plan
-from .control import Control, Holder, holder, read_control, set_wanted
-from .launch import held_by
-from .process import end_process, first_progress, mark_stopped, start_process
-from .worker_config import CONFIG_FILE, PID_FILE, TaskSettings, WorkerConfig, task_settings, write_private
+from .control import Control, set_wanted
+from .observed_task import ObservedTask, observe_task
+from .process import (
+    Detached,
+    end_process,
+    first_progress,
+    mark_stopped,
+    start_process,
+    wait_paused,
+    wake_process,
+)
+from .supervisor import Systemd, find_systemd, installed_systemd
+from .task_end import plan_absent, stop_task
+from .unit import Unit, check_limits, nameable, render
+from .worker_config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
+from .worker_files import config_changes, engine_folder, stored_process, worker_folder
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..runner import Runner
 
-_COLUMNS = (
-    "state",
-    "applied",
-    "confirmable",
-    "confirmed",
-    "received",
-    "timeline",
-    "lag_bytes",
-    "lag_seconds",
-    "transactions",
-    "inserts",
-    "updates",
-    "deletes",
-    "truncates",
-    "conflicts",
-    "last_error",
-    "engine",
-    "host",
-    "pid",
-)
+_SETTINGS = frozenset({field.name for field in fields(TaskSettings)})
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """How the module was asked. ``wait`` is none or caught_up; timeouts in seconds."""
+    """How the module was asked. ``wait`` is none or caught_up; timeouts in seconds; ``settings`` those that are given."""
 
     state: str
     home: Path
@@ -62,11 +54,15 @@ class TaskOptions:
     wait: str
     wait_timeout: float
     stop_timeout: float
-    settings: TaskSettings
+    metrics_port: int
+    supervisor: str
+    memory_max: str
+    cpu_quota: str
+    settings: Mapping[str, Any]
 
 
 def task_options(options: Mapping[str, Any]) -> TaskOptions:
-    """The module's own options. Raises SpecError for a setting out of its range."""
+    """The module's own options."""
     return TaskOptions(
         state=str(options["state"]),
         home=Path(options["worker_home"]),
@@ -75,126 +71,201 @@ def task_options(options: Mapping[str, Any]) -> TaskOptions:
         wait=str(options["wait"]),
         wait_timeout=float(options["wait_timeout"]),
         stop_timeout=float(options["stop_timeout"]),
-        settings=task_settings(options),
+        metrics_port=_port(int(options.get("metrics_port") or 0)),
+        supervisor=str(options["supervisor"]),
+        memory_max=str(options.get("memory_max") or ""),
+        cpu_quota=str(options.get("cpu_quota") or ""),
+        settings={name: value for name, value in options.items() if name in _SETTINGS},
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedTask:
-    """The task as it is: its control row, who applies at the destination, which process runs here, its progress."""
-
-    control: Control | None
-    holder: Holder | None
-    process: int | None
-    progress: Mapping[str, Any]
-
-    @property
-    def runs(self) -> bool:
-        return self.holder is not None or self.process is not None
-
-    def result(self) -> Mapping[str, object]:
-        """For the module's answer."""
-        wanted = self.control.wanted if self.control else None
-        return {"wanted": wanted, "running": self.runs, **self.progress}
-
-
-def worker_folder(home: Path, name: str) -> Path:
-    """Where the worker of one migration keeps configuration, log and process id."""
-    return home / names.folder_name(name)
-
-
-def observe_task(migration: Migration, folder: Path) -> ObservedTask:
-    """Look at the task. Raises ServerError, and StateError for state tables that we do not know."""
-    process = held_by(folder / PID_FILE)
-    store = migration.store
-    if store.load() is None:
-        return ObservedTask(None, None, process, {})
-    with speaking("reading the progress of migration", store.name):
-        columns = sql.SQL(", ").join([sql.Identifier(column) for column in _COLUMNS])
-        cursor = store.conn.execute(
-            sql.SQL("SELECT {} FROM {} WHERE migration = %s").format(columns, store.table("cdc_progress")),
-            (store.name,),
+def _port(number: int) -> int:
+    if not 0 <= number < 65536:
+        raise SpecError(
+            "reading the options of the CDC task",
+            "metrics_port",
+            f"{number} is no port",
+            "Use 1 to 65535, or 0 for none.",
         )
-        row = cursor.fetchone()
-    progress = dict(zip(_COLUMNS, row, strict=True)) if row else {}
-    return ObservedTask(read_control(store), holder(store.conn, store.name), process, progress)
+    return number
 
 
-def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """What makes the task as it is asked for. Raises EngineError."""
+def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
+    """What makes the task as it is asked for. Raises EngineError; SpecError for a setting out of its range."""
     wanted = task_options(options)
+    task_settings(wanted.settings)
+    check_limits(wanted.memory_max, wanted.cpu_quota)
+    installed = installed_systemd(migration.name, runner)
     if wanted.state == "absent":
-        return _plan_absent(migration, wanted)
+        return plan_absent(migration, worker_folder(wanted.home, migration.name), wanted.stop_timeout, installed)
     if not migration.spec.incremental:
         return Plan(
             result={"task": {"wanted": None, "running": False, "state": "completed"}},
             notes=("This migration has no incremental part: its task is completed when the full copy is.",),
         )
-    return _plan_stopped(migration, wanted) if wanted.state == "stopped" else _plan_started(migration, wanted)
+    if wanted.state in ("paused", "stopped"):
+        return _plan_resting(migration, wanted, installed)
+    return _Start(migration, wanted, runner, installed).plan()
 
 
-def _plan_started(migration: Migration, wanted: TaskOptions) -> Plan:
-    folder = worker_folder(wanted.home, migration.name)
-    known = migration.state()
-    task = observe_task(migration, folder) if known is not None else ObservedTask(None, None, None, {})
+def _settings(task: ObservedTask, wanted: TaskOptions) -> dict[str, object]:
+    """What stands, and over it what is given. Raises SpecError for a setting out of its range."""
+    kept = dict(task.control.settings) if task.control else {}
+    # What another release has written there, and this one does not know, stays.
+    return {**kept, **task_settings(wanted.settings, kept).stored()}
+
+
+def _refuse_disarmed(migration: Migration, task: ObservedTask, doing: str) -> None:
     if task.control is not None and task.control.wanted == "disarmed":
         raise StateError(
-            "starting the CDC task of",
+            f"{doing} the CDC task of",
             migration.name,
             "it was disarmed for good when the destination was opened",
             "The destination is in production. To migrate into it again, set causeway_restart: true.",
         )
-    carried = bool(wanted.engine) or (wanted.home / "engine").exists()
-    engine = engine_folder(wanted) if carried else wanted.home / "engine" / "current"
-    elsewhere = task.holder is not None and task.process is None
-    settings = {**(task.control.settings if task.control else {}), **wanted.settings.stored()}
-    changes: list[Change] = []
-    if task.control is None or (task.control.wanted, dict(task.control.settings)) != ("started", settings):
-        changes.append(_control_change(migration, task.control, "started", settings))
-    config = WorkerConfig(
-        migration.name, migration.spec.state_schema, migration.spec.source, migration.spec.destination, engine.name
-    )
-    path = folder / CONFIG_FILE
-    if not elsewhere:
-        changes += _config_changes(path, config, keep_engine=task.runs)
-    if not task.runs:
-        what = f"CDC worker of {migration.name}"
-        changes.append(Change("worker host", what, None, "running", (f"{wanted.python} -m _engine.daemon",)))
-    notes: tuple[str, ...] = (
-        ("The worker runs on another host, or on this one under another worker_home.",) if elsewhere else ()
-    )
-    if known is None or not known.slot:
-        notes += ("Slot and full copy are taken as made by then.",)
-    if not carried:
-        notes += ("The engine is taken as carried over by then, which the worker role does.",)
 
-    def apply() -> Mapping[str, object]:
+
+class _Start:
+    """What starts the task, or starts its worker anew. All is observed at the beginning."""
+
+    def __init__(self, migration: Migration, wanted: TaskOptions, runner: Runner, installed: Systemd | None) -> None:
+        self._migration = migration
+        self._wanted = wanted
+        self._folder = worker_folder(wanted.home, migration.name)
+        self._path = self._folder / CONFIG_FILE
+        self._known = migration.state()
+        self._task = observe_task(migration, self._folder) if self._known is not None else ObservedTask.none()
+        _refuse_disarmed(migration, self._task, "starting")
+        self._carried = bool(wanted.engine) or (wanted.home / "engine").exists()
+        self._engine = self._find_engine() if self._carried else wanted.home / "engine" / "current"
+        self._elsewhere = self._task.holder is not None and self._task.process is None
+        self._systemd = find_systemd(wanted.supervisor, migration.name, runner)[0]
+        paths = (self._folder, self._engine, wanted.python)
+        if wanted.supervisor == "auto" and not all(nameable(str(path)) for path in paths):
+            self._systemd = None
+        # A unit of an earlier run that is not wanted any more.
+        self._leftover = installed if self._systemd is None else None
+        self._unit = self._unit_text()
+        self._again = self._starts_anew()
+        self._keep = self._task.runs and not self._again
+        self._settings = _settings(self._task, wanted)
+
+    def _find_engine(self) -> Path:
+        return engine_folder(self._wanted.home, self._wanted.engine, self._wanted.python)
+
+    def _unit_text(self) -> str:
+        """The unit, with the engine that the worker keeps while it runs."""
+        if self._systemd is None:
+            return ""
+        wanted, kept = self._wanted, stored_process(self._path)[0]
+        keeps = bool(kept) and self._task.runs and wanted.state != "restarted"
+        engine = wanted.home / "engine" / kept if keeps else self._engine
+        unit = Unit(
+            name=self._systemd.unit,
+            migration=self._migration.name,
+            folder=str(self._folder),
+            python=wanted.python,
+            engine=str(engine),
+            user=pwd.getpwuid(os.getuid()).pw_name if self._systemd.system else "",
+            memory=wanted.memory_max,
+            cpu=wanted.cpu_quota,
+        )
+        return render(unit)
+
+    def _starts_anew(self) -> bool:
+        if self._wanted.state != "restarted" or not self._task.runs:
+            return False
+        as_wanted = (self._engine.name, self._wanted.metrics_port)
+        unit = self._systemd.changes(self._unit) if self._systemd else ()
+        if stored_process(self._path) == as_wanted and not unit and not self._leftover:
+            return False
+        if self._elsewhere:
+            raise StateError(
+                "restarting the CDC worker of",
+                self._migration.name,
+                f"it runs on another host ({self._task.progress.get('host')}), or on this one under another worker_home",
+                "Run this with that host as ansible_host.",
+            )
+        return True
+
+    def _config(self, engine: str) -> WorkerConfig:
+        spec = self._migration.spec
+        ends = (spec.source, spec.destination)
+        return WorkerConfig(self._migration.name, spec.state_schema, *ends, engine, self._wanted.metrics_port)
+
+    def plan(self) -> Plan:
+        task, name = self._task, self._migration.name
+        changes = list(_control_changes(self._migration, task.control, "started", self._settings))
+        self._written = (
+            []
+            if self._elsewhere
+            else config_changes(self._path, self._config(self._engine.name), keep_engine=self._keep)
+        )
+        changes += self._written
+        if not self._elsewhere:
+            changes += self._systemd.changes(self._unit) if self._systemd else ()
+        if self._leftover and (self._again or not task.runs):
+            changes += self._leftover.changes(None)
+        if self._again or not task.runs:
+            before = f"running engine {stored_process(self._path)[0]}" if self._again else None
+            after = f"running engine {self._engine.name}" if self._again else "running"
+            by = (
+                f"systemctl start {self._systemd.unit}" if self._systemd else f"{self._wanted.python} -m _engine.daemon"
+            )
+            changes.append(Change("worker host", f"CDC worker of {name}", before, after, (by,)))
+        notes = _taken_for_granted(self._elsewhere, bool(self._known and self._known.slot), self._carried)
+        return Plan(tuple(changes), {"task": self._result(task)}, self._apply, notes, record=self._caught_up)
+
+    def _result(self, task: ObservedTask) -> Mapping[str, object]:
+        return {**task.result(), "supervisor": self._systemd.unit if self._systemd else ""}
+
+    def _apply(self) -> Mapping[str, object]:
+        migration, folder, wanted, task = self._migration, self._folder, self._wanted, self._task
         _require_ready(migration)
-        engine = engine_folder(wanted)
-        if not elsewhere:
+        self._engine = self._find_engine()
+        if self._again:
+            end_process(migration, folder, wanted.stop_timeout)
+            mark_stopped(migration)
+        if not self._elsewhere:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            kept = _stored_engine(path) if task.runs else ""
-            write_private(path, _with_engine(config, kept or engine.name).text())
-        if not task.runs:
+            kept = stored_process(self._path)[0] if self._keep else ""
+            write_private(self._path, self._config(kept or self._engine.name).text())
+            if self._systemd:
+                self._unit = self._unit_text()
+                self._systemd.install(self._unit)
+        launch = self._again or not task.runs
+        if launch and self._leftover:
+            self._leftover.remove()
+        if launch:
             first_progress(migration)
-        set_wanted(migration.store, "started", settings)
-        if not task.runs or (task.control and task.control.wanted != "started"):
-            start_process(migration, folder, engine, wanted.python, launch_it=not task.runs)
+        if launch or _control_changes(migration, task.control, "started", self._settings):
+            set_wanted(migration.store, "started", self._settings)
+        if launch or (task.control and task.control.wanted != "started"):
+            detached = Detached(folder, self._engine, wanted.python)
+            start_process(migration, folder, (self._systemd or detached) if launch else None)
+        elif self._written:
+            wake_process(folder)
         migration.store.advance("replicating")
-        return {"task": observe_task(migration, folder).result()}
+        return {"task": self._result(observe_task(migration, folder))}
 
-    return Plan(
-        tuple(changes), {"task": task.result()}, apply, notes, record=partial(_caught_up, migration, wanted, folder)
+    def _caught_up(self) -> Mapping[str, object]:
+        """Write a marker and wait until it is applied, if that was asked for."""
+        migration, wanted = self._migration, self._wanted
+        if wanted.wait != "caught_up":
+            return {}
+        seconds = wait_applied(migration.store, write_marker(migration.source, migration.name), wanted.wait_timeout)
+        task = self._result(observe_task(migration, self._folder))
+        return {"caught_up": True, "waited": round(seconds, 3), "task": task}
+
+
+def _taken_for_granted(elsewhere: bool, slot: bool, carried: bool) -> tuple[str, ...]:
+    said = (
+        (elsewhere, "The worker runs on another host, or on this one under another worker_home."),
+        (not slot, "Slot and full copy are taken as made by then."),
+        (not carried, "The engine is taken as carried over by then, which the worker role does."),
     )
-
-
-def _caught_up(migration: Migration, wanted: TaskOptions, folder: Path) -> Mapping[str, object]:
-    """Write a marker and wait until it is applied, if that was asked for."""
-    if wanted.wait != "caught_up":
-        return {}
-    seconds = wait_applied(migration.store, write_marker(migration.source, migration.name), wanted.wait_timeout)
-    return {"caught_up": True, "waited": round(seconds, 3), "task": observe_task(migration, folder).result()}
+    return tuple([text for holds, text in said if holds])
 
 
 def _require_ready(migration: Migration) -> None:
@@ -216,76 +287,49 @@ def _require_ready(migration: Migration) -> None:
             raise StateError(doing, migration.name, why, remedy)
 
 
-def _plan_stopped(migration: Migration, wanted: TaskOptions) -> Plan:
+def _plan_resting(migration: Migration, wanted: TaskOptions, systemd: Systemd | None) -> Plan:
+    """Paused, or stopped: the slot stays in either case, and the source keeps for it what is not applied."""
     folder = worker_folder(wanted.home, migration.name)
     task = observe_task(migration, folder)
+    paused = wanted.state == "paused"
+    if paused:
+        _refuse_disarmed(migration, task, "pausing")
     changes: list[Change] = []
-    if task.control is not None and task.control.wanted not in ("stopped", "disarmed"):
-        changes.append(_control_change(migration, task.control, "stopped", task.control.settings))
-    if task.runs:
+    if task.control is not None and task.control.wanted != "disarmed":
+        changes += _control_changes(migration, task.control, wanted.state, _settings(task, wanted))
+    if task.runs and not paused:
         changes.append(Change("worker host", f"CDC worker of {migration.name}", "running", None))
 
     def apply() -> Mapping[str, object]:
-        stop_task(migration, folder, wanted.stop_timeout)
+        if changes and task.control is not None:
+            set_wanted(migration.store, wanted.state, _settings(task, wanted))
+        if not paused:
+            stop_task(migration, folder, wanted.stop_timeout, systemd)
+        elif task.runs:
+            wait_paused(migration, wanted.stop_timeout)
         return {"task": observe_task(migration, folder).result()}
 
-    return Plan(tuple(changes), {"task": task.result()}, apply)
+    return Plan(tuple(changes), {"task": task.result()}, apply, _cost(task))
 
 
-def stop_task(migration: Migration, folder: Path, timeout: float) -> None:
-    """Ask the worker to stop and wait until it has drained and gone. Raises TimeoutExpired, naming who applies."""
-    if migration.store.load() is not None and read_control(migration.store) is not None:
-        set_wanted(migration.store, "stopped")
-    end_process(migration, folder, timeout)
-    if migration.store.load() is not None:
-        mark_stopped(migration)
-
-
-def _plan_absent(migration: Migration, wanted: TaskOptions) -> Plan:
-    folder = worker_folder(wanted.home, migration.name)
-    task = observe_task(migration, folder)
-    changes: list[Change] = []
-    if task.runs:
-        changes.append(Change("worker host", f"CDC worker of {migration.name}", "running", None))
-    if task.control is not None:
-        statement = _delete_control(migration)
-        before = {"wanted": task.control.wanted, "settings": dict(task.control.settings)}
-        changes.append(
-            Change(
-                "destination",
-                f"CDC task of {migration.name}",
-                before,
-                None,
-                (statement.as_string(migration.destination),),
-            )
-        )
-    if folder.exists():
-        changes.append(Change("worker host", str(folder), "configuration and log of the worker", None))
-
-    def apply() -> Mapping[str, object]:
-        stop_task(migration, folder, wanted.stop_timeout)
-        if task.control is not None:
-            with speaking("removing the CDC task of", migration.name):
-                migration.destination.execute(_delete_control(migration))
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            raise StateError(
-                "removing the CDC task of", migration.name, f"{folder} could not be removed", "Remove it by hand."
-            )
-        return {"task": observe_task(migration, folder).result()}
-
-    return Plan(tuple(changes), {"task": task.result()}, apply)
-
-
-def _delete_control(migration: Migration) -> sql.Composed:
-    return sql.SQL("DELETE FROM {} WHERE migration = {}").format(
-        migration.store.table("cdc_task"), sql.Literal(migration.name)
+def _cost(task: ObservedTask) -> tuple[str, ...]:
+    """What it costs the source that nothing is applied."""
+    if task.control is None:
+        return ("There is no CDC task yet.",)
+    if task.retained is None:
+        return ("How much WAL the slot keeps could not be asked: the source was not reached, or has no such slot.",)
+    return (
+        f"The slot keeps {size(task.retained)} of WAL at the source now, and whatever is written there until the task"
+        " is started again.",
     )
 
 
-def _control_change(
+def _control_changes(
     migration: Migration, before: Control | None, wanted: str, settings: Mapping[str, object]
-) -> Change:
+) -> tuple[Change, ...]:
+    """What makes the control row so; nothing where it is."""
+    if before is not None and (before.wanted, dict(before.settings)) == (wanted, settings):
+        return ()
     text = (
         sql.SQL("INSERT INTO {table} (migration, wanted, settings) VALUES ({name}, {wanted}, {settings})")
         if before is None
@@ -296,57 +340,12 @@ def _control_change(
         wanted=sql.Literal(wanted),
         settings=sql.Literal(json.dumps(settings, sort_keys=True)),
     )
-    return Change(
-        "destination",
-        f"CDC task of {migration.name}",
-        None if before is None else {"wanted": before.wanted, "settings": dict(before.settings)},
-        {"wanted": wanted, "settings": dict(settings)},
-        (text.as_string(migration.destination),),
+    return (
+        Change(
+            "destination",
+            f"CDC task of {migration.name}",
+            None if before is None else {"wanted": before.wanted, "settings": dict(before.settings)},
+            {"wanted": wanted, "settings": dict(settings)},
+            (text.as_string(migration.destination),),
+        ),
     )
-
-
-def _config_changes(path: Path, config: WorkerConfig, *, keep_engine: bool) -> list[Change]:
-    """The configuration where it differs; never its content, which holds the passwords."""
-    kept = _stored_engine(path) if keep_engine else ""
-    try:
-        present = path.read_text(encoding="utf-8")
-    except OSError:
-        present = None
-    if present == _with_engine(config, kept or config.engine).text():
-        return []
-    before = None if present is None else "other connection options or another engine"
-    return [Change("worker host", str(path), before, "connection options of both ends")]
-
-
-def _with_engine(config: WorkerConfig, engine: str) -> WorkerConfig:
-    return WorkerConfig(config.name, config.state_schema, config.source, config.destination, engine)
-
-
-def _stored_engine(path: Path) -> str:
-    """A running worker keeps the engine that it was started with."""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("engine", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def engine_folder(wanted: TaskOptions) -> Path:
-    """The unpacked engine to run: the one that is named, else the one that ``current`` points at, else the only one.
-
-    Raises StateError where there is none.
-    """
-    engines = wanted.home / "engine"
-    found = engines / (wanted.engine or "current")
-    if not wanted.engine and not found.exists():
-        unpacked = [entry for entry in sorted(engines.glob("*")) if (entry / "_engine" / "daemon.py").exists()]
-        found = unpacked[0] if len(unpacked) == 1 else found
-    if not (found / "_engine" / "daemon.py").exists():
-        raise StateError(
-            "starting the CDC worker",
-            str(found),
-            "there is no unpacked engine",
-            "Run the worker role, which carries it over: ansible-playbook … causeway.postgresql.precheck --tags worker.",
-        )
-    if not os.access(wanted.python, os.X_OK):
-        raise MismatchError("starting the CDC worker", wanted.python, "it cannot be run", "Correct worker_python.")
-    return found.resolve()

@@ -4,7 +4,8 @@
 """A second session at the destination, in a thread of its own, beside the one that applies.
 
 It reads the control row (at once when notified, else every second) and writes what a person wants to know while a
-large transaction is applied: heartbeat and lag. A third session asks the source how far its WAL has come.
+large transaction is applied: heartbeat, lag and rates. How far the source's WAL has come it hears of `source_watch`,
+so that a source that does not answer keeps no command waiting.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ from typing import TYPE_CHECKING
 from .._psycopg import psycopg, sql
 from ..connect import connect
 from ..errors import EngineError
-from ..lsn import Lsn, format_lsn, parse_lsn
+from ..lsn import Lsn, format_lsn
 from ..state import StateStore
 from .control import Control, channel, read_control
 from .large_objects import LargeObjectWatch
+from .metrics import COUNTERS, Reading
+from .rates import RateMeter
+from .source_watch import SourceWatch
 
 if TYPE_CHECKING:
     from ..connect import Connection
+    from ..notify import Pulse
     from .worker_config import WorkerConfig
 
 _POLL = 1.0
 _PIECE = 0.05
+_QUIET = 10.0
+"""Seconds after which a worker that has said nothing is looked for at the destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,48 +65,79 @@ class LagMeter:
 
 
 class Watcher:
-    """The thread. ``control`` is the row as last read, None where there is none."""
+    """The thread. ``control`` is the row as last read, None where there is none; ``reading`` is kept up.
 
-    def __init__(self, config: WorkerConfig, token: str, control: Control, positions: Callable[[], Positions]) -> None:
+    ``load`` reads the configuration anew, at each connect: a password may have changed. ``applying`` says whether
+    changes are being applied, or the task rests.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], WorkerConfig],
+        store: StateStore,
+        token: str,
+        control: Control,
+        slot: str,
+        positions: Callable[[], Positions],
+        reading: Reading,
+        pulse: Pulse,
+    ) -> None:
         self.control: Control | None = control
-        self._config = config
+        self.applying = False
+        self._load = load
+        self._name, self._schema = store.name, store.schema
         self._token = token
         self._positions = positions
+        self._reading = reading
+        self._pulse = pulse
+        self._applier = store.conn.info.backend_pid
         self._closing = threading.Event()
         self._lag = LagMeter()
-        self._source: Connection | None = None
         self._large_objects = LargeObjectWatch()
+        self._meter = RateMeter()
+        self.source = SourceWatch(load, store.name, slot, self._heartbeat_interval)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
+        self.source.start()
         self._thread.start()
 
     def close(self) -> None:
         """Stop watching; returns when the sessions are closed."""
         self._closing.set()
+        self.source.close(_POLL)
         self._thread.join(_POLL * 5)
+
+    def _heartbeat_interval(self) -> float:
+        control = self.control
+        if control is None or not self.applying:
+            return 0.0
+        return float(control.settings.get("heartbeat_interval", 10))
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                with connect(self._config.destination, f"watch {self._config.name}") as conn:
+                with connect(self._load().destination, f"watch {self._name}") as conn:
                     self._watch(conn)
             except (EngineError, psycopg.Error):
                 # The session that applies meets the same trouble, and says it.
                 self._closing.wait(_POLL)
-            finally:
-                if self._source is not None:
-                    self._source.close()
-                    self._source = None
 
     def _watch(self, conn: Connection) -> None:
-        store = StateStore(conn, self._config.state_schema, self._config.name)
-        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel(self._config.name))))
+        store = StateStore(conn, self._schema, self._name)
+        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel(self._name))))
         while not self._closing.is_set():
-            self.control = read_control(store)
+            self._read(store)
             self._beat(store)
+            self._feel(conn)
             self._rest(conn)
+
+    def _read(self, store: StateStore) -> None:
+        before, now = self.control, read_control(store)
+        if before is not None and now is not None and before.generation != now.generation:
+            self._meter.begin_anew()
+        self.control = now
 
     def _rest(self, conn: Connection) -> None:
         """Until notified, told to close, or the next beat. In short pieces: a cutover waits for us to close."""
@@ -108,31 +146,49 @@ class Watcher:
             if list(conn.notifies(timeout=_PIECE, stop_after=1)):
                 return
 
+    def _feel(self, conn: Connection) -> None:
+        """Where the worker has not been heard of for a while: does the server work for it, or wait for a lock?"""
+        if self._pulse.age() < _QUIET:
+            return
+        row = conn.execute("SELECT state FROM pg_catalog.pg_stat_activity WHERE pid = %s", (self._applier,)).fetchone()
+        if row is not None and row[0] == "active":
+            self._pulse.beat()
+
+    def _measure(self, at: Positions) -> None:
+        now = time.monotonic()
+        seen = self.source.sample(now)
+        reading = self._reading
+        reading.positions = {"applied": at.done, "received": at.received, "confirmed": at.confirmed}
+        if seen is None:
+            reading.lag = reading.rates = reading.retained = None
+            return
+        reading.lag = self._lag.sample(now, seen.position, at.done)
+        reading.retained = seen.retained
+        done = min(at.done, seen.position)
+        reading.rates = self._meter.sample(now, seen.position, done) if self.applying else None
+
     def _beat(self, store: StateStore) -> None:
         at = self._positions()
-        position = self._source_position()
-        size, seconds = (None, None) if position is None else self._lag.sample(time.monotonic(), position, at.done)
-        store.conn.execute(
+        self._measure(at)
+        lag, rates = self._reading.lag or (None, None), self._reading.rates
+        row = store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = coalesce(%s, lag_bytes),"
-                " lag_seconds = coalesce(%s, lag_seconds), received = greatest(received, %s::pg_lsn)"
-                " WHERE migration = %s AND token = %s"
-            ).format(store.table("cdc_progress")),
-            (size, seconds, format_lsn(at.received), store.name, self._token),
+                " lag_seconds = coalesce(%s, lag_seconds), source_rate = %s, apply_rate = %s,"
+                " received = greatest(received, %s::pg_lsn) WHERE migration = %s AND token = %s"
+                " RETURNING {}"
+            ).format(store.table("cdc_progress"), sql.SQL(", ").join([sql.Identifier(name) for name in COUNTERS])),
+            (
+                *lag,
+                rates.source if rates else None,
+                rates.apply if rates else None,
+                format_lsn(at.received),
+                store.name,
+                self._token,
+            ),
             prepare=True,
-        )
-        if self._source is not None:
-            self._large_objects.look(self._source, store)
-
-    def _source_position(self) -> Lsn | None:
-        """How far the source's WAL is flushed; None while it cannot be asked."""
-        try:
-            if self._source is None:
-                self._source = connect(self._config.source, f"watch {self._config.name}")
-            row = self._source.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text").fetchone()
-        except (EngineError, psycopg.Error):
-            if self._source is not None:
-                self._source.close()
-                self._source = None
-            return None
-        return parse_lsn(row[0]) if row and row[0] else None
+        ).fetchone()
+        if row is not None:
+            self._reading.counters = dict(zip(COUNTERS, row, strict=True))
+        if self.source.large_objects is not None:
+            self._large_objects.compare(self.source.large_objects, store)

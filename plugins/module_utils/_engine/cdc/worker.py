@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,38 +16,36 @@ from typing import TYPE_CHECKING, Final
 
 from .. import names
 from .._psycopg import psycopg
-from ..catalog import Catalog, observe_catalog
+from ..catalog import observe_catalog
 from ..connect import connect, server_error
 from ..errors import EngineError, StateError
-from ..lsn import Lsn, format_lsn, parse_lsn
-from ..selection import SchemaRule, select
+from ..lsn import Lsn, format_lsn
 from ..server import identify_system
-from ..slots import observe_slot
 from ..state import MigrationState, StateStore
 from .apply import Applier
 from .batch import Batcher
 from .compiled import running_engine
-from .control import read_control
+from .control import read_control, set_wanted
 from .destination_table import observe_uniques
-from .slot_guard import (
-    check_slot,
-    copied_too_late,
-    copy_again,
-    heartbeat_tables,
-    position_after_switch,
-    read_history,
-    require_primary,
-)
+from .metrics import Metrics, Reading
+from .orders import Orders, Supervision
+from .slot_guard import heartbeat_tables, require_primary
 from .slot_watch import SlotWatch
-from .state import Step, Trouble, after_failure, kind_of, next_step
-from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
+from .state import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
+from .steering import Steering
+from .store import (
+    Claimant,
+    ProgressStore,
+    asked_or_alive_recently,
+    pin_applying_session,
+    record_state,
+)
 from .stream import ReplicationStream
+from .taking_up import agree, binary_everywhere, table_marks, wait_free
 from .watch import Positions, Watcher
-from .worker_config import TaskSettings, WorkerConfig, load_config, task_settings
+from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
-    from ..connect import Connection
-    from ..server import System
     from .pieces import Piece
 
 EXIT_DONE: Final = 0
@@ -58,6 +55,7 @@ EXIT_NO_STATE: Final = 3
 _TAKE = 0.2
 _RECORD_EVERY = 1.0
 _LOCK_TIMEOUT = 30.0
+_SLOT_TIMEOUT = 5.0
 _DRAIN_TIMEOUT = 15.0
 """How long a large source transaction may go on after a stop was asked for; then it is taken back and comes again."""
 
@@ -73,14 +71,19 @@ class Ends:
 
 
 class Worker:
-    """One process for one migration. ``config_path`` is read again at every reconnect; ``stop`` ends it from outside."""
+    """One process for one migration. ``config_path`` is read again at every reconnect."""
 
-    def __init__(self, config_path: str, log: logging.Logger, stop: threading.Event) -> None:
+    def __init__(self, config_path: str, log: logging.Logger, orders: Orders, supervision: Supervision) -> None:
         self._path = config_path
         self._log = log
-        self._stop = stop
+        self._stop = orders.stop
+        self._wake = orders.wake
+        self._supervision = supervision
         self._trouble: Trouble | None = None
-        self._settings = TaskSettings()
+        self._steering = Steering(orders.stop, log, supervision.pulse)
+        self._reading = Reading()
+        self._metrics = Metrics(self._reading)
+        self._ran = self._rested = False
         self._token = secrets.token_hex(12)
         self._guard = SlotWatch(lambda: load_config(self._path), self._token, log)
         self._done: Lsn = 0
@@ -96,6 +99,7 @@ class Worker:
     def _work(self) -> int:
         while True:
             config: WorkerConfig | None = None
+            self._supervision.pulse.beat()
             try:
                 config = load_config(self._path)
                 step = self._connected(config)
@@ -113,28 +117,35 @@ class Worker:
             else:
                 self._log.info("leaving: %s", step.value)
                 return EXIT_NO_STATE if step is Step.LEAVE else EXIT_DONE
+            if self._stop.is_set():
+                return EXIT_DONE  # what is not committed comes again
 
     def _goes_on(self, error: EngineError, config: WorkerConfig | None) -> bool:
         """After a failure: say it, and wait before the next attempt, or give up."""
-        verdict = after_failure(self._trouble, kind_of(error), time.monotonic(), self._settings.retry_limits())
+        verdict = after_failure(self._trouble, kind_of(error), time.monotonic(), self._steering.settings.retry_limits())
+        first = self._trouble is None or self._trouble.kind is not verdict.trouble.kind
         self._trouble = verdict.trouble
+        self._reading.retries += verdict.again
         state = "retrying" if verdict.again else "failed"
-        self._log.error("%s: %s", state, error)
+        self._reading.state = state
+        self._log.error("%s: %s", state, error, extra={"event": state, "fields": dict(error.as_result())})
         if config is not None:
-            self._tell(config, state, error)
+            self._tell(config, state, error, event=first or not verdict.again)
+        self._supervision.told(f"{state}: {error.doing} {error.what}")
         if verdict.again:
-            self._stop.wait(verdict.wait)
+            self._wake.wait(verdict.wait)
+            self._wake.clear()
         return verdict.again
 
-    def _tell(self, config: WorkerConfig, state: str, error: EngineError) -> None:
-        """Write state and error to the destination, if it can be reached at all."""
+    def _tell(self, config: WorkerConfig, state: str, error: EngineError, *, event: bool) -> None:
+        """Write state and error to the destination, if it can be reached at all; of a row of failures one event."""
         try:
             with connect(config.destination, f"report {config.name}") as conn:
                 store = StateStore(conn, config.state_schema, config.name)
                 if store.load() is not None:
                     record_state(store, self._token, state, error.as_result())
-                    if state == "failed":
-                        store.event("replicating", "CDC worker failed", error.as_result())
+                    if event:
+                        store.event("replicating", f"CDC worker {state}", error.as_result())
         except (EngineError, psycopg.Error) as exc:
             self._log.warning("the destination could not be told: %s", type(exc).__name__)
 
@@ -155,39 +166,74 @@ class Worker:
                 self._log.error("cdc_progress has no row of this migration")
                 return Step.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
+            recent = self._ran or asked_or_alive_recently(store, RECOVERY_DAYS)
             progress.begin()
+            if not recent:
+                raise self._forgotten(store)
+            self._reading.migration, self._reading.engine = config.name, config.engine
+            self._metrics.serve(config.metrics_port)
             pin_applying_session(conn)
-            watcher = Watcher(config, self._token, control, self._positions)
+            slot = str((migration.slot or {}).get("name", ""))
+            watcher = Watcher(
+                lambda: load_config(self._path),
+                store,
+                self._token,
+                control,
+                slot,
+                self._positions,
+                self._reading,
+                self._supervision.pulse,
+            )
             stack.callback(watcher.close)
             watcher.start()
+            self._steering.follow(watcher)
+            self._reading.tags = self._steering.settings.tags
             if migration.slot:
                 self._guard.start(str(migration.slot["name"]))
             return self._obey(config, Ends(store, progress, migration, watcher))
 
     def _obey(self, config: WorkerConfig, ends: Ends) -> Step:
         """Do what the control row wants, for as long as this connection lasts."""
-        resting = False
         while True:
-            step = self._step(ends.watcher)
+            step = self._steering.step()
             if step is Step.LEAVE:
                 return step
             if step in (Step.STOP, Step.DISARM):
                 record_state(ends.store, self._token, step.value)
+                self._say(ends, step.value, {"applied": format_lsn(self._done)})
                 return step
             if step is Step.REST:
-                if not resting:
-                    record_state(ends.store, self._token, step.value)
-                    self._log.info("paused")
-                resting = True
-                self._guard.require()
-                self._stop.wait(_TAKE)
-                continue
-            resting = False
-            self._stream_changes(config, ends)
+                self._rest(ends)
+            else:
+                self._stream_changes(config, ends)
 
-    def _step(self, watcher: Watcher) -> Step:
-        control = watcher.control
-        return next_step(None if control is None else control.wanted, self._stop.is_set())
+    def _rest(self, ends: Ends) -> None:
+        """Keep process and lock, let go of the source, until something else is wanted."""
+        record_state(ends.store, self._token, Step.REST.value)
+        self._reading.state = Step.REST.value
+        seen = ends.watcher.source.sample(time.monotonic())
+        kept = {"slot_keeps_bytes": seen.retained} if seen else {}
+        self._say(ends, Step.REST.value, {"applied": format_lsn(self._done), **kept})
+        self._rested = True
+        while self._steering.step() is Step.REST:
+            self._guard.require()
+            self._stop.wait(_TAKE)
+
+    def _say(self, ends: Ends, what: str, fields: dict[str, object]) -> None:
+        """Log what the worker does now, and write it to the timeline. Only between destination transactions."""
+        self._supervision.told(what)
+        self._log.info("%s", what, extra={"event": what, "fields": fields})
+        ends.store.event("replicating", f"CDC worker {what}", fields)
+
+    def _forgotten(self, store: StateStore) -> StateError:
+        """What starts by itself must not surprise: the task is stopped, until a person wants it."""
+        set_wanted(store, "stopped")
+        return StateError(
+            "starting the CDC worker of",
+            store.name,
+            f"it was down for more than {RECOVERY_DAYS} days, and nobody has asked for it since",
+            "Look with the status playbook what has become of both ends; the migrate playbook starts it again.",
+        )
 
     def _positions(self) -> Positions:
         stream = self._stream
@@ -210,13 +256,12 @@ class Worker:
             milliseconds = (timeout.fetchone() or (60000,))[0]
             walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
             system = identify_system(walsender, config.source)
-            confirmable = self._agree(source, walsender, slot, row, system, ends.store)
+            confirmable = agree(source, walsender, slot, row, system, ends.store, self._log)
             binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
             ends.progress.claim(system.identifier, system.timeline, row.applied, confirmable)
             self._done = confirmable
-            settings = task_settings(ends.watcher.control.settings if ends.watcher.control else {})
-            self._settings = settings
-            batcher = Batcher(marks, heartbeat_tables(source), settings.batch_limits(), row.applied)
+            limits = self._steering.settings.batch_limits()
+            batcher = Batcher(marks, heartbeat_tables(source), limits, row.applied)
             stream = ReplicationStream(walsender, milliseconds / 1000, batcher, confirmable)
             stack.callback(stream.close)
             applier = Applier(
@@ -227,73 +272,70 @@ class Worker:
                 lambda oid: observe_uniques(source, oid),
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
-                conflict_policy=settings.conflict_policy,
+                conflict_policy=self._steering.settings.conflict_policy,
             )
+            wait_free(source, slot["name"], _SLOT_TIMEOUT)
             stream.start(slot["name"], names.publication_name(config.name), binary=binary)
             self._stream = stream
-            self._log.info(
-                "running: from %s on timeline %s, %s, %s tables",
-                format_lsn(confirmable),
-                system.timeline,
-                "binary" if binary else "text",
-                len(marks),
+            self._say_running(
+                ends,
+                {
+                    "from": format_lsn(confirmable),
+                    "timeline": system.timeline,
+                    "format": "binary" if binary else "text",
+                    "tables": len(marks),
+                    "engine": config.engine,
+                },
             )
+            ends.watcher.applying = True
             try:
                 self._pump(Pump(ends, stream, batcher, applier))
             finally:
                 self._stream = None
+                ends.watcher.applying = False
 
-    def _agree(
-        self,
-        source: Connection,
-        walsender: Connection,
-        slot: dict[str, object],
-        row: Progress,
-        system: System,
-        store: StateStore,
-    ) -> Lsn:
-        """The position from which the stream may be taken up, after all that is known of slot and timeline."""
-        confirmable = row.confirmable
-        found = observe_slot(source, str(slot["name"]))
-        if system.timeline != row.timeline and system.identifier == row.source_system:
-            confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
-            self._log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
-        check_slot(str(slot["name"]), found, slot, system, confirmable)
-        copies = store.table_copies().values()
-        if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
-            history = read_history(walsender, system.timeline)
-            late, point = copied_too_late(copies, row.timeline, system.timeline, history)
-            if late:
-                raise copy_again(store, late, system.timeline, point)
-        return confirmable
+    def _say_running(self, ends: Ends, fields: dict[str, object]) -> None:
+        again = "resumed" if self._rested else "running again" if self._ran else "running"
+        if again != "running again" or self._reading.state != "running":  # else it was for other settings alone
+            self._say(ends, again, fields)
+        self._ran, self._rested = True, False
+        self._reading.state = "running"
 
     def _pump(self, pump: Pump) -> None:
         """Messages to pieces to the destination, until something else is wanted."""
-        generation = -1
         asked_at = 0.0
         while True:
-            control = pump.ends.watcher.control
             self._guard.require()
-            if self._step(pump.ends.watcher) is not Step.APPLY:
+            if self._steering.step() is not Step.APPLY:
                 asked_at = asked_at or time.monotonic()
                 if not pump.applier.open or time.monotonic() - asked_at > _DRAIN_TIMEOUT:
                     pump.applier.abandon()
                     return
-            elif control is not None and control.generation != generation:
-                generation = control.generation
-                self._settings = task_settings(control.settings)
-                pump.batcher.limits = self._settings.batch_limits()
-                pump.applier.set_conflict_policy(self._settings.conflict_policy)
-            piece = pump.stream.take(_TAKE)
-            if piece is not None:
-                self._apply(pump, piece)
+            narrowed = self._steering.look(pump.batcher)
+            pump.applier.set_conflict_policy(self._steering.settings.conflict_policy)
+            if not pump.applier.open:
+                self._tell_changes(pump.ends)
+            piece = None if narrowed else pump.stream.take(_TAKE)
+            if narrowed or (piece is not None and not self._apply(pump, piece)):
+                # Other pieces are wanted than those that have been made, or none: what was not applied comes again.
+                pump.applier.abandon()
+                return
             self._confirm_idle(pump)
 
-    def _apply(self, pump: Pump, piece: Piece) -> None:
+    def _tell_changes(self, ends: Ends) -> None:
+        """The settings that a person has changed, in the timeline."""
+        for what in self._steering.take_news():
+            self._reading.tags = self._steering.settings.tags
+            self._say(ends, "settings changed", what)
+
+    def _apply(self, pump: Pump, piece: Piece) -> bool:
+        if not self._steering.admit(piece, pump.batcher):
+            return False
         if pump.applier.apply(piece, pump.stream.received, pump.stream.confirmed):
             self._trouble = None
             self._done = pump.ends.progress.confirmable
             pump.stream.confirm(self._done)
+        return True
 
     def _confirm_idle(self, pump: Pump) -> None:
         """While nothing is pending, the position of a keepalive may be recorded, and then confirmed."""
@@ -326,40 +368,3 @@ class Pump:
 
 
 _RUN_MIGRATE = "Run the migrate playbook: it takes the steps that come before."
-
-
-def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:
-    """The mark of every table, by source OID. Raises StateError while a selected table is not copied completely."""
-    rules = tuple([SchemaRule(o["schema"], tuple(o["tables"]), tuple(o["exclude"])) for o in migration.spec["objects"]])
-    leaves = select(rules, catalog).leaves
-    if "full" not in migration.spec["types"]:
-        point = parse_lsn(str((migration.slot or {})["consistent_point"]))
-        return {table.oid: point for table in leaves}
-    copies = store.table_copies()
-    marks = {oid: copy.mark for oid, copy in copies.items() if copy.state == "complete"}
-    missing = [str(table) for table in leaves if table.oid not in marks]
-    if missing:
-        raise StateError(
-            "starting the CDC worker of",
-            migration.name,
-            f"{len(missing)} tables are not copied completely: {', '.join(missing[:10])}",
-            "Run the migrate playbook: the full copy comes before the changes.",
-        )
-    return marks
-
-
-def binary_everywhere(
-    source: Connection, catalog: Catalog, destination: Connection, state_schema: str, marks: dict[int, Lsn]
-) -> bool:
-    """Whether every column that is sent means the same bytes at both ends, and the source can send binary at all."""
-    if source.info.server_version < 140000:
-        return False
-    there = observe_catalog(destination, "destination", leave_out=("causeway", state_schema)).tables_by_name()
-    for oid in marks:
-        table = catalog.tables.get(oid)
-        if table is None:
-            continue
-        other = there.get(table.qualified_name)
-        if not table.binary_safe or other is None or not other.binary_safe:
-            return False
-    return True

@@ -20,6 +20,7 @@ from ..errors import SpecError
 from .batch import BatchLimits
 from .conflicts import OVERWRITE, POLICIES
 from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
+from .throttle import Pace
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
@@ -28,13 +29,14 @@ PID_FILE = "worker.pid"
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """``engine`` is the name of the unpacked engine that the worker runs."""
+    """``engine`` is the name of the unpacked engine that the worker runs; ``metrics_port`` 0 for none."""
 
     name: str
     state_schema: str
     source: Endpoint
     destination: Endpoint
     engine: str = field(default="")
+    metrics_port: int = 0
 
     def text(self) -> str:
         """The file's content, the same for the same values."""
@@ -42,6 +44,7 @@ class WorkerConfig:
             "name": self.name,
             "state_schema": self.state_schema,
             "engine": self.engine,
+            "metrics_port": self.metrics_port,
             "source": asdict(self.source),
             "destination": asdict(self.destination),
         }
@@ -58,6 +61,7 @@ def parse_config(text: str, path: str) -> WorkerConfig:
             source=Endpoint(**values["source"]),
             destination=Endpoint(**values["destination"]),
             engine=str(values["engine"]),
+            metrics_port=int(values.get("metrics_port", 0)),
         )
     except (ValueError, KeyError, TypeError):
         raise SpecError(
@@ -68,10 +72,19 @@ def parse_config(text: str, path: str) -> WorkerConfig:
 _WRITE_AGAIN = "Run the migrate playbook, which writes it again."
 
 
-def load_config(path: str) -> WorkerConfig:
-    """Read the file. Raises SpecError."""
+def load_config(path: str, environ: Mapping[str, str] = os.environ) -> WorkerConfig:
+    """Read the file, or the copy that systemd hands over as a credential where the file itself is out of reach.
+
+    The file comes first, since a credential keeps the password that was right when the unit started. Raises SpecError.
+    """
+    credential = Path(environ.get("CREDENTIALS_DIRECTORY", ""), Path(path).name)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError:
+            if not environ.get("CREDENTIALS_DIRECTORY") or not credential.exists():
+                raise
+            text = credential.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "it is no text"
         raise SpecError("reading the configuration of a CDC worker", path, why, _WRITE_AGAIN) from exc
@@ -92,13 +105,20 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """What may be changed while the task runs; it stands in the control row. Minutes, rows, seconds."""
+    """What may be changed while the task runs; it stands in the control row. Minutes, rows, seconds, 10^6 bytes.
+
+    A pace of 0 is none; ``tags`` are the user's own words for the migration.
+    """
 
     retry_connection: int = RETRY_CONNECTION_MINUTES[1]
     retry_other: int = RETRY_OTHER_MINUTES[1]
     batch_size: int = BatchLimits().max_changes
     batch_age: float = BatchLimits().max_age
     conflict_policy: str = OVERWRITE
+    rows_per_second: int = 0
+    mb_per_second: float = 0.0
+    heartbeat_interval: int = 10
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def stored(self) -> Mapping[str, object]:
         """As the control row keeps them."""
@@ -109,27 +129,46 @@ class TaskSettings:
         return RetryLimits(self.retry_connection * 60.0, self.retry_other * 60.0)
 
     def batch_limits(self) -> BatchLimits:
-        """A batch of so many rows, or so old."""
-        return BatchLimits(max_changes=self.batch_size, max_age=self.batch_age)
+        """A batch of so many rows, or so old; smaller ones where the pace is limited."""
+        return self.pace().narrowed(BatchLimits(max_changes=self.batch_size, max_age=self.batch_age))
+
+    def pace(self) -> Pace:
+        """How fast changes may be applied."""
+        return Pace(float(self.rows_per_second), self.mb_per_second * 1e6)
 
 
-def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
-    """Settings as they stand in the control row, or as a module was given them; what is missing is the default.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "retry_connection": (RETRY_CONNECTION_MINUTES[0], RETRY_CONNECTION_MINUTES[2]),
+    "retry_other": (RETRY_OTHER_MINUTES[0], RETRY_OTHER_MINUTES[2]),
+    "batch_size": (1, 10_000_000),
+    "batch_age": (0, 3600),
+    "heartbeat_interval": (1, 3600),
+}
+_PACES: Mapping[str, tuple[float, float]] = {"rows_per_second": (10, 1e9), "mb_per_second": (0.1, 1e6)}
+"""0 is no limit; slower than the least a limit could not be kept within a tenth."""
 
-    Raises SpecError for a value out of its range.
+
+def task_settings(stored: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> TaskSettings:
+    """Settings as they stand in the control row, or as a module was given them; what is missing is as ``kept``, or the
+    default. Raises SpecError for a value out of its range.
     """
-    default = TaskSettings()
+    found = {**asdict(TaskSettings()), **(kept or {}), **stored}
     settings = TaskSettings(
-        retry_connection=int(stored.get("retry_connection", default.retry_connection)),
-        retry_other=int(stored.get("retry_other", default.retry_other)),
-        batch_size=int(stored.get("batch_size", default.batch_size)),
-        batch_age=float(stored.get("batch_age", default.batch_age)),
-        conflict_policy=str(stored.get("conflict_policy", default.conflict_policy)),
+        retry_connection=int(found["retry_connection"]),
+        retry_other=int(found["retry_other"]),
+        batch_size=int(found["batch_size"]),
+        batch_age=float(found["batch_age"]),
+        rows_per_second=int(found["rows_per_second"]),
+        mb_per_second=float(found["mb_per_second"]),
+        heartbeat_interval=int(found["heartbeat_interval"]),
+        conflict_policy=str(found["conflict_policy"]),
+        tags={str(key): str(value) for key, value in dict(found["tags"]).items()},
     )
-    _in_range("retry_connection", settings.retry_connection, RETRY_CONNECTION_MINUTES[0], RETRY_CONNECTION_MINUTES[2])
-    _in_range("retry_other", settings.retry_other, RETRY_OTHER_MINUTES[0], RETRY_OTHER_MINUTES[2])
-    _in_range("batch_size", settings.batch_size, 1, 10_000_000)
-    _in_range("batch_age", settings.batch_age, 0, 3600)
+    for name, (least, most) in _RANGES.items():
+        _in_range(name, getattr(settings, name), least, most)
+    for name, (least, most) in _PACES.items():
+        if getattr(settings, name) != 0:
+            _in_range(name, getattr(settings, name), least, most, "0 for no limit, or ")
     if settings.conflict_policy not in POLICIES:
         raise SpecError(
             "reading the settings of the CDC task",
@@ -147,8 +186,11 @@ def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
     return settings
 
 
-def _in_range(name: str, value: float, least: float, most: float) -> None:
+def _in_range(name: str, value: float, least: float, most: float, also: str = "") -> None:
     if not least <= value <= most:
         raise SpecError(
-            "reading the settings of the CDC task", name, f"{value:g} is out of range", f"Use {least:g} to {most:g}."
+            "reading the settings of the CDC task",
+            name,
+            f"{value:g} is out of range",
+            f"Use {also}{least:.15g} to {most:.15g}.",
         )

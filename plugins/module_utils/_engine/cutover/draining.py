@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from .._psycopg import sql
 from ..cdc.control import holder, set_wanted, wait_gone
+from ..cdc.rates import Rates, forecast
 from ..connect import speaking
 from ..errors import StateError, TimeoutExpired
 from ..marker import wait_applied
+from ..measure import size
 
 if TYPE_CHECKING:
     from ..marker import Marker
@@ -60,6 +62,31 @@ def _lives(migration: Migration) -> bool:
             sql.SQL("SELECT state FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
         ).fetchone()
     return row is not None and row[0] in ("retrying", "starting")
+
+
+def require_catching_up(migration: Migration, timeout: float) -> None:
+    """Raise StateError where the worker cannot catch up, or not within ``timeout`` seconds: better said now than then."""
+    store = migration.store
+    with speaking("reading the progress of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL(
+                "SELECT state, lag_bytes, lag_seconds, source_rate, apply_rate FROM {} WHERE migration = %s"
+            ).format(store.table("cdc_progress")),
+            (store.name,),
+        ).fetchone()
+    if row is None:
+        return
+    rates = None if None in row[3:] else Rates(row[3], row[4])
+    found = forecast(row[0], row[1], row[2], rates)
+    late = found.verdict == "catching_up" and found.seconds is not None and found.seconds > timeout
+    if found.verdict == "never" or late:
+        raise StateError(
+            "cutting over migration",
+            store.name,
+            f"it is {size(row[1])} behind; {found.sentence(rates)}",
+            "Choose a quieter hour, raise causeway_cdc_rows_per_second or causeway_cdc_mb_per_second where they limit"
+            " it, and see with the status playbook that it has caught up.",
+        )
 
 
 def changes_applied(store: StateStore) -> int:

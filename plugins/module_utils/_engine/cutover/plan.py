@@ -15,6 +15,7 @@ from ..fenced_sessions import require_nothing_prepared
 from ..plan import Change, Plan
 from ..schema.triggers import enable_triggers_statements
 from . import opening
+from .draining import require_catching_up
 from .run import Cutover, Limits, require_copied
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
     state = migration.state()
     notes = () if state else ("nothing has been migrated yet; migrate comes before the cutover",)
     if state is not None:
-        _require_ready(migration, state)
+        _require_ready(migration, state, limits)
 
     def apply() -> Mapping[str, object]:
         if state is None:
@@ -84,7 +85,7 @@ def _not_yet(migration: Migration, why: str) -> StateError:
     return StateError(_DOING, migration.name, why, "Run the migrate playbook until it changes nothing, then cut over.")
 
 
-def _require_ready(migration: Migration, state: MigrationState) -> None:
+def _require_ready(migration: Migration, state: MigrationState, limits: Limits) -> None:
     """What must be true before anything is taken from the application. Raises StateError."""
     if fence.standing(migration.source, migration.name) == "closed":
         return  # it only goes forward from there
@@ -95,3 +96,4 @@ def _require_ready(migration: Migration, state: MigrationState) -> None:
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
         raise _not_yet(migration, "its CDC worker does not run")
+    require_catching_up(migration, limits.catch_up)

@@ -84,8 +84,8 @@ def _worker_host_ephemeral(seen: Observation) -> Iterator[Found]:
 
 
 def _worker_supervisor(seen: Observation) -> Iterator[Found]:
-    present = "systemd runs here, and this release makes no unit" if seen.host.systemd else "no systemd here"
-    yield Found(seen.host.name, present, "ls /run/systemd/system")
+    if seen.host.unsupervised:
+        yield Found(seen.host.name, seen.host.unsupervised, "ls /run/systemd/system /var/lib/systemd/linger")
 
 
 CHECKS = (
@@ -138,7 +138,7 @@ CHECKS = (
         "worker_supervisor",
         "ignorable",
         "Nobody starts the worker again after a reboot of its host; nothing is lost, but the destination falls behind.",
-        "Run the migrate playbook again after a reboot; the status playbook says when the worker is down.",
+        "Cure that, or run the migrate playbook again after a reboot; the status playbook says when the worker is down.",
         _worker_supervisor,
         incremental=True,
     ),

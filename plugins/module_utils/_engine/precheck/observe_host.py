@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .._asyncpg import ASYNCPG_MISSING, asyncpg
 from .._psycopg import PSYCOPG_MISSING, psycopg
+from ..cdc.supervisor import observe_place
 from .observed import HostView
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def observe_host(spec: Spec, runner: Runner, client_bin: str, worker_home: str) 
         missing=missing,
         home=worker_home,
         free=_free(worker_home) if worker_home else None,
-        systemd=Path("/run/systemd/system").is_dir(),
+        unsupervised=observe_place(os.environ, os.getuid()).why_not,
         container=container,
         job=job,
     )

@@ -136,7 +136,8 @@ class HostView:
     """The worker host. ``tools`` maps a client program to its version, empty where there is none.
 
     ``drivers`` maps a library to its version, empty where it cannot be imported (then ``missing`` says why);
-    ``free`` is the space for the worker's home in bytes, None where nobody asked.
+    ``free`` is the space for the worker's home in bytes, None where nobody asked; ``unsupervised`` says why systemd cannot look
+    after a worker here, empty where it can.
     """
 
     name: str
@@ -145,7 +146,7 @@ class HostView:
     missing: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     free: int | None = None
-    systemd: bool = False
+    unsupervised: str = ""
     container: tuple[str, ...] = ()
     job: tuple[str, ...] = ()
 

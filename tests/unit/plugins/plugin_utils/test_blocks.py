@@ -134,6 +134,33 @@ def test_status() -> None:
     ]
 
 
+def test_status_says_how_fast_and_whether_it_catches_up() -> None:
+    cdc = {
+        **status()["cdc"],
+        "source_rate": 5_000_000.0,
+        "apply_rate": 1_000_000.0,
+        "catch_up": {"verdict": "never", "sentence": "it will never catch up"},
+        "settings": {"rows_per_second": 2000, "mb_per_second": 0.5},
+        "engine_outdated": True,
+    }
+    lines = _blocks.status(status(cdc=cdc, tags={"stage": "production", "app": "shop"}), 160)
+    assert "  tags         app=shop, stage=production" in lines
+    assert "  rates        source 5.0 MB/s of WAL, applied 1.0 MB/s: it will never catch up" in lines
+    assert "  limits       2 000 rows/s, 0.5 MB/s" in lines
+    assert any("the worker runs another engine" in line for line in lines)
+
+
+def test_a_task_that_was_changed_says_what_resting_costs() -> None:
+    found = {"wanted": "paused", "state": "paused", "slot_keeps_bytes": 1_200_000_000, "settings": {}}
+    assert _blocks.task({"changed": True, "task": found}, 100) == [
+        "CDC task: paused (wanted: paused)",
+        "  slot  keeps 1.2 GB of WAL at the source",
+    ]
+    found = {"wanted": "started", "state": "running", "slot_keeps_bytes": 5, "settings": {"rows_per_second": 500}}
+    assert _blocks.task({"changed": True, "task": found}, 100)[1:] == ["  limits  500 rows/s"]
+    assert _blocks.task({"changed": False, "task": found}, 100) == []
+
+
 def test_a_worker_that_is_down_is_said_loudly() -> None:
     cdc = {"wanted": "started", "state": "running", "down": True, "lag_bytes": 5, "last_error": {"why": "it broke"}}
     lines = "\n".join(_blocks.status(status(cdc=cdc), 160))

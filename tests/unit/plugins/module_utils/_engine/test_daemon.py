@@ -21,6 +21,7 @@ def test_a_log_line_is_json_and_a_traceback_is_frames_alone(tmp_path: pathlib.Pa
     log = daemon.open_log(tmp_path)
     os.umask(mask)
     log.info("running from %s", "0/1A")
+    log.info("paused", extra={"event": "paused", "fields": {"slot_keeps_bytes": 7}})
     try:
         raise ValueError("secret value")
     except ValueError:
@@ -28,10 +29,12 @@ def test_a_log_line_is_json_and_a_traceback_is_frames_alone(tmp_path: pathlib.Pa
     logging.getLogger("causeway.worker").handlers[0].close()
     path = tmp_path / "worker.log"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["message"] for line in lines] == ["running from 0/1A", "a bug"]
+    assert [line["message"] for line in lines] == ["running from 0/1A", "paused", "a bug"]
+    assert lines[1]["event"] == "paused" and lines[1]["detail"] == {"slot_keeps_bytes": 7}
+    assert "event" not in lines[0]
     assert lines[0]["level"] == "info"
     assert lines[0]["at"].endswith("Z")
-    assert "test_daemon.py:" in lines[1]["where"]
+    assert "test_daemon.py:" in lines[2]["where"]
     assert "secret" not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CDC task as it is: its control row, who applies, which process runs here, its progress, and what its slot keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import names
+from .._psycopg import psycopg, sql
+from ..connect import speaking
+from ..errors import EngineError
+from .control import Control, Holder, holder, read_control
+from .launch import held_by
+from .worker_config import PID_FILE
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+
+_COLUMNS = (
+    "state",
+    "applied",
+    "confirmable",
+    "confirmed",
+    "received",
+    "timeline",
+    "lag_bytes",
+    "lag_seconds",
+    "source_rate",
+    "apply_rate",
+    "transactions",
+    "inserts",
+    "updates",
+    "deletes",
+    "truncates",
+    "conflicts",
+    "last_error",
+    "engine",
+    "host",
+    "pid",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedTask:
+    """``control`` and ``holder`` None where there is none, ``process`` None where none runs on this host, ``retained``
+    the bytes of WAL that the slot keeps, None where the source does not say."""
+
+    control: Control | None
+    holder: Holder | None
+    process: int | None
+    progress: Mapping[str, Any]
+    retained: int | None = None
+
+    @classmethod
+    def none(cls) -> ObservedTask:
+        """Before the migration is known."""
+        return cls(None, None, None, {})
+
+    @property
+    def runs(self) -> bool:
+        return self.holder is not None or self.process is not None
+
+    def result(self) -> Mapping[str, object]:
+        """For the module's answer."""
+        control = self.control
+        return {
+            "wanted": control.wanted if control else None,
+            "settings": dict(control.settings) if control else {},
+            "running": self.runs,
+            "slot_keeps_bytes": self.retained,
+            **self.progress,
+        }
+
+
+def observe_task(migration: Migration, folder: Path) -> ObservedTask:
+    """Look at the task. Raises ServerError, and StateError for state tables that we do not know."""
+    process = held_by(folder / PID_FILE)
+    store = migration.store
+    if store.load() is None:
+        return ObservedTask(None, None, process, {})
+    with speaking("reading the progress of migration", store.name):
+        columns = sql.SQL(", ").join([sql.Identifier(column) for column in _COLUMNS])
+        cursor = store.conn.execute(
+            sql.SQL("SELECT {} FROM {} WHERE migration = %s").format(columns, store.table("cdc_progress")),
+            (store.name,),
+        )
+        row = cursor.fetchone()
+    progress = dict(zip(_COLUMNS, row, strict=True)) if row else {}
+    return ObservedTask(
+        read_control(store), holder(store.conn, store.name), process, progress, _retained(migration) if row else None
+    )
+
+
+def _retained(migration: Migration) -> int | None:
+    """Bytes of WAL that the slot keeps at the source. A source that is down must not keep a task from being stopped."""
+    try:
+        row = migration.source.execute(
+            "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::bigint"
+            " FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
+            (names.slot_name(migration.name),),
+        ).fetchone()
+    except (EngineError, psycopg.Error):
+        return None
+    return int(row[0]) if row and row[0] is not None else None

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A session at the source, in a thread of its own, beside the stream: how far its WAL has come, and our heartbeat.
+
+The heartbeat is a change of ours inside the stream. Where the migrated database rests and others of the cluster write,
+it moves the position that is applied, and with it the WAL that the slot keeps. Nothing here keeps anybody waiting: a
+source that does not answer is one whose sample grows old.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._psycopg import psycopg, sql
+from ..connect import connect
+from ..errors import EngineError
+from ..lsn import Lsn, parse_lsn
+from ..marker import heartbeat_table
+from .large_objects import written_rows
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from .worker_config import WorkerConfig
+
+_EVERY = 0.5
+_OLD = 5.0
+_COUNTS_EVERY = 2.0
+_SETTINGS = {"lock_timeout": "200ms", "default_transaction_read_only": "off"}
+"""The cutover moves the fence in the heartbeat's row: we never wait for it."""
+
+_SAMPLE = """
+SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
+       (SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn)::bigint
+          FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was seen at ``at`` (by our clock): the flushed position, and how much WAL the slot keeps (None: no slot)."""
+
+    at: float
+    position: Lsn
+    retained: int | None
+
+
+class SourceWatch:
+    """The thread. ``load`` reads the configuration, at each connect; ``beats`` says after how many seconds the next
+    heartbeat is due, 0 for none now."""
+
+    def __init__(self, load: Callable[[], WorkerConfig], name: str, slot: str, beats: Callable[[], float]) -> None:
+        self._load = load
+        self._name = name
+        self._slot = slot
+        self._beats = beats
+        self._sample: Sample | None = None
+        self._beaten = time.monotonic()
+        self._counted = 0.0
+        self.large_objects: int | None = None
+        """Rows of large objects that the source has counted as written; None before the first look."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch source", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Stop looking; the session closes within ``timeout`` seconds, or with the answer that it waits for."""
+        self._closing.set()
+        self._thread.join(timeout)
+
+    def sample(self, now: float) -> Sample | None:
+        """What was seen last; None where that is too long ago to say anything."""
+        last = self._sample
+        return last if last is not None and now - last.at < _OLD else None
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with connect(self._load().source, f"watch {self._name}", settings=_SETTINGS) as conn:
+                    while not self._closing.is_set():
+                        self._look(conn)
+                        self._closing.wait(_EVERY)
+            except (EngineError, psycopg.Error):
+                # The session that reads the stream meets the same trouble, and says it.
+                self._closing.wait(1.0)
+
+    def _look(self, conn: Connection) -> None:
+        interval = self._beats()
+        if interval and time.monotonic() - self._beaten >= interval:
+            self._beaten = time.monotonic()
+            self._beat(conn)
+        if time.monotonic() - self._counted >= _COUNTS_EVERY:
+            self._counted = time.monotonic()
+            self.large_objects = written_rows(conn)
+        row = conn.execute(_SAMPLE, (self._slot,), prepare=True).fetchone()
+        if row and row[0]:
+            self._sample = Sample(time.monotonic(), parse_lsn(row[0]), row[1])
+
+    def _beat(self, conn: Connection) -> None:
+        query = sql.SQL("UPDATE ONLY {} SET written_at = pg_catalog.clock_timestamp() WHERE migration = %s")
+        try:
+            conn.execute(query.format(heartbeat_table()), (self._name,), prepare=True)
+        except psycopg.Error as exc:
+            if not exc.sqlstate:
+                raise
+            # Refused or locked: the stream goes on without it, and the next one is due in an interval.

@@ -1,0 +1,104 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the control row wants of a running worker: whether it goes on, how fast, and with which settings.
+
+The worker asks before every piece. While the pace makes one wait, a command and a new setting are heard at once, and
+nothing else of the worker's is kept waiting: feedback and heartbeat are other threads'.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import SpecError
+from .state import Step, next_step
+from .throttle import Throttle
+from .worker_config import TaskSettings, task_settings
+
+if TYPE_CHECKING:
+    import logging
+
+    from ..notify import Pulse
+    from .batch import Batcher
+    from .orders import Flag
+    from .pieces import Piece
+    from .watch import Watcher
+
+_SLICE = 0.05
+
+
+class Steering:
+    """One for each worker; ``follow`` names the watcher to go by, anew at every connection."""
+
+    def __init__(self, stop: Flag, log: logging.Logger, pulse: Pulse) -> None:
+        self.settings = TaskSettings()
+        self.throttle = Throttle()
+        self._news: list[dict[str, object]] = []
+        self._stop = stop
+        self._log = log
+        self._pulse = pulse
+        self._watcher: Watcher | None = None
+        self._generation = -1
+
+    def follow(self, watcher: Watcher) -> None:
+        """Go by this watcher's control row, and take its settings."""
+        self._watcher = watcher
+        self._generation = -1
+        self._take_settings(tell=False)
+
+    def step(self) -> Step:
+        """What to do next. Who asks is not one who hangs."""
+        self._pulse.beat()
+        control = self._watcher.control if self._watcher else None
+        return next_step(None if control is None else control.wanted, self._stop.is_set())
+
+    def look(self, batcher: Batcher) -> bool:
+        """Take new settings, if there are any. True when pieces are to be smaller than those that wait already: what
+        was gathered for a faster pace cannot keep a slower one, and is to be taken from the source again.
+        """
+        control = self._watcher.control if self._watcher else None
+        if control is None or control.generation == self._generation:
+            return False
+        self._take_settings(tell=True)
+        before, now = batcher.limits, self.settings.batch_limits()
+        batcher.limits = now
+        return now.max_changes < before.max_changes or now.max_bytes < before.max_bytes
+
+    def _take_settings(self, *, tell: bool) -> None:
+        control = self._watcher.control if self._watcher else None
+        if control is None:
+            return
+        self._generation = control.generation
+        before = self.settings
+        try:
+            self.settings = task_settings(control.settings)
+        except (SpecError, TypeError, ValueError):
+            # Only a person can have written them past the module: the worker keeps those that it has.
+            self._log.warning("settings out of range are not taken")
+            return
+        self.throttle.set(self.settings.pace(), time.monotonic())
+        was, now = before.stored(), self.settings.stored()
+        what = {name: [was[name], now[name]] for name in now if was[name] != now[name]}
+        if what and tell:
+            self._news.append(dict(what))
+
+    def take_news(self) -> list[dict[str, object]]:
+        """What a person has changed since this was asked, by setting: the value before and the one now."""
+        news, self._news = self._news, []
+        return news
+
+    def admit(self, piece: Piece, batcher: Batcher) -> bool:
+        """Wait until the pace lets the piece go. False when something else is wanted than to apply this piece."""
+        while True:
+            now = time.monotonic()
+            wait = self.throttle.wait(piece.changes, piece.size, now)
+            if wait <= 0:
+                self.throttle.take(piece.changes, piece.size, now)
+                return True
+            self._stop.wait(min(wait, _SLICE))
+            if self.step() is not Step.APPLY:
+                return False
+            if self.look(batcher):
+                return False

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast changes may be applied: a token bucket for rows and one for bytes. Pure; the clock is handed in.
+
+Over any five seconds no more than 1.1 times the limit is applied. A piece waits until the bucket holds all of it, the
+bucket holds what a fifth of a second gives, and pieces are cut so small that one whose commit takes long, and the
+bucket that fills meanwhile, stay within that tenth. What cannot be cut, one huge row, leaves a debt,
+and nothing goes until it is paid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from .batch import BatchLimits
+
+_HOLDS: Final = 0.2
+"""Seconds of the rate that a bucket holds."""
+
+_PIECE: Final = 0.1
+"""Seconds of the rate that a piece may be worth; whole transactions are gathered up to twice that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The limits, 0 for none: rows a second, and bytes of changes a second as the source sends them."""
+
+    rows: float = 0.0
+    bytes: float = 0.0
+
+    def narrowed(self, limits: BatchLimits) -> BatchLimits:
+        """Limits of a batch that leave the pace something to decide: many small ones instead of one large."""
+        rows = max(1, int(self.rows * _PIECE)) if self.rows else limits.max_changes
+        size = max(1, int(self.bytes * _PIECE)) if self.bytes else limits.max_bytes
+        return BatchLimits(
+            min(limits.max_bytes, size), min(limits.max_changes, rows), limits.max_age, limits.max_weight
+        )
+
+
+class TokenBucket:
+    """Tokens come at ``rate`` a second, up to a fifth of it. It begins empty: no burst when a limit is set."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._tokens = 0.0
+        self._at = now
+
+    @property
+    def _most(self) -> float:
+        return max(1.0, self._rate * _HOLDS)
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until ``amount`` may go; for more than the bucket holds, until it is full."""
+        self._fill(now)
+        missing = min(amount, self._most) - self._tokens
+        return max(0.0, missing / self._rate)
+
+    def take(self, amount: float, now: float) -> None:
+        """It goes now; what was not there is owed."""
+        self._fill(now)
+        self._tokens -= amount
+
+    def change(self, rate: float, now: float) -> None:
+        """From now on another rate. What is owed stays owed."""
+        self._fill(now)
+        self._rate = rate
+        self._tokens = min(self._tokens, self._most)
+
+
+class Throttle:
+    """Both buckets. Without a limit everything goes at once."""
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self._rows: TokenBucket | None = None
+        self._bytes: TokenBucket | None = None
+
+    def set(self, pace: Pace, now: float) -> None:
+        """Go by these limits from now on."""
+        self._rows = _changed(self._rows, pace.rows, now)
+        self._bytes = _changed(self._bytes, pace.bytes, now)
+        self.pace = pace
+
+    def wait(self, rows: int, size: int, now: float) -> float:
+        """Seconds until a piece of so many rows and bytes may go."""
+        left = self._rows.wait(rows, now) if self._rows and rows else 0.0
+        return max(left, self._bytes.wait(size, now)) if self._bytes and size else left
+
+    def take(self, rows: int, size: int, now: float) -> None:
+        """The piece goes now."""
+        if self._rows:
+            self._rows.take(rows, now)
+        if self._bytes:
+            self._bytes.take(size, now)
+
+
+def _changed(bucket: TokenBucket | None, rate: float, now: float) -> TokenBucket | None:
+    if not rate:
+        return None
+    if bucket is None:
+        return TokenBucket(rate, now)
+    bucket.change(rate, now)
+    return bucket
