@@ -20,6 +20,9 @@ description:
   - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
   - After an interruption finished tables stay; an unfinished one is emptied and copied again. A table that held rows
     before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
+  - Several hosts may run this module for one migration at the same time. One of them leads, holding the snapshot; the
+    others join its queue of parts. When one dies the others copy what it had claimed; when it led, another takes over
+    under a new snapshot, and what was complete stays.
   - A running CDC worker is stopped at a commit first; M(causeway.postgresql.pg_cdc_task) starts it again.
 extends_documentation_fragment:
   - causeway.postgresql.migration
@@ -36,6 +39,18 @@ options:
       - Only tables of servers from PostgreSQL 14 on are cut.
     type: int
     default: 1073741824
+  assist:
+    description:
+      - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
+        tables are complete. It never begins a copy, so that what comes before a copy is left to the migration's own host.
+      - Should the host that leads die, this one takes over.
+    type: bool
+    default: false
+  assist_timeout:
+    description:
+      - How many seconds O(assist) waits while nobody works on the migration; then it answers that nothing changed.
+    type: int
+    default: 300
 attributes:
   check_mode:
     description: Shows the statements that a real run executes, also before the destination's tables stand.
@@ -95,7 +110,11 @@ bytes:
   returned: always
   type: int
 runs:
-  description: How many copy runs this call needed; more than one when a table changed under its copy.
+  description: How many copy runs this call took part in; more than one when a table changed under its copy.
+  returned: always
+  type: int
+parts:
+  description: How many parts this call copied itself; the others were copied by other hosts.
   returned: always
   type: int
 opened_at:
@@ -103,7 +122,7 @@ opened_at:
   returned: after the cutover
   type: str
 changed:
-  description: Whether a table was copied, or would be.
+  description: Whether this call copied anything, or would.
   returned: always
   type: bool
 diff:
@@ -155,9 +174,14 @@ def main() -> None:
         {
             "parallel": {"type": "int", "default": 2},
             "part_size": {"type": "int", "default": 1 << 30},
+            "assist": {"type": "bool", "default": False},
+            "assist_timeout": {"type": "int", "default": 300},
             **lock_timeout_arguments(),
         },
-        lambda migration, options, dummy: full_copy.plan(migration, _limits(options)),
+        lambda migration, options, dummy: full_copy.plan(
+            migration, _limits(options), float(options["assist_timeout"]) if options["assist"] else None
+        ),
+        writes=False,  # it takes the lock itself, beside other hosts that copy too
     )
 
 

@@ -21,6 +21,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "timeout": (1, _SECONDS),
     "parallel": (1, 256),
     "part_size": (1, 1 << 50),
+    "assist_timeout": (1, _SECONDS),
 }
 """Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
 it (`cdc.worker_config`)."""

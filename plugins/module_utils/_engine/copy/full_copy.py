@@ -26,18 +26,24 @@ from .columns import (
 )
 from .parts import WHOLE, Part
 from .queue import Job, observed, partly_copied
-from .run import copy_tables, lay_out, missing_tables, unfinished, worker_kept_away
+from .run import Share, lay_out, missing_tables, unfinished
+from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
 
 if TYPE_CHECKING:
     from ..migration import Migration
 
 
-def plan(migration: Migration, limits: Limits) -> Plan:
-    """Plan the copy of every selected table that is not complete. Raises SpecError, MismatchError, StateError."""
+def plan(migration: Migration, limits: Limits, assist: float | None = None) -> Plan:
+    """Plan the copy of every selected table that is not complete. ``assist``: only help with a copy that another host
+    leads, which is waited for while somebody works on the migration, and so many seconds more.
+
+    Raises SpecError, MismatchError, StateError.
+    """
     if "full" not in migration.spec.types:
         return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
-    leaves = migration.selected().leaves
+    if assist is not None:
+        return _plan_help(migration, limits, assist)
     waiting = unfinished(migration)
     state = migration.state()
     reached = state is not None and state.reached("copied")
@@ -69,7 +75,7 @@ def plan(migration: Migration, limits: Limits) -> Plan:
     return Plan(
         changes=tuple(changes),
         result=_result(migration),
-        apply=lambda: _apply(migration, limits, bool(leaves)),
+        apply=lambda: _apply(migration, limits),
         notes=tuple(notes),
     )
 
@@ -115,7 +121,26 @@ def _holds_rows(migration: Migration, job: Job) -> bool:
     return bool(row and row[0])
 
 
-def _result(migration: Migration, runs: int = 0) -> Mapping[str, object]:
+def _plan_help(migration: Migration, limits: Limits, patience: float) -> Plan:
+    """What another host plans and leads is not planned again here."""
+    if finished(migration):
+        return Plan(result=_result(migration))
+    require_asyncpg()
+
+    def apply() -> Mapping[str, object]:
+        if not wait_for_leader(migration, patience):
+            return {**_result(migration), "changed": False}
+        return _apply(migration, limits)
+
+    return Plan(
+        changes=(Change("destination", f"copy of migration {migration.name}", None, "helped with"),),
+        result=_result(migration),
+        apply=apply,
+        notes=("Another host leads the copy: its plan names the tables.",),
+    )
+
+
+def _result(migration: Migration, share: Share | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
     known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
     tables: list[Mapping[str, Any]] = []
@@ -126,12 +151,17 @@ def _result(migration: Migration, runs: int = 0) -> Mapping[str, object]:
         "tables": tables,
         "rows": sum(entry["rows"] for entry in tables),
         "bytes": sum(entry["bytes"] for entry in tables),
-        "runs": runs,
+        "runs": share.runs if share else 0,
+        "parts": share.parts if share else 0,
     }
 
 
-def _apply(migration: Migration, limits: Limits, anything: bool) -> Mapping[str, object]:
-    """Copy, then note the phase."""
+def _apply(migration: Migration, limits: Limits) -> Mapping[str, object]:
+    """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
+    migration.lock(shared=True)
+    opened = migration.opened_at()
+    if opened and not migration.spec.restart:  # in this moment: nothing is written into a destination in production
+        return {**_result(migration), "changed": False, "opened_at": opened}
     state = migration.state()
     if migration.spec.incremental and (state is None or state.slot is None):
         raise StateError(
@@ -140,9 +170,6 @@ def _apply(migration: Migration, limits: Limits, anything: bool) -> Mapping[str,
             "changes are to follow the copy, and the slot that keeps them has not been made",
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
-    runs = 0
-    if anything and unfinished(migration):
-        with worker_kept_away(migration):
-            runs = copy_tables(migration, limits)
-    migration.store.advance("copied")
-    return _result(migration, runs)
+    reached = state is not None and state.reached("copied")
+    share = take_part(migration, limits)
+    return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}

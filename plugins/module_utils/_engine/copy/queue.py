@@ -258,6 +258,30 @@ def partly_copied(store: StateStore) -> set[int]:
     return {row[0] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether a part is ``free`` to be claimed, and whether one that is not done is ``claimed`` by somebody."""
+
+    free: bool
+    claimed: bool
+
+
+def waiting_parts(store: StateStore, run: int, leave_out: Collection[int]) -> Waiting:
+    """How it stands with the parts of a run that are not done, but for those of some tables."""
+    with speaking("looking for parts that are left in the copy of migration", store.name):
+        row = store.conn.execute(
+            sql.SQL(
+                "WITH waiting AS (SELECT FROM {part} WHERE migration = %(name)s AND run = %(run)s AND state = 'waiting'"
+                " AND relation <> ALL (%(out)s::oid[]) LIMIT 1), free AS (SELECT FROM {part} WHERE migration = %(name)s"
+                " AND run = %(run)s AND state = 'waiting' AND relation <> ALL (%(out)s::oid[]) LIMIT 1"
+                " FOR UPDATE SKIP LOCKED) SELECT EXISTS (SELECT FROM free), EXISTS (SELECT FROM waiting)"
+            ).format(part=store.table("copy_part")),
+            {"name": store.name, "run": run, "out": list(leave_out)},
+        ).fetchone()
+    free, waiting = row or (False, False)
+    return Waiting(free, waiting and not free)
+
+
 class Claims:
     """Claiming and finishing parts of one run on a worker's own asyncpg session, inside its transaction."""
 

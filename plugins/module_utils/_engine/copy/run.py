@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -20,7 +21,7 @@ from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
 from .parts import WHOLE, cut
-from .queue import Job, close_run, enqueue, open_run, set_run
+from .queue import Job, close_run, enqueue, open_run, set_run, waiting_parts
 from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from .workers import Limits, Run, copy_run
 
@@ -34,6 +35,19 @@ MAX_RUNS = 8
 
 WORKER_PATIENCE = 600.0
 """Seconds that the CDC worker has for draining to a commit."""
+
+
+POLL = 0.3
+"""Seconds between two looks at the parts that other hosts have claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What this host did: ``runs`` that it took part in, ``parts`` that it copied itself, and whether it ``led``."""
+
+    runs: int = 0
+    parts: int = 0
+    led: bool = False
 
 
 def unfinished(migration: Migration) -> list[Table]:
@@ -131,25 +145,27 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
             pass
 
 
-def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) -> int:
-    """Copy what is unfinished, in as many runs as it takes. Returns their number.
+def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) -> Share:
+    """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
     ``form`` leaves out the probing and starts with that form. Raises EngineErrors of all kinds; what is complete
     stays, and the next call goes on.
     """
     require_asyncpg()
+    parts = 0
     wanted: Form = form or ("slot" if migration.spec.incremental else "plain")
     for number in range(MAX_RUNS):
         if number:
             migration.look_again()
         tables = unfinished(migration)
         if not tables:
-            return number
+            return Share(number, parts, True)
         jobs = lay_out(migration, tables, limits, migration.destination_catalog())
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
             raise missing_tables(without)
-        wanted = _one_run(migration, limits, [job for job in jobs.values() if job is not None], wanted)
+        wanted, copied = _one_run(migration, limits, [job for job in jobs.values() if job is not None], wanted)
+        parts += copied
     left = unfinished(migration)
     if left:
         raise MismatchError(
@@ -158,11 +174,11 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) 
             f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
             "Let the application leave its definition alone for a while, then run the playbook again.",
         )
-    return MAX_RUNS
+    return Share(MAX_RUNS, parts, True)
 
 
-def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> Form:
-    """One run; returns the form that it came down to, which the next one starts with."""
+def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> tuple[Form, int]:
+    """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
     number = open_run(store, form)
     with ExitStack() as stack:
@@ -186,11 +202,22 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         todo = enqueue(store, number, mark, jobs, keep_foreign_rows=keep)
         run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo})
         if todo:
-            asyncio.run(copy_run(run))
+            work_through(run)
     close_run(store, number)
     again = [str(run.jobs[oid].source) for oid in sorted(run.changed)]
     store.event("copied", f"copy run {number} ({form})", {"tables": len(todo), "again": again[:50]})
-    return form
+    return form, run.copied
+
+
+def work_through(run: Run) -> None:
+    """Copy parts of a run until none is left. What other hosts have claimed is waited for: theirs are taken up again
+    when they die, and nobody may let go of the snapshot before."""
+    while True:
+        asyncio.run(copy_run(run))
+        while not (left := waiting_parts(run.migration.store, run.number, run.changed)).free:
+            if not left.claimed:
+                return
+            time.sleep(POLL)
 
 
 def can_import(migration: Migration, snapshot: str) -> bool:

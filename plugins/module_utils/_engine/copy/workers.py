@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -56,7 +55,8 @@ class Limits:
 
 @dataclass(slots=True)
 class Run:
-    """One copy run while it lasts. ``changed`` collects the tables that have to go to a new run."""
+    """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that have to go to a new run,
+    ``copied`` counts the parts that this host has copied."""
 
     migration: Migration
     limits: Limits
@@ -67,7 +67,7 @@ class Run:
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
-    ordinals: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    copied: int = 0
 
     def format(self, job: Job) -> Format:
         """The format of a table's COPY, once the destination has not refused binary."""
@@ -190,6 +190,7 @@ class _Worker:
                 self._destination, relation, part, copied.rows, copied.bytes, mark=reader.mark, seconds=seconds
             )
             await self._destination.execute("COMMIT")
+        run.copied += 1
         return True
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:
@@ -197,9 +198,7 @@ class _Worker:
         run, limits = self._run, self._run.limits
         source = run.migration.source
         if run.form == "own_slot":
-            walsender = OwnSlotReading(
-                run.migration, (run.number, next(run.ordinals)), limits.lock_timeout, limits.lock_retries
-            )
+            walsender = OwnSlotReading(run.migration, run.number, limits.lock_timeout, limits.lock_retries)
             stack.callback(walsender.close)
             mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
             return _Reader(walsender, seen, mark)
