@@ -160,5 +160,5 @@ def contents(bench: Bench, dbname: str) -> list[Any]:
             tables = [row[0] for row in conn.execute(_TABLES).fetchall()]
             conn.execute("SET extra_float_digits = 3")
             query = "SELECT '{0}', count(*), sum(hashtextextended(t::text, 0)::numeric) FROM ONLY {0} t"
-            found.append(sorted(conn.execute(query.format(name)).fetchone() for name in tables))  # type: ignore[type-var]
+            found.append(sorted(conn.execute(query.format(name)).fetchone() for name in tables))
     return found

@@ -53,7 +53,7 @@ def clone(options: Mapping[str, Any], bin_dir: str, limits: Limits) -> dict[str,
 
     steps: dict[str, Planner] = {
         "pre_data": section("pre_data"),
-        "full_copy": lambda migration: full_copy.plan(migration, limits),
+        "full_copy": lambda migration: full_copy.plan(migration, limits, None, (runner, bin_dir)),
         "keys": section("keys"),
         "indexes": section("indexes"),
         "foreign_keys": section("foreign_keys"),

@@ -21,6 +21,7 @@ from ..connect import speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn
 from ..state import lsn_text
+from .columns import FREEZE_FROM
 from .parts import WHOLE, Part
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class Job:
     parts: tuple[Part, ...]
     size: int = 0
     merge: bool = False
+
+    @property
+    def may_freeze(self) -> bool:
+        """Whether its rows may be written frozen: COPY does that only in the transaction that has emptied the table."""
+        return not self.merge and self.parts == WHOLE and self.size >= FREEZE_FROM
 
 
 @dataclass(frozen=True, slots=True)

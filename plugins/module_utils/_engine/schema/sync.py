@@ -102,19 +102,19 @@ class SchemaSync:
         """Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
-    def dump(self, source: Standing, snapshot: str = "") -> Script:
+    def dump(self, source: Standing, snapshot: str = "", attempts: int = LOCK_ATTEMPTS) -> Script:
         """Dump the selection, under a snapshot of ours or under pg_dump's own. Raises TimeoutExpired, ServerError."""
         conn = self.migration.source
         tables = [table.oid for table in self.selection.tables]
-        for attempt in range(LOCK_ATTEMPTS):
+        for attempt in range(attempts):
             try:
                 return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
             except TablesLocked as exc:
                 holders = lock_holders(conn, tables, BESIDE_A_READER)
                 if not holders and "timeout" not in exc.why:
                     raise
-                if attempt == LOCK_ATTEMPTS - 1:
-                    why = f"a table stayed locked against reading through {LOCK_ATTEMPTS} attempts: {named(holders)}"
+                if attempt == attempts - 1:
+                    why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
                     raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
             time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
         raise RuntimeError("unreachable")
