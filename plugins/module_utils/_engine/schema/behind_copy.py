@@ -9,7 +9,7 @@ tables at once (the index of a partitioned table and what is attached to it), or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..catalog import Name, Table
     from ..migration import Migration
     from ..runner import Runner
-    from .compare import Missing, Section
+    from .compare import Section
 
 _BUILT = ("CONSTRAINT", "INDEX")
 
@@ -63,30 +63,24 @@ def by_table(steps: Iterable[Step], tables: Iterable[Name]) -> dict[Name, Behind
 
     A comment goes with what it is about. A step that needs another one which is not built here is not built either.
     """
-    steps, names = list(steps), set(tables)
-    waiting = {step.missing.entry.dump_id for step in steps if step.missing}
-    owner: dict[int, Name] = {}
+    known, names = [(step, step.missing) for step in steps if step.missing], set(tables)
+    kinds = {missing.entry.dump_id: missing.entry.kind for dummy, missing in known}
+    chosen: dict[int, Step] = {}
+    for step, missing in known:
+        entry = missing.entry
+        # the index of a partition needs its parent's for being attached to it, not for being built
+        late = [need for need in entry.needs if kinds.get(need, _BUILT[0]) not in _BUILT]
+        about = next((need for need in entry.needs if need in chosen), 0)
+        if entry.kind == "COMMENT" and about:
+            chosen[about] = replace(chosen[about], statements=chosen[about].statements + step.statements)
+        elif entry.kind in _BUILT and missing.thing and missing.thing.relation in names and not late:
+            chosen[entry.dump_id] = step
     found: dict[Name, tuple[list[Step], list[Step]]] = {}
-    for step in steps:
-        name = _table_of(step.missing, names, owner) if step.missing else None
-        if step.missing is None or name is None:
-            continue
-        needs = [need for need in step.missing.entry.needs if need in waiting]
-        if any(owner.get(need) != name for need in needs):
-            continue
-        owner[step.missing.entry.dump_id] = name
-        keys, others = found.setdefault(name, ([], []))
-        (others if step.missing.entry.kind == "INDEX" else keys).append(step)
+    for step in chosen.values():
+        if step.missing is not None and step.missing.thing is not None:
+            keys, others = found.setdefault(step.missing.thing.relation, ([], []))
+            (others if step.missing.entry.kind == "INDEX" else keys).append(step)
     return {name: Behind(tuple(keys), tuple(others)) for name, (keys, others) in found.items()}
-
-
-def _table_of(missing: Missing, tables: set[Name], owner: Mapping[int, Name]) -> Name | None:
-    """The table on which a step builds something; None where it is not ours to build."""
-    if missing.entry.kind == "COMMENT":
-        return next((owner[need] for need in missing.entry.needs if need in owner), None)
-    if missing.entry.kind not in _BUILT or missing.thing is None or missing.thing.relation not in tables:
-        return None
-    return missing.thing.relation
 
 
 def analyze_statement(table: Table) -> sql.Composed:
