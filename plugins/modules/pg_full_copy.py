@@ -64,6 +64,47 @@ options:
       - Megabytes of memory that all index builds share; each gets its part as C(maintenance_work_mem).
     type: int
     default: 512
+  max_queries:
+    description:
+      - Statements a second at the source, of all workers and hosts together; 0 for no limit. A part takes seven.
+      - This and the other limits are read from the state tables twice a second while the copy runs, so that O(tune)
+        changes them. They are shared between the hosts by the workers that each of them has at work.
+    type: float
+    default: 0
+  max_rows:
+    description:
+      - Rows a second that are read at the source; 0 for no limit.
+    type: float
+    default: 0
+  max_megabytes:
+    description:
+      - Megabytes (10^6 bytes) of COPY data a second that are read at the source; 0 for no limit.
+    type: float
+    default: 0
+  max_source_lag:
+    description:
+      - Seconds by which a standby of the source may lag. While it lags more nothing is read. 0 for no limit.
+    type: float
+    default: 0
+  max_active:
+    description:
+      - Sessions that may be active at the source, ours left out. While there are more nothing is read. 0 for no limit.
+    type: int
+    default: 0
+  tune:
+    description:
+      - Copy nothing; give the limits to the hosts that copy at this moment, which go by them within two seconds.
+    type: bool
+    default: false
+  progress_file:
+    description:
+      - File on the worker host to which a line of JSON is added at every O(progress_interval).
+    type: path
+  progress_interval:
+    description:
+      - Seconds between two lines of progress. 0 keeps silent.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Shows the statements that a real run executes, also before the destination's tables stand.
@@ -168,9 +209,23 @@ from typing import Any
 
 from ..module_utils._arguments import client_arguments, lock_timeout_arguments
 from ..module_utils._engine.copy import full_copy
-from ..module_utils._engine.copy.building import MEGABYTE, BuildLimits
+from ..module_utils._engine.copy.building import BuildLimits
+from ..module_utils._engine.copy.throttle import MEGABYTE, Pace
 from ..module_utils._engine.copy.workers import Limits
+from ..module_utils._engine.migration import Migration
+from ..module_utils._engine.plan import Plan
+from ..module_utils._engine.runner import Runner
 from ..module_utils._module import run
+
+
+def _pace(options: Mapping[str, Any]) -> Pace:
+    return Pace(
+        queries=options["max_queries"],
+        rows=options["max_rows"],
+        bytes=options["max_megabytes"] * MEGABYTE,
+        source_lag=options["max_source_lag"],
+        active=options["max_active"],
+    )
 
 
 def _limits(options: Mapping[str, Any]) -> Limits:
@@ -179,8 +234,18 @@ def _limits(options: Mapping[str, Any]) -> Limits:
         part_size=options["part_size"],
         lock_timeout=float(options["lock_timeout"]),
         lock_retries=options["lock_retries"],
-        build=BuildLimits(options["index_jobs"], options["index_memory"] * MEGABYTE),
+        pace=None if options["assist"] else _pace(options),
+        progress_file=str(options.get("progress_file") or ""),
+        progress_interval=options["progress_interval"],
+        build=BuildLimits(options["index_jobs"], options["index_memory"] << 20),
     )
+
+
+def _planned(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
+    if options["tune"]:
+        return full_copy.plan_pace(migration, _pace(options))
+    patience = float(options["assist_timeout"]) if options["assist"] else None
+    return full_copy.plan(migration, _limits(options), patience, (runner, str(options.get("client_bin") or "")))
 
 
 def main() -> None:
@@ -193,15 +258,18 @@ def main() -> None:
             "assist_timeout": {"type": "int", "default": 300},
             "index_jobs": {"type": "int", "default": 2},
             "index_memory": {"type": "int", "default": 512},
+            "max_queries": {"type": "float", "default": 0},
+            "max_rows": {"type": "float", "default": 0},
+            "max_megabytes": {"type": "float", "default": 0},
+            "max_source_lag": {"type": "float", "default": 0},
+            "max_active": {"type": "int", "default": 0},
+            "tune": {"type": "bool", "default": False},
+            "progress_file": {"type": "path"},
+            "progress_interval": {"type": "float", "default": 0},
             **lock_timeout_arguments(),
             **client_arguments(),
         },
-        lambda migration, options, runner: full_copy.plan(
-            migration,
-            _limits(options),
-            float(options["assist_timeout"]) if options["assist"] else None,
-            (runner, str(options.get("client_bin") or "")),
-        ),
+        _planned,
         writes=False,  # it takes the lock itself, beside other hosts that copy too
     )
 

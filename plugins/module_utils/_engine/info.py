@@ -16,6 +16,7 @@ from ._psycopg import sql
 from .catalog import qualified
 from .cdc.control import Holder, holder, read_control
 from .connect import speaking
+from .copy.progress import read_progress
 from .errors import EngineError
 from .fence import standing
 from .lsn import parse_lsn
@@ -88,6 +89,7 @@ def plan(migration: Migration) -> Plan:
         "selected": _selected(migration) if source["reachable"] else {},
         "tables": tables,
         "totals": _totals(tables),
+        "copy": dict(read_progress(migration.store)) if state else {},
         "slot": {key: value for key, value in slot.items() if key != "source_position"},
         "cdc": cdc,
         "validation": _validation(migration.store) if state else {},

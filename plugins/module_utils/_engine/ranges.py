@@ -22,6 +22,12 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "parallel": (1, 256),
     "part_size": (1, 1 << 50),
     "assist_timeout": (1, _SECONDS),
+    "max_queries": (0, 1_000_000_000),
+    "max_rows": (0, 1_000_000_000_000),
+    "max_megabytes": (0, 1_000_000_000),
+    "max_source_lag": (0, _SECONDS),
+    "max_active": (0, 1_000_000),
+    "progress_interval": (0, _SECONDS),
     "index_jobs": (1, 64),
     "index_memory": (1, 1 << 30),
 }

@@ -15,7 +15,7 @@ from ._psycopg import sql
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
 
 _TABLES = (
@@ -75,6 +75,25 @@ _TABLES = (
         finished_at timestamptz,
         PRIMARY KEY (migration, relation, part),
         FOREIGN KEY (migration, relation) REFERENCES {schema}.table_copy ON DELETE CASCADE)""",
+    """CREATE TABLE {schema}.copy_task (
+        migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
+        settings jsonb NOT NULL DEFAULT '{{}}',
+        tables int NOT NULL DEFAULT 0,
+        total bigint NOT NULL DEFAULT 0,
+        started_at timestamptz,
+        changed_at timestamptz NOT NULL DEFAULT pg_catalog.now())""",
+    """CREATE TABLE {schema}.copy_host (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        host text NOT NULL,
+        pid int NOT NULL,
+        active int NOT NULL,
+        rows bigint NOT NULL,
+        bytes bigint NOT NULL,
+        size bigint NOT NULL,
+        rate double precision NOT NULL,
+        held text NOT NULL,
+        heartbeat timestamptz NOT NULL,
+        PRIMARY KEY (migration, host, pid))""",
     """CREATE TABLE {schema}.cdc_task (
         migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
         wanted text NOT NULL CHECK (wanted IN ('started', 'paused', 'stopped', 'disarmed')),
@@ -129,7 +148,7 @@ _TABLES = (
 )
 
 TABLE_NAMES = (
-    *("migration", "copy_run", "table_copy", "copy_part"),
+    *("migration", "copy_run", "table_copy", "copy_part", "copy_task", "copy_host"),
     *("cdc_task", "cdc_progress", "validation", "event"),
 )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BUILT_MEANWHILE = ("42P07", "42P16", "42710")
 """What the server says when another worker host has built it before us."""
 
-MEGABYTE = 1 << 20
+_MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class BuildLimits:
     """How many indexes are built at once, and the bytes of memory that they share."""
 
     jobs: int = 2
-    memory: int = 512 * MEGABYTE
+    memory: int = 512 * _MEGABYTE
 
     @property
     def setting(self) -> str:
         """maintenance_work_mem of one session; the server takes no less than 1 MB."""
-        return f"{max(1, self.memory // max(1, self.jobs) // MEGABYTE)}MB"
+        return f"{max(1, self.memory // max(1, self.jobs) // _MEGABYTE)}MB"
 
 
 class Builder:

@@ -27,6 +27,7 @@ from .columns import (
     truncate_statement,
 )
 from .parts import WHOLE, Part
+from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied
 from .run import Share, lay_out, missing_tables, unfinished
 from .shared import finished, take_part, wait_for_leader
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..runner import Runner
     from ..schema.behind_copy import Behind
+    from .throttle import Pace
 
 
 def plan(
@@ -88,6 +90,20 @@ def plan(
         apply=lambda: _apply(migration, limits, behind),
         notes=tuple(notes),
     )
+
+
+def plan_pace(migration: Migration, pace: Pace) -> Plan:
+    """Other limits for the copy that runs, or for the next one."""
+    known = read_pace(migration.store) if migration.state() is not None else None
+    if known == pace:
+        return Plan()
+
+    def apply() -> Mapping[str, object]:
+        set_pace(migration.store, pace)
+        return {}
+
+    before = None if known is None else known.stored()
+    return Plan((Change("destination", f"pace of the copy of {migration.name}", before, pace.stored()),), apply=apply)
 
 
 def _behind(migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]) -> dict[Name, Behind] | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..connect import Connection
     from ..migration import Migration
     from .building import Builder
+    from .gauge import Gauge
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""
@@ -40,6 +41,14 @@ WORKER_PATIENCE = 600.0
 
 POLL = 0.3
 """Seconds between two looks at the parts that other hosts have claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What accompanies the runs of one host: who builds on what is complete, and who says how fast it may go."""
+
+    builder: Builder | None = None
+    gauge: Gauge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,11 @@ def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there
         parts = cut(heap, block, limits.part_size, server.version)
         jobs[table.oid] = None if destination is None else Job(table, destination, parts, whole)
     return jobs
+
+
+def bytes_of(migration: Migration, tables: Sequence[Table]) -> int:
+    """Bytes of these tables at the source, TOAST included."""
+    return sum(whole for dummy, whole in _sizes(migration.source, [table.oid for table in tables]).values())
 
 
 _SIZES = """
@@ -146,12 +160,10 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
             pass
 
 
-def copy_tables(
-    migration: Migration, limits: Limits, form: Form | None = None, builder: Builder | None = None
-) -> Share:
+def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, beside: Beside = Beside()) -> Share:
     """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
-    ``form`` leaves out the probing and starts with that form; ``builder`` gets each table as soon as it
+    ``form`` leaves out the probing and starts with that form; ``beside`` gets each table as soon as it
     is complete. Raises EngineErrors of all kinds; what is complete stays, and the next call goes on.
     """
     require_asyncpg()
@@ -168,7 +180,7 @@ def copy_tables(
         if without:
             raise missing_tables(without)
         known = [job for job in jobs.values() if job is not None]
-        wanted, copied = _one_run(migration, limits, known, wanted, builder)
+        wanted, copied = _one_run(migration, limits, known, wanted, beside)
         parts += copied
     left = unfinished(migration)
     if left:
@@ -181,9 +193,7 @@ def copy_tables(
     return Share(MAX_RUNS, parts, True)
 
 
-def _one_run(
-    migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, builder: Builder | None
-) -> tuple[Form, int]:
+def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: Beside) -> tuple[Form, int]:
     """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
     number = open_run(store, form)
@@ -206,7 +216,9 @@ def _one_run(
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
         todo = enqueue(store, number, mark, jobs, keep_foreign_rows=keep)
-        run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo}, builder)
+        run = Run(
+            migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
+        )
         if todo:
             work_through(run)
     close_run(store, number)

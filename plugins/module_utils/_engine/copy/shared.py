@@ -21,9 +21,11 @@ from .._asyncpg import require_asyncpg
 from .._psycopg import psycopg, sql
 from ..connect import speaking
 from .building import Builder
+from .gauge import Gauge
 from .parts import Part
+from .progress import begin, set_pace
 from .queue import Job
-from .run import Share, copy_tables, unfinished, work_through, worker_kept_away
+from .run import Beside, Share, bytes_of, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
@@ -66,13 +68,18 @@ def take_part(
         with _lead(migration) as leading:
             if leading:
                 before()
-                with Builder(migration, behind or {}, limits.build) as builder:
-                    builder.begin_complete()
-                    if unfinished(migration):
+                if limits.pace is not None:  # who only helps, and took over, leaves it as it is
+                    set_pace(migration.store, limits.pace)
+                with _beside(migration, limits, behind) as beside:
+                    if beside.builder is not None:
+                        beside.builder.begin_complete()
+                    if tables := unfinished(migration):
                         with worker_kept_away(migration):
-                            done = copy_tables(migration, limits, builder=builder)
+                            begin(migration.store, len(migration.selected().leaves), bytes_of(migration, tables))
+                            done = copy_tables(migration, limits, beside=beside)
                         runs, parts = runs + done.runs, parts + done.parts
-                    builder.finish()
+                    if beside.builder is not None:
+                        beside.builder.finish()
                 while _held(migration, _BUILD):  # the sections that come next find what the others build
                     time.sleep(POLL)
                 migration.store.advance("copied")
@@ -86,6 +93,16 @@ def take_part(
             return Share(runs, parts)
         else:
             time.sleep(POLL)
+
+
+@contextmanager
+def _beside(migration: Migration, limits: Limits, behind: dict[Name, Behind] | None) -> Iterator[Beside]:
+    """Builder and gauge of this host."""
+    with (
+        Gauge(migration, limits.progress_file, limits.progress_interval) as gauge,
+        Builder(migration, behind or {}, limits.build) as builder,
+    ):
+        yield Beside(builder, gauge)
 
 
 def finished(migration: Migration) -> bool:
@@ -161,12 +178,12 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
     migration.destination.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", key)
     try:
         jobs, unknown = _jobs(migration, found.number)
-        with Builder(migration, behind or {}, limits.build) as builder:
-            run = Run(
-                migration, limits, found.number, found.form, found.snapshot, jobs, changed=unknown, builder=builder
-            )
+        with _beside(migration, limits, behind) as beside:
+            run = Run(migration, limits, found.number, found.form, found.snapshot, jobs, beside.builder, beside.gauge)
+            run.changed.update(unknown)
             work_through(run)
-            builder.finish()
+            if beside.builder is not None:
+                beside.builder.finish()
     finally:
         try:
             migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock_shared(%s)", key)

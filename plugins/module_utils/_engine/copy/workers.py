@@ -27,16 +27,21 @@ from .columns import (
     stage_statements,
 )
 from .fingerprint import Fingerprint
+from .gauge import Gauge
 from .parts import Part
-from .pump import Copied, pump
+from .pump import Copied, Sink, pump
 from .queue import Claims, Job
 from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
 from .sessions import open_session, talking
 from .snapshot import Form, Snapshot, open_shared_snapshot
+from .throttle import Pace, rows_in
 
 if TYPE_CHECKING:
     from ..catalog import Table
     from ..migration import Migration
+
+QUERIES = 7
+"""Statements at the source for one part: the transaction, its snapshot, the lock, two looks at the definition, the rows."""
 
 NO_BINARY = ("22P03", "42883", "0A000")
 """What a destination says that cannot take a type's binary form after all."""
@@ -51,6 +56,9 @@ class Limits:
     lock_timeout: float = 2.0
     lock_retries: int = 60
     build: BuildLimits = field(default_factory=BuildLimits)
+    pace: Pace | None = None
+    progress_file: str = ""
+    progress_interval: float = 0.0
 
     @property
     def patience(self) -> float:
@@ -61,7 +69,8 @@ class Limits:
 @dataclass(slots=True)
 class Run:
     """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that have to go to a new run,
-    ``copied`` counts the parts that this host has copied; ``builder`` gets the tables that it completes."""
+    ``copied`` counts the parts that this host has copied; ``builder`` gets the tables that it completes,
+    ``gauge`` says how fast."""
 
     migration: Migration
     limits: Limits
@@ -70,6 +79,7 @@ class Run:
     snapshot: str
     jobs: Mapping[int, Job]
     builder: Builder | None = None
+    gauge: Gauge | None = None
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
@@ -182,6 +192,9 @@ class _Worker:
         job = run.jobs[relation]
         began = run.began.setdefault(relation, time.monotonic())
         with ExitStack() as stack:
+            if run.gauge is not None:
+                stack.enter_context(run.gauge.working())
+                await run.gauge.throttle.spend(queries=QUERIES)
             try:
                 reader = await self._read(job, stack)
                 copied = await self._transfer(job, part, reader)
@@ -197,6 +210,10 @@ class _Worker:
             )
             await self._destination.execute("COMMIT")
         run.copied += 1
+        if run.gauge is not None:
+            run.gauge.rows += copied.rows
+            if complete:
+                run.gauge.complete(str(job.source), copied.rows, job.size, seconds)
         if complete and run.builder is not None:
             run.builder.begin(job.source)
         return True
@@ -244,9 +261,9 @@ class _Worker:
             stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns)]
             into = ("pg_temp", STAGE)
 
-        async def read(sink: Any) -> str:
+        async def read(sink: Sink) -> str:
             async with talking("reading at the source table", str(table)):
-                return await reader.reading.copy(query, form, sink)
+                return await reader.reading.copy(query, form, self._paced(sink, job, form))
 
         async def write(pieces: AsyncIterator[bytes]) -> str:
             async with talking("writing at the destination table", str(table)):
@@ -275,6 +292,24 @@ class _Worker:
                 raise _Again from exc
             raise
         return copied
+
+    def _paced(self, sink: Sink, job: Job, form: Format) -> Sink:
+        """A sink that takes no more than the pace allows, and counts. COPY data is about as long as the heap is."""
+        gauge = self._run.gauge
+        if gauge is None:
+            return sink
+        left = job.size // max(1, len(job.parts))
+
+        async def paced(piece: bytes) -> None:
+            nonlocal left
+            rows = rows_in(piece, form) if gauge.throttle.counts_rows else 0
+            await gauge.throttle.spend(bytes=len(piece), rows=rows)
+            gauge.bytes += len(piece)
+            step = min(left, len(piece))
+            gauge.size, left = gauge.size + step, left - step
+            await sink(piece)
+
+        return paced
 
     async def _emptied(self, table: Table) -> bool:
         """Empty a table that is empty, so that this transaction may write frozen rows; False where that cannot be."""
