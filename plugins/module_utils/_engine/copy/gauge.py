@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .._psycopg import psycopg, sql
-from ..connect import connect
+from .._psycopg import sql
+from ..connect import connect, speaking
 from ..errors import EngineError
 from ..lsn import Lsn, parse_lsn
 from ..state import StateStore
@@ -125,7 +125,7 @@ class Gauge:
         self._stop.set()
         self._thread.join()
         self.active = 0
-        with suppress(EngineError, psycopg.Error):
+        with suppress(EngineError):
             self._tick(last=True)
         self._stack.close()
 
@@ -147,7 +147,7 @@ class Gauge:
         while not self._stop.wait(TICK):
             try:
                 self._tick()
-            except (EngineError, psycopg.Error):  # what is wrong with the server the workers will say; try again
+            except EngineError:  # what is wrong with the server the workers will say; try again
                 self._conn = self._source = None
 
     def _tick(self, *, last: bool = False) -> None:
@@ -161,7 +161,8 @@ class Gauge:
         counts = {"active": self.active, "rows": self.rows, "bytes": self.bytes, "size": self.size, "rate": rate}
         query = sql.SQL(_TELL).format(host=store.table("copy_host"), task=store.table("copy_task"))
         held = self.throttle.held
-        row = self._conn.execute(query, {**self._key, **counts, "held": held, "alive": ALIVE}).fetchone()
+        with speaking("telling how far the copy has come of migration", self._migration.name):
+            row = self._conn.execute(query, {**self._key, **counts, "held": held, "alive": ALIVE}).fetchone()
         if row is not None:
             pace = pace_of(row[0])
             self.throttle.tell(pace, share_of(self.active, row[1]), self._held(pace, now))
@@ -175,13 +176,13 @@ class Gauge:
         if self._source is None:
             self._source = self._open(self._migration.spec.source)
         lag, active = 0.0, 0
-        if pace.source_lag:
-            row = self._source.execute(_STANDBYS).fetchone()
-            if row is not None:
-                lag = self._lag.lag(now, parse_lsn(row[0]), parse_lsn(row[1]) if row[1] else None)
-        if pace.active:
-            row = self._source.execute(_ACTIVE).fetchone()
-            active = int(row[0]) if row is not None else 0
+        with speaking("looking at the load of the", "source"):
+            standbys = self._source.execute(_STANDBYS).fetchone() if pace.source_lag else None
+            sessions = self._source.execute(_ACTIVE).fetchone() if pace.active else None
+        if standbys is not None:
+            lag = self._lag.lag(now, parse_lsn(standbys[0]), parse_lsn(standbys[1]) if standbys[1] else None)
+        if sessions is not None:
+            active = int(sessions[0])
         return held_up(pace, lag, active, self.throttle.held)
 
     def _open(self, endpoint: Any) -> Connection:
