@@ -18,7 +18,8 @@ description:
   - Where the server cannot make such a snapshot, each table is locked against writers for some milliseconds, or is read
     under a snapshot of its own.
   - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
-  - After an interruption finished tables stay; an unfinished one is emptied and copied again. A table that held rows
+  - After an interruption finished tables stay; an unfinished one is emptied and copied again, or goes on with the parts
+    that are missing (O(part_by)). A table that held rows
     before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
   - Several hosts may run this module for one migration at the same time. One of them leads, holding the snapshot; the
     others join its queue of parts. When one dies the others copy what it had claimed; when it led, another takes over
@@ -36,9 +37,20 @@ options:
   part_size:
     description:
       - Bytes of a table that make one part. A larger table is cut, so that its parts can be copied at the same time.
-      - Only tables of servers from PostgreSQL 14 on are cut.
+      - By pages only tables of servers from PostgreSQL 14 on are cut.
     type: int
     default: 1073741824
+  part_by:
+    description:
+      - What the parts of a large table are ranges of. V(ctid) is pages of the heap.
+      - V(key) is ranges of the leading column of the key, where that is an integer, uuid, date or timestamp. Where changes
+        follow and the table has replica identity FULL, a copy that was interrupted then goes on with the parts that are
+        missing. A table that was truncated, rewritten or altered in between begins anew, and so does one with a unique
+        index or exclusion constraint at the destination that leaves that column out.
+      - V(auto) takes the key where the copy could go on so and rows lie about in its order, and pages elsewhere.
+    type: str
+    choices: [auto, ctid, key]
+    default: auto
   assist:
     description:
       - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
@@ -163,6 +175,7 @@ def _limits(options: Mapping[str, Any]) -> Limits:
     return Limits(
         parallel=options["parallel"],
         part_size=options["part_size"],
+        part_by=options["part_by"],
         lock_timeout=float(options["lock_timeout"]),
         lock_retries=options["lock_retries"],
     )
@@ -174,6 +187,7 @@ def main() -> None:
         {
             "parallel": {"type": "int", "default": 2},
             "part_size": {"type": "int", "default": 1 << 30},
+            "part_by": {"type": "str", "choices": ["auto", "ctid", "key"], "default": "auto"},
             "assist": {"type": "bool", "default": False},
             "assist_timeout": {"type": "int", "default": 300},
             **lock_timeout_arguments(),

@@ -15,7 +15,7 @@ from ._psycopg import sql
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
 
 _TABLES = (
@@ -52,6 +52,7 @@ _TABLES = (
         table_name text NOT NULL,
         state text NOT NULL CHECK (state IN ('waiting', 'copying', 'complete')),
         found_empty boolean,
+        fingerprint text,
         run bigint,
         mark pg_lsn,
         rows bigint NOT NULL DEFAULT 0,
@@ -68,6 +69,11 @@ _TABLES = (
         ordinal int NOT NULL,
         first_page bigint NOT NULL,
         end_page bigint,
+        key_column text,
+        key_type oid,
+        key_from numeric,
+        key_to numeric,
+        mark pg_lsn,
         state text NOT NULL CHECK (state IN ('waiting', 'done')),
         rows bigint NOT NULL DEFAULT 0,
         bytes bigint NOT NULL DEFAULT 0,

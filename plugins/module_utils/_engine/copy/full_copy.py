@@ -15,6 +15,7 @@ from ..cdc.control import read_control
 from ..connect import speaking
 from ..errors import StateError
 from ..plan import Change, Plan
+from .admission import go_on
 from .columns import (
     STAGE,
     Format,
@@ -51,6 +52,7 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None) -> P
         return Plan(result=_result(migration))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
+    jobs.update({job.source.oid: job for job in go_on(migration, [job for job in jobs.values() if job is not None])})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
@@ -91,7 +93,8 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
     if merge:
         parts = WHOLE
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
-    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), begun)
+    anew = begun and not (job is not None and job.resumes)
+    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew)
     before = "partly copied" if begun else "not copied"
     return [
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),

@@ -20,8 +20,7 @@ from .. import names
 from .._asyncpg import require_asyncpg
 from .._psycopg import psycopg, sql
 from ..connect import speaking
-from .parts import Part
-from .queue import Job
+from .queue import Job, part_of
 from .run import Share, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
@@ -154,7 +153,7 @@ def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT t.relation::bigint, t.schema_name, t.table_name, NOT coalesce(t.found_empty, true),"
-                " p.part, p.first_page, p.end_page FROM {table} t JOIN {part} p USING (migration, relation)"
+                " p.part, p.first_page, p.end_page, p.key_column, p.key_type::bigint, p.key_from, p.key_to FROM {table} t JOIN {part} p USING (migration, relation)"
                 " WHERE t.migration = %s AND t.run = %s AND p.run = t.run AND p.state = 'waiting' ORDER BY p.ordinal"
             ).format(table=store.table("table_copy"), part=store.table("copy_part")),
             (store.name, number),
@@ -168,5 +167,5 @@ def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int
             unknown.add(relation)
             continue
         job = jobs.setdefault(relation, Job(source, destination, (), merge=merge))
-        jobs[relation] = replace(job, parts=(*job.parts, Part(*part)))
+        jobs[relation] = replace(job, parts=(*job.parts, part_of(part)))
     return jobs, unknown

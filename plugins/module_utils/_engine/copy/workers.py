@@ -24,6 +24,7 @@ from .columns import (
     stage_statements,
 )
 from .fingerprint import Fingerprint
+from .key_parts import PartBy
 from .parts import Part
 from .pump import Copied, pump
 from .queue import Claims, Job
@@ -40,10 +41,11 @@ NO_BINARY = ("22P03", "42883", "0A000")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a copy is done: parts at once, bytes of heap in a part, and how patiently locks are asked for (seconds)."""
+    """How a copy is done: parts at once, bytes of heap in a part, what parts are ranges of, and how patiently locks are asked for (seconds)."""
 
     parallel: int = 2
     part_size: int = 1 << 30
+    part_by: PartBy = "auto"
     lock_timeout: float = 2.0
     lock_retries: int = 60
 
