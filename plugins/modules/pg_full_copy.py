@@ -51,6 +51,14 @@ options:
     type: str
     choices: [auto, ctid, key]
     default: auto
+  resync:
+    description:
+      - Tables, as C(schema.table), that are copied again although they are complete, at every call. Their rows at the
+        destination are removed first. The CDC worker is stopped at a commit for that, and goes on from the new marks.
+      - Refused for a table that held rows before the migration (O(conflicting_tables=ignore)).
+    type: list
+    elements: str
+    default: []
   assist:
     description:
       - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
@@ -75,6 +83,15 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Copy one table again, whose rows were changed where the stream does not tell
+  causeway.postgresql.pg_full_copy:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects:
+      - schema: sales
+    resync: [sales.rates]
+
 - name: Copy the rows
   causeway.postgresql.pg_full_copy:
     name: orders
@@ -188,12 +205,16 @@ def main() -> None:
             "parallel": {"type": "int", "default": 2},
             "part_size": {"type": "int", "default": 1 << 30},
             "part_by": {"type": "str", "choices": ["auto", "ctid", "key"], "default": "auto"},
+            "resync": {"type": "list", "elements": "str", "default": []},
             "assist": {"type": "bool", "default": False},
             "assist_timeout": {"type": "int", "default": 300},
             **lock_timeout_arguments(),
         },
         lambda migration, options, dummy: full_copy.plan(
-            migration, _limits(options), float(options["assist_timeout"]) if options["assist"] else None
+            migration,
+            _limits(options),
+            assist=float(options["assist_timeout"]) if options["assist"] else None,
+            resync=options["resync"],
         ),
         writes=False,  # it takes the lock itself, beside other hosts that copy too
     )

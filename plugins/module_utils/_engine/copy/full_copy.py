@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import require_asyncpg
@@ -27,6 +27,7 @@ from .columns import (
 )
 from .parts import WHOLE, Part
 from .queue import Job, observed, partly_copied
+from .resync import tables_again
 from .run import Share, lay_out, missing_tables, unfinished
 from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from ..migration import Migration
 
 
-def plan(migration: Migration, limits: Limits, assist: float | None = None) -> Plan:
-    """Plan the copy of every selected table that is not complete. ``assist``: only help with a copy that another host
+def plan(migration: Migration, limits: Limits, assist: float | None = None, resync: Sequence[str] = ()) -> Plan:
+    """Plan the copy of every selected table that is not complete, or is named by ``resync``. ``assist``: only help with a copy that another host
     leads, which is waited for while somebody works on the migration, and so many seconds more.
 
     Raises SpecError, MismatchError, StateError.
@@ -45,14 +46,17 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None) -> P
         return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
     if assist is not None:
         return _plan_help(migration, limits, assist)
+    again = tables_again(migration, resync)
     waiting = unfinished(migration)
+    waiting += [table for table in again if table not in waiting]
     state = migration.state()
     reached = state is not None and state.reached("copied")
     if not waiting and reached:
         return Plan(result=_result(migration))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
-    jobs.update({job.source.oid: job for job in go_on(migration, [job for job in jobs.values() if job is not None])})
+    going_on = [job for oid, job in jobs.items() if job is not None and oid not in {table.oid for table in again}]
+    jobs.update({job.source.oid: job for job in go_on(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
@@ -66,6 +70,7 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None) -> P
     if waiting and control is not None and control.wanted in ("started", "paused"):
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
     begun = partly_copied(migration.store) if state is not None else set()
+    begun |= {table.oid for table in again}
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
@@ -77,7 +82,7 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None) -> P
     return Plan(
         changes=tuple(changes),
         result=_result(migration),
-        apply=lambda: _apply(migration, limits),
+        apply=lambda: _apply(migration, limits, again),
         notes=tuple(notes),
     )
 
@@ -159,7 +164,7 @@ def _result(migration: Migration, share: Share | None = None) -> Mapping[str, ob
     }
 
 
-def _apply(migration: Migration, limits: Limits) -> Mapping[str, object]:
+def _apply(migration: Migration, limits: Limits, again: Sequence[Table] = ()) -> Mapping[str, object]:
     """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
     migration.lock(shared=True)
     opened = migration.opened_at()
@@ -174,5 +179,5 @@ def _apply(migration: Migration, limits: Limits) -> Mapping[str, object]:
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
     reached = state is not None and state.reached("copied")
-    share = take_part(migration, limits)
+    share = take_part(migration, limits, again)
     return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}

@@ -11,7 +11,7 @@ tables alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,11 +20,14 @@ from .. import names
 from .._asyncpg import require_asyncpg
 from .._psycopg import psycopg, sql
 from ..connect import speaking
+from ..errors import StateError
 from .queue import Job, part_of
+from .resync import reset
 from .run import Share, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
+    from ..catalog import Table
     from ..migration import Migration
     from ..state import StateStore
     from .snapshot import Form
@@ -44,23 +47,32 @@ class OpenRun:
     snapshot: str
 
 
-def take_part(migration: Migration, limits: Limits, before: Callable[[], None] = lambda: None) -> Share:
+def take_part(migration: Migration, limits: Limits, again: Sequence[Table] = ()) -> Share:
     """Copy until every selected table is complete and the phase is noted, leading where nobody else does.
 
-    ``before`` is called once the lead is ours. Raises EngineErrors of all kinds; what is complete stays.
+    ``again``: tables that are to be copied although they are complete, which only the leader can see to. Raises
+    EngineErrors of all kinds; what is complete stays.
     """
     require_asyncpg()
     runs = parts = last = 0
     while True:
         with _lead(migration) as leading:
             if leading:
-                before()
-                if unfinished(migration):
+                if again or unfinished(migration):
                     with worker_kept_away(migration):
+                        if again:
+                            reset(migration, again)
                         done = copy_tables(migration, limits)
                     runs, parts = runs + done.runs, parts + done.parts
                 migration.store.advance("copied")
                 return Share(runs, parts, True)
+        if again:
+            raise StateError(
+                "copying again table",
+                ", ".join(str(table) for table in again[:5]),
+                "another host leads a copy of this migration at this moment",
+                "Wait until it has finished, then run this again.",
+            )
         found = open_run(migration.store)
         if found is not None and found.number > last:
             last, runs = found.number, runs + 1
