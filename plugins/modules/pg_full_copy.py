@@ -28,6 +28,7 @@ description:
 extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.lock_timeout
+  - causeway.postgresql.client_bin
 options:
   parallel:
     description:
@@ -71,6 +72,18 @@ options:
       - How many seconds O(assist) waits while nobody works on the migration; then it answers that nothing changed.
     type: int
     default: 300
+  index_jobs:
+    description:
+      - How many indexes are built at the same time, beside the copy. Each takes one session at the destination.
+      - Keys and indexes of a table are built as soon as its rows stand, where O(types) has C(schema).
+        M(causeway.postgresql.pg_schema_sync) makes afterwards what is still missing.
+    type: int
+    default: 2
+  index_memory:
+    description:
+      - Megabytes of memory that all index builds share; each gets its part as C(maintenance_work_mem).
+    type: int
+    default: 512
 attributes:
   check_mode:
     description: Shows the statements that a real run executes, also before the destination's tables stand.
@@ -182,8 +195,9 @@ error:
 from collections.abc import Mapping
 from typing import Any
 
-from ..module_utils._arguments import lock_timeout_arguments
+from ..module_utils._arguments import client_arguments, lock_timeout_arguments
 from ..module_utils._engine.copy import full_copy
+from ..module_utils._engine.copy.building import MEGABYTE, BuildLimits
 from ..module_utils._engine.copy.workers import Limits
 from ..module_utils._module import run
 
@@ -195,6 +209,7 @@ def _limits(options: Mapping[str, Any]) -> Limits:
         part_by=options["part_by"],
         lock_timeout=float(options["lock_timeout"]),
         lock_retries=options["lock_retries"],
+        build=BuildLimits(options["index_jobs"], options["index_memory"] * MEGABYTE),
     )
 
 
@@ -208,11 +223,15 @@ def main() -> None:
             "resync": {"type": "list", "elements": "str", "default": []},
             "assist": {"type": "bool", "default": False},
             "assist_timeout": {"type": "int", "default": 300},
+            "index_jobs": {"type": "int", "default": 2},
+            "index_memory": {"type": "int", "default": 512},
             **lock_timeout_arguments(),
+            **client_arguments(),
         },
-        lambda migration, options, dummy: full_copy.plan(
+        lambda migration, options, runner: full_copy.plan(
             migration,
             _limits(options),
+            (runner, str(options.get("client_bin") or "")),
             assist=float(options["assist_timeout"]) if options["assist"] else None,
             resync=options["resync"],
         ),

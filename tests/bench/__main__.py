@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("validate",)
+NAMES = ("validate", "clone", "clone_mixed")
 
 
 def main() -> int:

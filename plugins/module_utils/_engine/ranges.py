@@ -22,6 +22,8 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "parallel": (1, 256),
     "part_size": (1, 1 << 50),
     "assist_timeout": (1, _SECONDS),
+    "index_jobs": (1, 64),
+    "index_memory": (1, 1 << 30),
 }
 """Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
 it (`cdc.worker_config`)."""

@@ -13,8 +13,9 @@ from .._psycopg import sql
 from ..catalog import Table, qualified
 from ..cdc.control import read_control
 from ..connect import speaking
-from ..errors import StateError
+from ..errors import EngineError, StateError
 from ..plan import Change, Plan
+from ..schema.behind_copy import behind_copy
 from .admission import go_on
 from .columns import (
     STAGE,
@@ -24,6 +25,7 @@ from .columns import (
     format_of,
     stage_statements,
     stored,
+    truncate_statement,
 )
 from .parts import WHOLE, Part
 from .queue import Job, observed, partly_copied
@@ -33,19 +35,31 @@ from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
 
 if TYPE_CHECKING:
+    from ..catalog import Name
     from ..migration import Migration
+    from ..runner import Runner
+    from ..schema.behind_copy import Behind
 
 
-def plan(migration: Migration, limits: Limits, assist: float | None = None, resync: Sequence[str] = ()) -> Plan:
-    """Plan the copy of every selected table that is not complete, or is named by ``resync``. ``assist``: only help with a copy that another host
-    leads, which is waited for while somebody works on the migration, and so many seconds more.
+def plan(
+    migration: Migration,
+    limits: Limits,
+    programs: tuple[Runner, str] | None = None,
+    assist: float | None = None,
+    resync: Sequence[str] = (),
+) -> Plan:
+    """Plan the copy of every selected table that is not complete, or is named by ``resync``.
+
+    With ``programs``, a Runner and where pg_dump is, keys and indexes are built as soon as their table is complete.
+    ``assist``: only help with a copy that another host leads, which is waited for while somebody works on the
+    migration, and so many seconds more.
 
     Raises SpecError, MismatchError, StateError.
     """
     if "full" not in migration.spec.types:
         return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
     if assist is not None:
-        return _plan_help(migration, limits, assist)
+        return _plan_help(migration, limits, assist, programs)
     again = tables_again(migration, resync)
     waiting = unfinished(migration)
     waiting += [table for table in again if table not in waiting]
@@ -71,9 +85,11 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None, resy
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
     begun = partly_copied(migration.store) if state is not None else set()
     begun |= {table.oid for table in again}
+    behind = _behind(migration, programs, notes)
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
+    changes += [step.shown() for one in (behind or {}).values() for step in one.steps]
     if not reached:
         phase = state.phase if state is not None else None
         changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
@@ -82,9 +98,20 @@ def plan(migration: Migration, limits: Limits, assist: float | None = None, resy
     return Plan(
         changes=tuple(changes),
         result=_result(migration),
-        apply=lambda: _apply(migration, limits, again),
+        apply=lambda: _apply(migration, limits, behind, again),
         notes=tuple(notes),
     )
+
+
+def _behind(migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]) -> dict[Name, Behind] | None:
+    """What is built on each table when its rows stand; None where the schema is not ours to make."""
+    if programs is None or "schema" not in migration.spec.types:
+        return None
+    try:
+        return behind_copy(migration, *programs)
+    except EngineError as exc:  # a table may be locked at this moment: its rows can be copied later, and others now
+        notes.append(f"Keys and indexes are left to pg_schema_sync, since the schema could not be read now: {exc.why}.")
+        return None
 
 
 def _table_changes(migration: Migration, table: Table, job: Job | None, begun: bool) -> list[Change]:
@@ -98,8 +125,9 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
     if merge:
         parts = WHOLE
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
+    freeze = job is not None and not merge and job.may_freeze
     anew = begun and not (job is not None and job.resumes)
-    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew)
+    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew, freeze)
     before = "partly copied" if begun else "not copied"
     return [
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
@@ -107,9 +135,9 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
     ]
 
 
-def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool) -> tuple[str, ...]:
-    copy = _sql(copy_in_statement(table.schema, table.name, columns, form))
-    first = (_sql(sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(table.schema, table.name))),) if begun else ()
+def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool, freeze: bool) -> tuple[str, ...]:
+    copy = _sql(copy_in_statement(table.schema, table.name, columns, form, freeze=freeze))
+    first = (_sql(truncate_statement(table.schema, table.name)),) if begun or freeze else ()
     return (*first, *([copy] * parts))
 
 
@@ -129,7 +157,7 @@ def _holds_rows(migration: Migration, job: Job) -> bool:
     return bool(row and row[0])
 
 
-def _plan_help(migration: Migration, limits: Limits, patience: float) -> Plan:
+def _plan_help(migration: Migration, limits: Limits, patience: float, programs: tuple[Runner, str] | None) -> Plan:
     """What another host plans and leads is not planned again here."""
     if finished(migration):
         return Plan(result=_result(migration))
@@ -138,7 +166,7 @@ def _plan_help(migration: Migration, limits: Limits, patience: float) -> Plan:
     def apply() -> Mapping[str, object]:
         if not wait_for_leader(migration, patience):
             return {**_result(migration), "changed": False}
-        return _apply(migration, limits)
+        return _apply(migration, limits, _behind(migration, programs, []))
 
     return Plan(
         changes=(Change("destination", f"copy of migration {migration.name}", None, "helped with"),),
@@ -164,7 +192,9 @@ def _result(migration: Migration, share: Share | None = None) -> Mapping[str, ob
     }
 
 
-def _apply(migration: Migration, limits: Limits, again: Sequence[Table] = ()) -> Mapping[str, object]:
+def _apply(
+    migration: Migration, limits: Limits, behind: dict[Name, Behind] | None, again: Sequence[Table] = ()
+) -> Mapping[str, object]:
     """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
     migration.lock(shared=True)
     opened = migration.opened_at()
@@ -179,5 +209,5 @@ def _apply(migration: Migration, limits: Limits, again: Sequence[Table] = ()) ->
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
     reached = state is not None and state.reached("copied")
-    share = take_part(migration, limits, again)
+    share = take_part(migration, limits, again, behind)
     return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}

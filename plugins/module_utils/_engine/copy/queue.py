@@ -21,7 +21,8 @@ from ..connect import speaking
 from ..errors import StateError
 from ..lsn import Lsn
 from ..state import lsn_text
-from .parts import KeyRange, Part
+from .columns import FREEZE_FROM
+from .parts import WHOLE, KeyRange, Part
 
 if TYPE_CHECKING:
     from ..catalog import Table
@@ -46,6 +47,11 @@ class Job:
     key: KeyRange | None = None
     fingerprint: str = ""
     resumes: bool = False
+
+    @property
+    def may_freeze(self) -> bool:
+        """Whether its rows may be written frozen: COPY does that only in the transaction that has emptied the table."""
+        return not self.merge and self.parts == WHOLE and self.size >= FREEZE_FROM
 
 
 def open_run(store: StateStore, form: str) -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..connect import Connection
     from ..migration import Migration
+    from .building import Builder
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""
@@ -147,11 +148,13 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
             pass
 
 
-def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) -> Share:
+def copy_tables(
+    migration: Migration, limits: Limits, form: Form | None = None, builder: Builder | None = None
+) -> Share:
     """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
-    ``form`` leaves out the probing and starts with that form. Raises EngineErrors of all kinds; what is complete
-    stays, and the next call goes on.
+    ``form`` leaves out the probing and starts with that form; ``builder`` gets each table as soon as it
+    is complete. Raises EngineErrors of all kinds; what is complete stays, and the next call goes on.
     """
     require_asyncpg()
     parts = 0
@@ -166,7 +169,8 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) 
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
             raise missing_tables(without)
-        wanted, copied = _one_run(migration, limits, [job for job in jobs.values() if job is not None], wanted)
+        known = [job for job in jobs.values() if job is not None]
+        wanted, copied = _one_run(migration, limits, known, wanted, builder)
         parts += copied
     left = unfinished(migration)
     if left:
@@ -179,7 +183,9 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) 
     return Share(MAX_RUNS, parts, True)
 
 
-def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> tuple[Form, int]:
+def _one_run(
+    migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, builder: Builder | None
+) -> tuple[Form, int]:
     """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
     number = open_run(store, form)
@@ -202,7 +208,7 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
         todo = enqueue(store, number, mark, go_on(migration, jobs), keep_foreign_rows=keep)
-        run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo})
+        run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo}, builder)
         if todo:
             work_through(run)
     close_run(store, number)

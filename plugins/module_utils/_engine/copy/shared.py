@@ -21,14 +21,16 @@ from .._asyncpg import require_asyncpg
 from .._psycopg import psycopg, sql
 from ..connect import speaking
 from ..errors import StateError
+from .building import Builder
 from .queue import Job, part_of
 from .resync import reset
 from .run import Share, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
-    from ..catalog import Table
+    from ..catalog import Name, Table
     from ..migration import Migration
+    from ..schema.behind_copy import Behind
     from ..state import StateStore
     from .snapshot import Form
 
@@ -36,6 +38,7 @@ POLL = 0.3
 """Seconds between two looks at what the others do."""
 
 _LEADER = "copy"
+_BUILD = "build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +50,30 @@ class OpenRun:
     snapshot: str
 
 
-def take_part(migration: Migration, limits: Limits, again: Sequence[Table] = ()) -> Share:
+def take_part(
+    migration: Migration, limits: Limits, again: Sequence[Table] = (), behind: dict[Name, Behind] | None = None
+) -> Share:
     """Copy until every selected table is complete and the phase is noted, leading where nobody else does.
 
-    ``again``: tables that are to be copied although they are complete, which only the leader can see to. Raises
-    EngineErrors of all kinds; what is complete stays.
+    ``again``: tables that are to be copied although they are complete, which only the leader can see to; ``behind`` is
+    what is built on the tables that this host completes. Raises EngineErrors of all kinds; what is complete stays.
     """
     require_asyncpg()
     runs = parts = last = 0
     while True:
         with _lead(migration) as leading:
             if leading:
-                if again or unfinished(migration):
-                    with worker_kept_away(migration):
-                        if again:
-                            reset(migration, again)
-                        done = copy_tables(migration, limits)
-                    runs, parts = runs + done.runs, parts + done.parts
+                with Builder(migration, behind or {}, limits.build) as builder:
+                    builder.begin_complete()
+                    if again or unfinished(migration):
+                        with worker_kept_away(migration):
+                            if again:
+                                reset(migration, again)
+                            done = copy_tables(migration, limits, builder=builder)
+                        runs, parts = runs + done.runs, parts + done.parts
+                    builder.finish()
+                while _held(migration, _BUILD):  # the sections that come next find what the others build
+                    time.sleep(POLL)
                 migration.store.advance("copied")
                 return Share(runs, parts, True)
         if again:
@@ -76,7 +86,7 @@ def take_part(migration: Migration, limits: Limits, again: Sequence[Table] = ())
         found = open_run(migration.store)
         if found is not None and found.number > last:
             last, runs = found.number, runs + 1
-            parts += _join(migration, limits, found)
+            parts += _join(migration, limits, found, behind)
             migration.look_again()
         elif finished(migration):
             return Share(runs, parts)
@@ -150,11 +160,24 @@ def open_run(store: StateStore) -> OpenRun | None:
     return None if row is None else OpenRun(*row)
 
 
-def _join(migration: Migration, limits: Limits, found: OpenRun) -> int:
+def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, Behind] | None) -> int:
     """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
-    jobs, unknown = _jobs(migration, found.number)
-    run = Run(migration, limits, found.number, found.form, found.snapshot, jobs, changed=unknown)
-    work_through(run)
+    key = (names.lock_key(migration.name, _BUILD),)
+    # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
+    migration.destination.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", key)
+    try:
+        jobs, unknown = _jobs(migration, found.number)
+        with Builder(migration, behind or {}, limits.build) as builder:
+            run = Run(
+                migration, limits, found.number, found.form, found.snapshot, jobs, changed=unknown, builder=builder
+            )
+            work_through(run)
+            builder.finish()
+    finally:
+        try:
+            migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock_shared(%s)", key)
+        except psycopg.Error:  # a session that has gone builds no more
+            pass
     return run.copied
 
 

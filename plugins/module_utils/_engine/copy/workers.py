@@ -13,12 +13,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._asyncpg import asyncpg
 from ..errors import ServerError
 from ..lsn import Lsn
+from .building import Builder, BuildLimits
 from .columns import (
     STAGE,
     Format,
     check_columns,
+    emptying_statements,
     format_of,
     select_statement,
     stage_statements,
@@ -33,6 +36,7 @@ from .sessions import open_session, talking
 from .snapshot import Form, Snapshot, open_shared_snapshot
 
 if TYPE_CHECKING:
+    from ..catalog import Table
     from ..migration import Migration
 
 NO_BINARY = ("22P03", "42883", "0A000")
@@ -48,6 +52,7 @@ class Limits:
     part_by: PartBy = "auto"
     lock_timeout: float = 2.0
     lock_retries: int = 60
+    build: BuildLimits = field(default_factory=BuildLimits)
 
     @property
     def patience(self) -> float:
@@ -58,7 +63,7 @@ class Limits:
 @dataclass(slots=True)
 class Run:
     """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that have to go to a new run,
-    ``copied`` counts the parts that this host has copied."""
+    ``copied`` counts the parts that this host has copied; ``builder`` gets the tables that it completes."""
 
     migration: Migration
     limits: Limits
@@ -66,6 +71,7 @@ class Run:
     form: Form
     snapshot: str
     jobs: Mapping[int, Job]
+    builder: Builder | None = None
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
@@ -188,11 +194,13 @@ class _Worker:
                 await reader.reading.end()
         async with talking("finishing a part of table", str(job.source)):
             seconds = time.monotonic() - began
-            await self._claims.finish(
+            complete = await self._claims.finish(
                 self._destination, relation, part, copied.rows, copied.bytes, mark=reader.mark, seconds=seconds
             )
             await self._destination.execute("COMMIT")
         run.copied += 1
+        if complete and run.builder is not None:
+            run.builder.begin(job.source, ranged=part.key is not None)
         return True
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:
@@ -233,7 +241,7 @@ class _Worker:
         columns = [column.name for column in reader.seen.columns]
         form = run.format(job)
         query = select_statement(table.schema, table.name, columns, part).as_string(None)
-        into, stage = (there.schema, there.name), None
+        into, stage, freeze = (there.schema, there.name), None, False
         if job.merge:
             stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns)]
             into = ("pg_temp", STAGE)
@@ -245,7 +253,12 @@ class _Worker:
         async def write(pieces: AsyncIterator[bytes]) -> str:
             async with talking("writing at the destination table", str(table)):
                 tag: str = await self._destination.copy_to_table(
-                    into[1], schema_name=into[0], columns=columns or None, source=pieces, format=form
+                    into[1],
+                    schema_name=into[0],
+                    columns=columns or None,
+                    source=pieces,
+                    format=form,
+                    freeze=freeze or None,
                 )
                 return tag
 
@@ -253,6 +266,7 @@ class _Worker:
             if stage:
                 async with talking("making a staging table for table", str(table)):
                     await self._destination.execute(stage[0])
+            freeze = job.may_freeze and await self._emptied(there)
             copied = await pump(str(table), read, write)
             if stage:
                 async with talking("adding the missing rows to table", str(table)):
@@ -263,6 +277,23 @@ class _Worker:
                 raise _Again from exc
             raise
         return copied
+
+    async def _emptied(self, table: Table) -> bool:
+        """Empty a table that is empty, so that this transaction may write frozen rows; False where that cannot be."""
+        lock, ask, empty = emptying_statements(table)
+        async with talking("emptying at the destination table", str(table)):
+            await self._destination.execute("SAVEPOINT emptying")
+            try:
+                await self._destination.execute(lock)
+                may = await self._destination.fetchval(ask)
+            except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError):
+                may = False
+            # The lock outlives a savepoint that is released. Under one, COPY would refuse to freeze.
+            await self._destination.execute(f"{'RELEASE' if may else 'ROLLBACK TO'} SAVEPOINT emptying")
+            if not may:
+                return False
+            await self._destination.execute(empty)
+        return True
 
 
 _REPLICA_REMEDY = "The migration's account must be a superuser, or have GRANT SET ON PARAMETER session_replication_role (15 and later)."
