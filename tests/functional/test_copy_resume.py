@@ -24,6 +24,7 @@ from functional.opened import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import key_order
 
+from .conftest import Clusters
 from .test_full_copy import held_up, waits_at_the_gate
 
 WRITERS = 4
@@ -301,3 +302,42 @@ def test_killed_in_a_table_with_the_user_s_own_rows(make_journey: MakeJourney) -
     rows = "SELECT id, v, filler, md5(paper) FROM big WHERE v >= 0 ORDER BY id"
     assert journey.pair.destination.query(rows) == journey.pair.source.query(rows)
     assert journey.progress("conflicts") == 0
+
+
+@pytest.mark.faults
+def test_a_unique_index_that_leaves_the_cut_column_out_waits_for_the_newest_mark(
+    make_journey: MakeJourney, clusters: Clusters
+) -> None:
+    """Rows that moved between the marks stand twice at the destination until CDC has passed the newest of them."""
+    journey = make_journey("", "")
+    journey.migration.more["types"] = ["schema", "full", "incremental"]
+    pair = journey.pair
+    pair.source.run(
+        BIG + "ALTER TABLE big ADD code bigint UNIQUE; CREATE UNIQUE INDEX both_of ON big (v, id);"
+        "CREATE TABLE leans (code bigint REFERENCES big (code), id int PRIMARY KEY)"
+    )
+    pair.source.run("INSERT INTO big SELECT n * 2, 0, repeat('f', 200), NULL, n FROM generate_series(1, 20000) n")
+    pair.source.run("INSERT INTO leans VALUES (7, 1)")
+    client = {"client_bin": clusters.bin_dir("18")}
+    journey.prepare()
+    journey.migration.run("pg_schema_sync", section="pre_data", **client)
+    killed_at(journey, "NEW.id > 36000", part_size=500_000, parallel=1, **client)
+    assert len(done(journey)) > 5
+    pair.source.run("UPDATE big SET id = 50001 WHERE id = 4; UPDATE big SET id = 3 WHERE id = 39998")
+    journey.copy(part_size=500_000, **client)
+    assert {run for run, *dummy in done(journey).values()} == {1, 2}
+    twice = "SELECT count(*) - count(DISTINCT code) FROM big"
+    assert pair.destination.value(twice) == 1, "the schedule does not show what it should"
+    indexes = "SELECT array_agg(indexrelid::regclass::text ORDER BY 1) FROM pg_index WHERE indrelid = 'big'::regclass"
+    journey.migration.run("pg_schema_sync", section="keys", **client)
+    assert pair.destination.value(indexes) == ["big_pkey", "both_of"]
+    with pytest.raises(ModuleFailed, match="have not all been applied"):
+        journey.migration.run("pg_schema_sync", section="foreign_keys", **client)
+    journey.task(wait="caught_up", wait_timeout=60)
+    for section in ("indexes", "foreign_keys"):
+        journey.migration.run("pg_schema_sync", section=section, **client)
+    assert pair.destination.value(indexes) == ["big_code_key", "big_pkey", "both_of"]
+    assert journey.drained() == 20_001
+    assert not any(
+        journey.migration.run("pg_schema_sync", section=s, **client)["changed"] for s in ("keys", "foreign_keys")
+    )
