@@ -231,8 +231,8 @@ def main() -> None:
         lambda migration, options, runner: full_copy.plan(
             migration,
             _limits(options),
+            float(options["assist_timeout"]) if options["assist"] else None,
             (runner, str(options.get("client_bin") or "")),
-            assist=float(options["assist_timeout"]) if options["assist"] else None,
             resync=options["resync"],
         ),
         writes=False,  # it takes the lock itself, beside other hosts that copy too

@@ -29,7 +29,7 @@ from .test_copy_hosts import parts
 from .test_full_copy import LARGE, LARGE_ROWS, held_up, waits_at_the_gate
 
 pytestmark = pytest.mark.faults
-CUT = {"part_size": 300_000, "parallel": 1}
+CUT: dict[str, Any] = {"part_size": 300_000, "parallel": 1}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def end_copying(end: Any, function: str) -> Callable[[], None]:
     def now() -> None:
         query = (
             f"SELECT {function}(pid) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
-            " AND application_name LIKE 'causeway copy%%' AND query LIKE 'COPY%%'"
+            " AND application_name LIKE 'causeway copy%%' AND query LIKE 'COPY%%' AND state = 'active'"
         )
         assert end.query(query, [end.dbname]) == [(True,)]
 
@@ -75,8 +75,8 @@ def test_a_session_of_ours_is_ended(pair: Any, migration: Any, end: str, functio
     # more than the sockets and the queue between take, so that the reader has not finished
     pair.source.run("INSERT INTO large SELECT n, repeat('x', 1000) FROM generate_series(20001, 60000) n")
     one = migration(pair)
-    with held_up(pair.destination, "large", "NEW.id = 30000") as release:
-        process = one.start("pg_full_copy", part_size=20_000_000, parallel=1)
+    with held_up(pair.destination, "large", "NEW.id = 20500") as release:
+        process = one.start("pg_full_copy", parallel=1)
         until(lambda: waits_at_the_gate(pair.destination))
         end_copying(getattr(pair, end), function)()
         release()

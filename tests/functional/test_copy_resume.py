@@ -318,7 +318,7 @@ def test_a_unique_index_that_leaves_the_cut_column_out_waits_for_the_newest_mark
     )
     pair.source.run("INSERT INTO big SELECT n * 2, 0, repeat('f', 200), NULL, n FROM generate_series(1, 20000) n")
     pair.source.run("INSERT INTO leans VALUES (7, 1)")
-    client = {"client_bin": clusters.bin_dir("18")}
+    client: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
     journey.prepare()
     journey.migration.run("pg_schema_sync", section="pre_data", **client)
     killed_at(journey, "NEW.id > 36000", part_size=500_000, parallel=1, **client)
@@ -328,7 +328,7 @@ def test_a_unique_index_that_leaves_the_cut_column_out_waits_for_the_newest_mark
     assert {run for run, *dummy in done(journey).values()} == {1, 2}
     twice = "SELECT count(*) - count(DISTINCT code) FROM big"
     assert pair.destination.value(twice) == 1, "the schedule does not show what it should"
-    indexes = "SELECT array_agg(indexrelid::regclass::text ORDER BY 1) FROM pg_index WHERE indrelid = 'big'::regclass"
+    indexes = "SELECT array_agg(indexrelid::regclass::text ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'big'::regclass"
     journey.migration.run("pg_schema_sync", section="keys", **client)
     assert pair.destination.value(indexes) == ["big_pkey", "both_of"]
     with pytest.raises(ModuleFailed, match="have not all been applied"):

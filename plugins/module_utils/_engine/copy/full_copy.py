@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 def plan(
     migration: Migration,
     limits: Limits,
-    programs: tuple[Runner, str] | None = None,
     assist: float | None = None,
+    programs: tuple[Runner, str] | None = None,
     resync: Sequence[str] = (),
 ) -> Plan:
     """Plan the copy of every selected table that is not complete, or is named by ``resync``.

@@ -34,7 +34,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.key_order import INT4
 
 OID = 7
-KEYS = st.integers(-20, 20)
+KEYS = st.integers(-3, 3)
 RELATION = m.Relation(
     OID,
     "s",
@@ -119,27 +119,38 @@ def apply(rows: dict[int, Values], change: m.Change) -> None:
         rows[key_of(new)] = values_of(new)
 
 
-CHANGES = st.lists(
-    st.tuples(st.sampled_from(["insert", "insert", "update", "move", "move", "toast", "delete"]), KEYS, KEYS),
-    max_size=8,
-)
-EVENTS = st.lists(st.one_of(CHANGES, CHANGES, st.just([("truncate", 0, 0)]), st.integers(0, 5)), max_size=40)
+KINDS = ["insert", "insert", "update", "move", "move", "toast", "delete"]
+CHANGES = st.lists(st.tuples(st.sampled_from(KINDS), KEYS, KEYS), min_size=1, max_size=6)
+EVENTS = st.lists(st.one_of(CHANGES, CHANGES, CHANGES, st.integers(0, 3)), min_size=4, max_size=24)
+TRUNCATE = [("truncate", 0, 0)]
 
 
 @settings(max_examples=400)
-@given(cuts=st.sets(KEYS, max_size=5), events=EVENTS, binary=st.booleans(), truncates=st.booleans())
+@given(
+    cuts=st.sets(KEYS, min_size=1, max_size=3),
+    first=st.sets(KEYS, max_size=7),
+    events=EVENTS,
+    binary=st.booleans(),
+    truncate_at=st.none() | st.integers(0, 24),
+)
 def test_parts_copied_at_any_moment_and_the_changes_make_the_table(
-    cuts: set[int], events: list[list[tuple[str, int, int]] | int], binary: bool, truncates: bool
+    cuts: set[int],
+    first: set[int],
+    events: list[list[tuple[str, int, int]] | int],
+    binary: bool,
+    truncate_at: int | None,
 ) -> None:
     bounds = [None, *sorted(cuts), None]
-    model = Model(binary)
+    model = Model(binary, {key: (b"first", b"%d" % key) for key in first})
+    if truncate_at is not None:
+        events.insert(truncate_at, TRUNCATE)
     for event in [*events, *range(len(bounds) - 1)]:
         if isinstance(event, int):
             if event < len(bounds) - 1 and event not in model.marks:
                 model.copy(event, bounds[event], bounds[event + 1])
-        elif truncates or event != [("truncate", 0, 0)]:
+        else:
             model.commit(event)
-    model.commit([("insert", 5, 0)])
+    model.commit([("insert", 3, 0), ("move", 3, -3)])
     ranges = [(bounds[n], bounds[n + 1], model.marks[n]) for n in range(len(bounds) - 1)]
     parts = part_marks("id", INT4, ranges)
     batcher = Batcher(
