@@ -334,6 +334,10 @@ def test_a_unique_index_that_leaves_the_cut_column_out_waits_for_the_newest_mark
     with pytest.raises(ModuleFailed, match="have not all been applied"):
         journey.migration.run("pg_schema_sync", section="foreign_keys", **client)
     journey.task(wait="caught_up", wait_timeout=60)
+    doubled = (
+        "SELECT id, code FROM big WHERE code IN (SELECT code FROM big GROUP BY 1 HAVING count(*) > 1) ORDER BY 2, 1"
+    )
+    assert pair.destination.query(doubled) == [], done(journey)
     for section in ("indexes", "foreign_keys"):
         journey.migration.run("pg_schema_sync", section=section, **client)
     assert pair.destination.value(indexes) == ["big_code_key", "big_pkey", "both_of"]
