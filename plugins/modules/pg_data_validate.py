@@ -23,8 +23,8 @@ extends_documentation_fragment:
 options:
   settle_timeout:
     description:
-      - Seconds for which suspects are read again. What has not stood still by then is reported as unsettled, not as
-        different.
+      - Seconds for which the suspects of a table are read again. What has not stood still by then is reported as
+        unsettled, not as different. The CDC worker has as long for passing the position of a reading.
     type: int
     default: 300
   parallel:

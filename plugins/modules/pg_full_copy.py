@@ -18,7 +18,8 @@ description:
   - Where the server cannot make such a snapshot, each table is locked against writers for some milliseconds, or is read
     under a snapshot of its own.
   - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
-  - After an interruption finished tables stay; an unfinished one is emptied and copied again. A table that held rows
+  - After an interruption finished tables stay; an unfinished one is emptied and copied again, or goes on with the parts
+    that are missing (O(part_by)). A table that held rows
     before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
   - Several hosts may run this module for one migration at the same time. One of them leads, holding the snapshot; the
     others join its queue of parts. When one dies the others copy what it had claimed; when it led, another takes over
@@ -37,9 +38,28 @@ options:
   part_size:
     description:
       - Bytes of a table that make one part. A larger table is cut, so that its parts can be copied at the same time.
-      - Only tables of servers from PostgreSQL 14 on are cut.
+      - By pages only tables of servers from PostgreSQL 14 on are cut.
     type: int
     default: 1073741824
+  part_by:
+    description:
+      - What the parts of a large table are ranges of. V(ctid) is pages of the heap.
+      - V(key) is ranges of the leading column of the key, where that is an integer, uuid, date or timestamp. Where changes
+        follow and the table has replica identity FULL, a copy that was interrupted then goes on with the parts that are
+        missing. A table that was truncated, rewritten or altered in between begins anew, and so does one with a unique
+        index or exclusion constraint at the destination that leaves that column out.
+      - V(auto) takes the key where the copy could go on so and rows lie about in its order, and pages elsewhere.
+    type: str
+    choices: [auto, ctid, key]
+    default: auto
+  resync:
+    description:
+      - Tables, as C(schema.table), that are copied again although they are complete, at every call. Their rows at the
+        destination are removed first. The CDC worker is stopped at a commit for that, and goes on from the new marks.
+      - Refused for a table that held rows before the migration (O(conflicting_tables=ignore)).
+    type: list
+    elements: str
+    default: []
   assist:
     description:
       - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
@@ -117,6 +137,15 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Copy one table again, whose rows were changed where the stream does not tell
+  causeway.postgresql.pg_full_copy:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects:
+      - schema: sales
+    resync: [sales.rates]
+
 - name: Copy the rows
   causeway.postgresql.pg_full_copy:
     name: orders
@@ -232,6 +261,7 @@ def _limits(options: Mapping[str, Any]) -> Limits:
     return Limits(
         parallel=options["parallel"],
         part_size=options["part_size"],
+        part_by=options["part_by"],
         lock_timeout=float(options["lock_timeout"]),
         lock_retries=options["lock_retries"],
         pace=None if options["assist"] else _pace(options),
@@ -245,7 +275,8 @@ def _planned(migration: Migration, options: Mapping[str, Any], runner: Runner) -
     if options["tune"]:
         return full_copy.plan_pace(migration, _pace(options))
     patience = float(options["assist_timeout"]) if options["assist"] else None
-    return full_copy.plan(migration, _limits(options), patience, (runner, str(options.get("client_bin") or "")))
+    programs = (runner, str(options.get("client_bin") or ""))
+    return full_copy.plan(migration, _limits(options), patience, programs, resync=options["resync"])
 
 
 def main() -> None:
@@ -254,6 +285,8 @@ def main() -> None:
         {
             "parallel": {"type": "int", "default": 2},
             "part_size": {"type": "int", "default": 1 << 30},
+            "part_by": {"type": "str", "choices": ["auto", "ctid", "key"], "default": "auto"},
+            "resync": {"type": "list", "elements": "str", "default": []},
             "assist": {"type": "bool", "default": False},
             "assist_timeout": {"type": "int", "default": 300},
             "index_jobs": {"type": "int", "default": 2},

@@ -28,13 +28,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import run as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.admission import enqueue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import (
-    Claims,
-    Job,
-    enqueue,
-    open_run,
-)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, open_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables, lay_out
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.sessions import open_session
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits

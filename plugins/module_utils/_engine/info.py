@@ -45,8 +45,8 @@ SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark
        greatest(t.rows, coalesce(p.rows, 0))::bigint, greatest(t.bytes, coalesce(p.bytes, 0))::bigint,
        extract(epoch FROM coalesce(t.finished_at, pg_catalog.clock_timestamp()) - t.started_at)::float8
   FROM {s}.table_copy t
-  LEFT JOIN (SELECT relation, run, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
-              WHERE migration = %(name)s GROUP BY 1, 2) p ON p.relation = t.relation AND p.run = t.run
+  LEFT JOIN (SELECT relation, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
+              WHERE migration = %(name)s GROUP BY 1) p ON p.relation = t.relation
  WHERE t.migration = %(name)s ORDER BY 1, 2
 """
 

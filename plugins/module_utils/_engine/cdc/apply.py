@@ -17,11 +17,14 @@ from .. import marker
 from .._psycopg import psycopg, sql
 from ..catalog import qualified
 from ..connect import server_error
+from ..copy.columns import where
+from ..copy.parts import KeyRange, Part
 from ..errors import EngineError, MismatchError, ServerError
 from .batch import Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .compaction import Compacted, compact, delete_then_insert
-from .destination_table import fit, observe_table
+from .destination_table import DestinationTable, fit, observe_table
 from .messages import BINARY, Change, Delete, Relation, Type
+from .part_marks import EmptyStep
 from .rowwise import RefusedChange, replay_one
 from .setwise import WrittenTable, few_statements, replace_touched, write_compacted
 from .staging import Loader
@@ -45,7 +48,8 @@ class Applier:
 
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
     source table by OID; ``binary`` says in which format values come; ``copied_as`` is the name under which each table,
-    by source OID, was copied. Every method raises EngineError; after that the connection is to be closed, which takes
+    by source OID, was copied; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
+    own. Every method raises EngineError; after that the connection is to be closed, which takes
     back what was not committed.
     """
 
@@ -59,6 +63,7 @@ class Applier:
         *,
         binary: bool,
         copied_as: Mapping[int, Name] | None = None,
+        cut_by: Mapping[int, str] | None = None,
     ) -> None:
         self._conn = conn
         self._progress = progress
@@ -67,6 +72,7 @@ class Applier:
         self._source_uniques = source_uniques
         self._binary = binary
         self._copied_as = copied_as or {}
+        self._cut_by = cut_by or {}
         self._loader = Loader(conn)
         self._tables: dict[int, WrittenTable] = {}
         self._tally = Tally()
@@ -110,6 +116,8 @@ class Applier:
                 self._segment(step)
             elif isinstance(step, RelationStep):
                 self._learn(step.relation, step.previous)
+            elif isinstance(step, EmptyStep):
+                self._empty(step)
             else:
                 self._truncate(step)
         tally = self._tally
@@ -127,6 +135,7 @@ class Applier:
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
         table = fit(relation, self._types, found, uniques, previous)
         self._require_own_rows(relation)
+        self._require_cut_in_key(relation, table)
         self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
@@ -139,6 +148,19 @@ class Applier:
             qualified(name),
             f"the source has given this name to the table whose rows were copied to {qualified(copied)}",
             "Run the migrate playbook: it copies the tables again that were renamed.",
+        )
+
+    def _require_cut_in_key(self, relation: Relation, table: DestinationTable) -> None:
+        """Until the newest mark is passed, a row may stand in two parts: its key has to tell the two apart."""
+        column = self._cut_by.get(relation.oid)
+        key = table.shape.key or ()
+        if column is None or any(relation.columns[at].name == column for at in key):
+            return
+        raise MismatchError(
+            "applying changes to",
+            str(table),
+            f"it was copied in ranges of column {column} at different moments, and rows are found by another key now",
+            "Copy the table again: run the full_copy role with the table in causeway_resync.",
         )
 
     def _segment(self, segment: Segment) -> None:
@@ -228,6 +250,13 @@ class Applier:
             self._back_to(_SEGMENT)
             for name in names:
                 self._conn.execute(sql.SQL("DELETE FROM ONLY {}").format(name))
+
+    def _empty(self, step: EmptyStep) -> None:
+        """The rows of these ranges; what lies in the others was copied after the TRUNCATE."""
+        table = sql.Identifier(step.relation.schema, step.relation.name)
+        for low, high in step.ranges:
+            part = Part(0, key=KeyRange(step.column, step.type_oid, low, high))
+            self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, where(part)))
 
 
 def marker_of(system: SystemChange, name: str) -> int:

@@ -32,6 +32,7 @@ from .messages import (
     Type,
     Update,
 )
+from .part_marks import EmptyStep, PartMarks, routed, truncated
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class TruncateStep:
     restart_identity: bool
 
 
-Step: TypeAlias = "Segment | RelationStep | TruncateStep"
+Step: TypeAlias = "Segment | RelationStep | TruncateStep | EmptyStep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ class Batcher:
     """Decoded messages in, pieces out. One for each replication connection: a new connection starts a new one.
 
     ``marks``: source oid of every table of the migration, and its mark. ``system``: oids of our own tables, whose
-    changes go to ``Piece.system``. ``applied``: transactions whose commit record lies before it are skipped (the slot
+    changes go to ``Piece.system``. ``parts``: the tables whose ranges of a key have marks of their own; for those
+    ``marks`` has the newest, from which on they are like any other. ``applied``: transactions whose commit record lies before it are skipped (the slot
     may be behind us). ``limits`` may be set at any time.
     """
 
@@ -138,11 +140,13 @@ class Batcher:
         limits: BatchLimits | None = None,
         applied: Lsn = NO_LSN,
         clock: Callable[[], float] = time.monotonic,
+        parts: Mapping[int, PartMarks] | None = None,
     ) -> None:
         self.limits: BatchLimits = BatchLimits() if limits is None else limits
         self.types: dict[int, Type] = {}
         """Names of the types that are not built in, as the stream told them."""
         self._marks: dict[int, Lsn] = dict(marks)
+        self._parts: dict[int, PartMarks] = dict(parts or {})
         self._system: frozenset[int] = frozenset(system)
         self._applied: Lsn = applied
         self._clock: Callable[[], float] = clock
@@ -261,8 +265,12 @@ class Batcher:
             piece.system.append(SystemChange(relation, change, self._final_lsn))
             return _NONE
         if not self._keeps(relation):
-            piece.filtered += 1
-            return _NONE
+            parts = self._parts.get(oid)
+            kept = None if parts is None else routed(change, relation, parts, self._final_lsn)
+            if kept is None:
+                piece.filtered += 1
+                return _NONE
+            change = kept
         if self._surfaced.get(oid) is not relation:
             self._surface(relation)
         self._segment().changes.append(change)
@@ -291,11 +299,23 @@ class Batcher:
                 kept.append(relation)
                 if self._surfaced.get(oid) is not relation:
                     self._surface(relation)
-            else:
+            elif not self._empty_parts(relation):
                 self._current.filtered += 1
         if kept:
             self._current.steps.append(TruncateStep(tuple(kept), truncate.restart_identity))
             self._current.truncates += len(kept)
+
+    def _empty_parts(self, relation: Relation) -> bool:
+        """A TRUNCATE below the newest mark empties the parts that were copied before it; False where none was."""
+        parts = self._parts.get(relation.oid)
+        step = None if parts is None else truncated(relation, parts, self._final_lsn)
+        if step is None:
+            return False
+        if self._surfaced.get(relation.oid) is not relation:
+            self._surface(relation)
+        self._current.steps.append(step)
+        self._current.truncates += 1
+        return True
 
     def _keeps(self, relation: Relation) -> bool:
         """The rule of exactness: the commit record lies at or behind the mark of the table."""

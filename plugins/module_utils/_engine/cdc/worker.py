@@ -30,6 +30,7 @@ from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
 from .messages import Keepalive
+from .part_marks import PartMarks, part_marks
 from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
@@ -195,7 +196,9 @@ class Worker:
             self._done = confirmable
             settings = task_settings(ends.watcher.control.settings if ends.watcher.control else {})
             self._settings = settings
-            batcher = Batcher(marks, heartbeat_tables(source), settings.batch_limits(), row.applied)
+            parts = table_parts(ends.store)
+            system_tables = heartbeat_tables(source)
+            batcher = Batcher(marks, system_tables, settings.batch_limits(), row.applied, parts=parts)
             applier = Applier(
                 ends.store.conn,
                 ends.progress,
@@ -204,6 +207,7 @@ class Worker:
                 lambda oid: observe_uniques(source, oid),
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
+                cut_by={oid: part.column for oid, part in parts.items()},
             )
             stream.start(slot["name"], confirmable, names.publication_name(config.name), binary=binary)
             self._stream = stream
@@ -322,6 +326,17 @@ def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) 
             "Run the migrate playbook: the full copy comes before the changes.",
         )
     return marks
+
+
+def table_parts(store: StateStore) -> dict[int, PartMarks]:
+    """The marks of the parts of every table that was copied in ranges of a key at different moments, by source OID."""
+    found: dict[int, PartMarks] = {}
+    for oid, ranges in store.parts_of_several_marks().items():
+        column, type_oid, *dummy = ranges[0]
+        parts = part_marks(column, type_oid, [(low, high, mark) for *dummy, low, high, mark in ranges])
+        if parts is not None:
+            found[oid] = parts
+    return found
 
 
 def binary_everywhere(

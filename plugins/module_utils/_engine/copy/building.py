@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .._psycopg import sql
 from ..errors import EngineError, ServerError
 from ..schema.behind_copy import Behind, analyze_statement
+from ..schema.held_back import held_back
 from .sessions import open_session, talking
 
 if TYPE_CHECKING:
@@ -70,9 +71,14 @@ class Builder:
         self._thread.join()
         self._loop.close()
 
-    def begin(self, table: Table) -> None:
-        """Its rows stand: build what belongs to it. A second call for the same table does nothing."""
+    def begin(self, table: Table, *, ranged: bool = False) -> None:
+        """Its rows stand: build what belongs to it. A second call for the same table does nothing.
+
+        ``ranged``: it was cut by a key, so that some of it may have to wait (`held_back`).
+        """
         behind = self._wanted.pop(table.qualified_name, None)
+        if behind is not None and ranged:
+            behind = behind.without_held(held_back(self._migration))
         if behind is not None:
             self._loop.call_soon_threadsafe(self._begin, table, behind)
 

@@ -62,13 +62,18 @@ def select_statement(schema: str, name: str, columns: Sequence[str], part: Part)
     """The query whose result is copied: one part of one table, without its inheritance children."""
     fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     statement = sql.SQL("SELECT {} FROM ONLY {}").format(fields, sql.Identifier(schema, name))
-    first, end = part.bounds
+    return sql.SQL("{}{}").format(statement, where(part))
+
+
+def where(part: Part) -> Composed:
+    """The clause that limits a statement to one part; empty for a whole table."""
     limits = [
-        sql.SQL("ctid {} {}::tid").format(sql.SQL(o), sql.Literal(v)) for o, v in ((">=", first), ("<", end)) if v
+        sql.SQL("{} {} {}::{}").format(
+            sql.Identifier(column), sql.SQL(operator), sql.Literal(value), sql.SQL(type_name)
+        )
+        for column, operator, value, type_name in part.limits
     ]
-    if limits:
-        statement = sql.SQL("{} WHERE {}").format(statement, sql.SQL(" AND ").join(limits))
-    return statement
+    return sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(limits)) if limits else sql.Composed([])
 
 
 def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Part, form: Format) -> Composed:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import require_asyncpg
@@ -16,6 +16,7 @@ from ..connect import speaking
 from ..errors import EngineError, StateError
 from ..plan import Change, Plan
 from ..schema.behind_copy import behind_copy
+from .admission import go_on
 from .columns import (
     STAGE,
     Format,
@@ -29,6 +30,7 @@ from .columns import (
 from .parts import WHOLE, Part
 from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied
+from .resync import tables_again
 from .run import Share, lay_out, missing_tables, unfinished
 from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
@@ -42,11 +44,17 @@ if TYPE_CHECKING:
 
 
 def plan(
-    migration: Migration, limits: Limits, assist: float | None = None, programs: tuple[Runner, str] | None = None
+    migration: Migration,
+    limits: Limits,
+    assist: float | None = None,
+    programs: tuple[Runner, str] | None = None,
+    resync: Sequence[str] = (),
 ) -> Plan:
-    """Plan the copy of every selected table that is not complete. ``assist``: only help with a copy that another host
-    leads, which is waited for while somebody works on the migration, and so many seconds more. With ``programs``, a
-    Runner and where pg_dump is, keys and indexes are built as soon as their table is complete.
+    """Plan the copy of every selected table that is not complete, or is named by ``resync``.
+
+    With ``programs``, a Runner and where pg_dump is, keys and indexes are built as soon as their table is complete.
+    ``assist``: only help with a copy that another host leads, which is waited for while somebody works on the
+    migration, and so many seconds more.
 
     Raises SpecError, MismatchError, StateError.
     """
@@ -54,13 +62,17 @@ def plan(
         return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
     if assist is not None:
         return _plan_help(migration, limits, assist, programs)
+    again = tables_again(migration, resync)
     waiting = unfinished(migration)
+    waiting += [table for table in again if table not in waiting]
     state = migration.state()
     reached = state is not None and state.reached("copied")
     if not waiting and reached:
         return Plan(result=_result(migration))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
+    going_on = [job for oid, job in jobs.items() if job is not None and oid not in {table.oid for table in again}]
+    jobs.update({job.source.oid: job for job in go_on(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
@@ -74,6 +86,7 @@ def plan(
     if waiting and control is not None and control.wanted in ("started", "paused"):
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
     begun = partly_copied(migration.store) if state is not None else set()
+    begun |= {table.oid for table in again}
     behind = _behind(migration, programs, notes)
     changes: list[Change] = []
     for table in waiting:
@@ -87,7 +100,7 @@ def plan(
     return Plan(
         changes=tuple(changes),
         result=_result(migration),
-        apply=lambda: _apply(migration, limits, behind),
+        apply=lambda: _apply(migration, limits, behind, again),
         notes=tuple(notes),
     )
 
@@ -129,7 +142,8 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
         parts = WHOLE
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
     freeze = job is not None and not merge and job.may_freeze
-    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), begun, freeze)
+    anew = begun and not (job is not None and job.resumes)
+    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew, freeze)
     before = "partly copied" if begun else "not copied"
     return [
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
@@ -194,7 +208,9 @@ def _result(migration: Migration, share: Share | None = None) -> Mapping[str, ob
     }
 
 
-def _apply(migration: Migration, limits: Limits, behind: dict[Name, Behind] | None) -> Mapping[str, object]:
+def _apply(
+    migration: Migration, limits: Limits, behind: dict[Name, Behind] | None, again: Sequence[Table] = ()
+) -> Mapping[str, object]:
     """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
     migration.lock(shared=True)
     opened = migration.opened_at()
@@ -209,5 +225,5 @@ def _apply(migration: Migration, limits: Limits, behind: dict[Name, Behind] | No
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
     reached = state is not None and state.reached("copied")
-    share = take_part(migration, limits, behind=behind)
+    share = take_part(migration, limits, again, behind)
     return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}

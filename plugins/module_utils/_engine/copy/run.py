@@ -20,8 +20,10 @@ from ..cdc.control import read_control, set_wanted, wait_gone
 from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
+from .admission import enqueue, go_on
+from .key_parts import cut_large
 from .parts import WHOLE, cut
-from .queue import Job, close_run, enqueue, open_run, set_run, waiting_parts
+from .queue import Job, close_run, open_run, set_run, waiting_parts
 from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from .workers import Limits, Run, copy_run
 
@@ -81,8 +83,8 @@ def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there
         destination = by_name.get(table.qualified_name)
         heap, whole = sizes.get(table.oid, (0, 0))
         parts = cut(heap, block, limits.part_size, server.version)
-        jobs[table.oid] = None if destination is None else Job(table, destination, parts, whole)
-    return jobs
+        jobs[table.oid] = None if destination is None else Job(table, destination, parts, heap, whole)
+    return cut_large(migration, jobs, limits.part_size, limits.part_by)
 
 
 def bytes_of(migration: Migration, tables: Sequence[Table]) -> int:
@@ -211,11 +213,11 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         mark = taken.mark if taken else 0
         _require_behind(migration, mark)
         if taken is None:  # marks hold for one table each, so a table is one part
-            jobs = [replace(job, parts=WHOLE) for job in jobs]
+            jobs = [replace(job, parts=WHOLE, key=None) for job in jobs]
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
-        todo = enqueue(store, number, mark, jobs, keep_foreign_rows=keep)
+        todo = enqueue(store, number, mark, go_on(migration, jobs), keep_foreign_rows=keep)
         run = Run(
             migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
         )

@@ -11,7 +11,7 @@ tables alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,16 +20,17 @@ from .. import names
 from .._asyncpg import require_asyncpg
 from .._psycopg import psycopg, sql
 from ..connect import speaking
+from ..errors import StateError
 from .building import Builder
 from .gauge import Gauge
-from .parts import Part
 from .progress import begin, set_pace
-from .queue import Job
+from .queue import Job, part_of
+from .resync import reset
 from .run import Beside, Share, bytes_of, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
-    from ..catalog import Name
+    from ..catalog import Name, Table
     from ..migration import Migration
     from ..schema.behind_copy import Behind
     from ..state import StateStore
@@ -52,29 +53,28 @@ class OpenRun:
 
 
 def take_part(
-    migration: Migration,
-    limits: Limits,
-    before: Callable[[], None] = lambda: None,
-    behind: dict[Name, Behind] | None = None,
+    migration: Migration, limits: Limits, again: Sequence[Table] = (), behind: dict[Name, Behind] | None = None
 ) -> Share:
     """Copy until every selected table is complete and the phase is noted, leading where nobody else does.
 
-    ``before`` is called once the lead is ours; ``behind`` is what is built on the tables that this host completes.
-    Raises EngineErrors of all kinds; what is complete stays.
+    ``again``: tables that are to be copied although they are complete, which only the leader can see to; ``behind`` is
+    what is built on the tables that this host completes. Raises EngineErrors of all kinds; what is complete stays.
     """
     require_asyncpg()
     runs = parts = last = 0
     while True:
         with _lead(migration) as leading:
             if leading:
-                before()
                 if limits.pace is not None:  # who only helps, and took over, leaves it as it is
                     set_pace(migration.store, limits.pace)
                 with _beside(migration, limits, behind) as beside:
                     if beside.builder is not None:
                         beside.builder.begin_complete()
-                    if tables := unfinished(migration):
+                    if again or unfinished(migration):
                         with worker_kept_away(migration):
+                            if again:
+                                reset(migration, again)
+                            tables = unfinished(migration)
                             begin(migration.store, len(migration.selected().leaves), bytes_of(migration, tables))
                             done = copy_tables(migration, limits, beside=beside)
                         runs, parts = runs + done.runs, parts + done.parts
@@ -84,6 +84,13 @@ def take_part(
                     time.sleep(POLL)
                 migration.store.advance("copied")
                 return Share(runs, parts, True)
+        if again:
+            raise StateError(
+                "copying again table",
+                ", ".join(str(table) for table in again[:5]),
+                "another host leads a copy of this migration at this moment",
+                "Wait until it has finished, then run this again.",
+            )
         found = open_run(migration.store)
         if found is not None and found.number > last:
             last, runs = found.number, runs + 1
@@ -199,7 +206,7 @@ def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT t.relation::bigint, t.schema_name, t.table_name, NOT coalesce(t.found_empty, true),"
-                " p.part, p.first_page, p.end_page FROM {table} t JOIN {part} p USING (migration, relation)"
+                " p.part, p.first_page, p.end_page, p.key_column, p.key_type::bigint, p.key_from, p.key_to FROM {table} t JOIN {part} p USING (migration, relation)"
                 " WHERE t.migration = %s AND t.run = %s AND p.run = t.run AND p.state = 'waiting' ORDER BY p.ordinal"
             ).format(table=store.table("table_copy"), part=store.table("copy_part")),
             (store.name, number),
@@ -213,5 +220,5 @@ def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int
             unknown.add(relation)
             continue
         job = jobs.setdefault(relation, Job(source, destination, (), merge=merge))
-        jobs[relation] = replace(job, parts=(*job.parts, Part(*part)))
+        jobs[relation] = replace(job, parts=(*job.parts, part_of(part)))
     return jobs, unknown

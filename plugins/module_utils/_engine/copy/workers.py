@@ -28,6 +28,7 @@ from .columns import (
 )
 from .fingerprint import Fingerprint
 from .gauge import Gauge
+from .key_parts import PartBy
 from .parts import Part
 from .pump import Copied, Sink, pump
 from .queue import Claims, Job
@@ -49,10 +50,11 @@ NO_BINARY = ("22P03", "42883", "0A000")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a copy is done: parts at once, bytes of heap in a part, and how patiently locks are asked for (seconds)."""
+    """How a copy is done: parts at once, bytes of heap in a part, what parts are ranges of, and how patiently locks are asked for (seconds)."""
 
     parallel: int = 2
     part_size: int = 1 << 30
+    part_by: PartBy = "auto"
     lock_timeout: float = 2.0
     lock_retries: int = 60
     build: BuildLimits = field(default_factory=BuildLimits)
@@ -215,7 +217,7 @@ class _Worker:
             if complete:
                 run.gauge.complete(str(job.source), copied.rows, job.size, seconds)
         if complete and run.builder is not None:
-            run.builder.begin(job.source)
+            run.builder.begin(job.source, ranged=part.key is not None)
         return True
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._psycopg import sql
+from .held_back import must_wait
 from .standing import observe_standing
 from .sync import SchemaSync, Step
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..runner import Runner
     from .compare import Section
+    from .held_back import Held
 
 _BUILT = ("CONSTRAINT", "INDEX")
 
@@ -34,6 +36,14 @@ class Behind:
     keys: tuple[Step, ...] = ()
     others: tuple[Step, ...] = ()
     analyze: bool = True
+
+    def without_held(self, held: Held) -> Behind:
+        """The same without what has to wait since the table's parts have different marks."""
+
+        def now(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+            return tuple(s for s in steps if not (s.missing and must_wait(s.missing.entry, s.missing.thing, held)))
+
+        return replace(self, keys=now(self.keys), others=now(self.others))
 
     @property
     def steps(self) -> tuple[Step, ...]:

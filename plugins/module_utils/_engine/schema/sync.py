@@ -27,6 +27,7 @@ from . import finish
 from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
+from .held_back import held_back
 from .standing import Standing, observe_standing, standing_extensions, used_extensions
 from .statements import adjust
 from .triggers import asleep, name_of, remember_asleep
@@ -148,6 +149,7 @@ class SchemaSync:
             self.selection,
             {name_of(text) for text in made},
             first=state is None or not state.reached("schema"),
+            held=held_back(self.migration),
         )
 
     def steps(self, comparison: Comparison, destination: Standing) -> Steps:

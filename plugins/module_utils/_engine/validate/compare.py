@@ -32,9 +32,9 @@ _KEYS_AT_ONCE = 5000
 class _Ends:
     """A session at either end for one thread, and the way to say that the destination has passed the source."""
 
-    def __init__(self, migration: Migration, live: bool, deadline: float) -> None:
+    def __init__(self, migration: Migration, live: bool, patience: float) -> None:
         self.live = live
-        self.deadline = deadline
+        self.patience = patience
         self.source: Connection = connect(migration.spec.source, f"validate {migration.name}")
         self.destination: Connection = connect(migration.spec.destination, f"validate {migration.name}")
         self._store = StateStore(self.destination, migration.spec.state_schema, migration.name)
@@ -47,7 +47,7 @@ class _Ends:
         """While the source is written: return once all that it holds now has been applied at the destination."""
         if self.live:
             marker = write_marker(self.source, self._store.name)
-            wait_applied(self._store, marker, max(1.0, self.deadline - time.monotonic()))
+            wait_applied(self._store, marker, max(1.0, self.patience))
 
 
 class _Reading:
@@ -109,16 +109,17 @@ def compare_tables(
     """Compare ``tables`` of the source with those of the same name at the destination; verdicts by source OID.
 
     ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is read
-    again. Without it both ends stand still and the answer is exact. Raises MismatchError for a missing table or column.
+    again, for ``settle_timeout`` seconds for each table: how long the reading of large ones takes is no matter. Without
+    it both ends stand still and the answer is exact. Raises MismatchError for a missing table or column, and
+    TimeoutExpired where the worker has not passed a position within that time.
     """
     portable = digest.needs_portable_hash(migration.source_server, migration.destination_server)
     present = migration.destination_catalog().tables_by_name()
     shapes = {table.oid: _shape(table, present, portable) for table in tables}
-    deadline = time.monotonic() + settle_timeout
     largest_first = sorted(tables, key=lambda table: -table.bytes)
 
     def work(share: Sequence[Table]) -> dict[int, Verdict]:
-        ends = _Ends(migration, live, deadline)
+        ends = _Ends(migration, live, settle_timeout)
         try:
             return {table.oid: _compare(_Reading(ends, shapes[table.oid])) for table in share}
         finally:
@@ -168,7 +169,8 @@ def _compare(reading: _Reading) -> Verdict:
 def _settle(reading: _Reading, suspicion: Suspicion) -> None:
     """Read the suspects again, each time after the applied position has passed the source's, until none is left."""
     ends = reading.ends
-    while suspicion.watched and time.monotonic() < ends.deadline:
+    deadline = time.monotonic() + ends.patience
+    while suspicion.watched and time.monotonic() < deadline:
         suspected = sorted(suspicion.watched)
         before = reading.again(ends.source, suspected)
         ends.pass_source()
