@@ -77,6 +77,15 @@ options:
     description: Seconds after which a batch is applied even while more comes in.
     type: float
     default: 1.0
+  conflict_policy:
+    description:
+      - What is done where the destination does not hold what the source had, since something else has written to it.
+        V(overwrite) gives the source's row; V(keep) leaves the destination's; V(stop) stops the task with an error that
+        names table and key hash, and nothing of the batch is applied.
+      - Each conflict is counted, and told in C(causeway.event) by table and key hash, never by value.
+    type: str
+    choices: [overwrite, keep, stop]
+    default: overwrite
 notes:
   - The passwords stand in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
     and read again at every reconnect.
@@ -215,6 +224,7 @@ def main() -> None:
         "retry_other": {"type": "int", "default": 10},
         "batch_size": {"type": "int", "default": 100000},
         "batch_age": {"type": "float", "default": 1.0},
+        "conflict_policy": {"type": "str", "choices": ["overwrite", "keep", "stop"], "default": "overwrite"},
     }
     run(arguments, lambda migration, options, runner: task.plan(migration, options))
 

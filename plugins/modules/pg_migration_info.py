@@ -211,6 +211,73 @@ slot:
     failover:
       description: Whether standbys carry it too.
       type: bool
+    guard:
+      description:
+        - What the slot guard sees, by the worker that runs, else by this look. Sizes in bytes, rates in bytes a second,
+          times in seconds; none where something is not known, or does not come to pass while things go on as they do.
+      type: dict
+      contains:
+        level:
+          description: V(ok), V(warning), V(critical), V(lost), or V(unknown) while the slot cannot be seen.
+          type: str
+        findings:
+          description: What a person should know of, the worst first, as level, code, text and remedy.
+          type: list
+          elements: dict
+        wal_status:
+          description: As the server says.
+          type: str
+        safe_wal_size:
+          description: How much WAL may still be written before the slot is lost.
+          type: int
+        max_slot_wal_keep_size:
+          description: How much a slot may keep at the source; none where nothing bounds it.
+          type: int
+        retained_bytes:
+          description: How much WAL the slot keeps.
+          type: int
+        retained_seconds:
+          description: From how long ago the oldest of it is.
+          type: float
+        unconfirmed_bytes:
+          description: How much was written since the position that is confirmed.
+          type: int
+        retained_growth:
+          description: By how much more it keeps, a second.
+          type: float
+        wal_rate:
+          description: How much WAL the source writes.
+          type: float
+        wal_bytes:
+          description: Size of the source's pg_wal, where the account may see it (pg_monitor).
+          type: int
+        wal_disk_size:
+          description: Size of the disk that pg_wal stands on, where it was told.
+          type: int
+        slot_lost_in:
+          description: When the slot will have lost its WAL.
+          type: float
+        slot_lost_in_pause:
+          description: For how long nothing might be confirmed, as during a pause, before the slot is lost.
+          type: float
+        wal_disk_full_in:
+          description: When the disk of pg_wal will be full. Needs its size, which cannot be asked through SQL.
+          type: float
+        catalog_xmin_age:
+          description: By how many transactions the slot holds back vacuum of the catalogs.
+          type: int
+        datfrozenxid_age:
+          description: Age of the oldest unfrozen transaction of the database.
+          type: int
+        oldest_transaction:
+          description: The oldest transaction at the source that may still write, as who and seconds.
+          type: dict
+        at:
+          description: When this was seen, by the source's clock, in seconds since 1970.
+          type: float
+        position:
+          description: Where the source's WAL stood then.
+          type: str
 cdc:
   description: Change data capture; empty before there is a task.
   returned: always

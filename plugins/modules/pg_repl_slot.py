@@ -33,10 +33,34 @@ attributes:
 options:
   failover:
     description:
-      - Whether the slot is carried over to standbys (PostgreSQL 17 and later, with C(sync_replication_slots) there).
-        Decided once, when the slot is made.
-    type: bool
-    default: false
+      - Whether standbys keep the slot too, so that the migration outlives a failover of the source (PostgreSQL 17 and
+        later; the standby needs C(sync_replication_slots), C(hot_standby_feedback), C(primary_slot_name) and a C(dbname) in
+        C(primary_conninfo), the primary C(synchronized_standby_slots)). V(auto) does where the source can. Decided once,
+        when the slot is made.
+    type: str
+    choices: [auto, always, never]
+    default: auto
+  former_sources:
+    description:
+      - Servers that were the source before a failover. A slot of this migration that is left there keeps their WAL, and
+        keeps a standby from taking over the one in use; it is dropped, or said how to. The account is that of O(source).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      login_host:
+        description: Its address.
+        type: str
+        required: true
+      login_port:
+        description: Its port; that of O(source) if left out.
+        type: int
+  wal_disk_size:
+    description:
+      - How many bytes C(pg_wal) may have at the source, which is the size of its disk, or what the rest of that disk leaves. The
+        slot guard then forecasts when it will be full; it cannot ask, since SQL shows no free space. 0 if it is not told.
+    type: int
+    default: 0
   wait_timeout:
     description:
       - Seconds to wait for transactions that were open before, and with O(state=absent) for the slot to be let go.
@@ -124,6 +148,9 @@ slot:
     failover:
       description: Whether standbys keep it too.
       type: bool
+    wal_disk_size:
+      description: How many bytes C(pg_wal) may have, where it was told.
+      type: int
     wal_status:
       description: What the server says about the slot's WAL, from PostgreSQL 13 on.
       type: str
@@ -138,7 +165,7 @@ slot:
     wal_status: reserved
 left_behind:
   description: What could not be taken back, why, and the statements that do it by hand.
-  returned: with O(state=absent)
+  returned: with O(state=absent), and where a slot stands
   type: list
   elements: dict
   contains:
@@ -167,7 +194,14 @@ def main() -> None:
     run(
         {
             **state_argument(),
-            "failover": {"type": "bool", "default": False},
+            "failover": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+            "former_sources": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"login_host": {"type": "str", "required": True}, "login_port": {"type": "int"}},
+            },
+            "wal_disk_size": {"type": "int", "default": 0},
             "wait_timeout": {"type": "int", "default": 60},
         },
         lambda migration, options, dummy_runner: slots.plan(migration, options),

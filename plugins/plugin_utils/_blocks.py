@@ -123,6 +123,7 @@ def status(result: Result, width: int) -> list[str]:
             ("copy", _copy(result)),
             ("copying", _running(result.get("copy") or {})),
             ("slot", _slot(result.get("slot") or {})),
+            *_guard((result.get("slot") or {}).get("guard") or {}),
             ("CDC", _cdc(result.get("cdc") or {})),
             ("lag", _lag(result.get("cdc") or {})),
             ("changes", _changes(result.get("cdc") or {})),
@@ -161,7 +162,17 @@ def _slot(slot: Result) -> str:
     active = "in use" if slot.get("active") else "nobody reads it"
     state = f", {slot['wal_status']}" if slot.get("wal_status") else ""
     kept = f", keeps {size(slot['retained_bytes'])} of WAL" if slot.get("retained_bytes") is not None else ""
-    return f"{slot.get('name')}: {active}{state}{kept}"
+    guard = slot.get("guard") or {}
+    age = f" from the last {duration(guard['retained_seconds'])}" if kept and guard.get("retained_seconds") else ""
+    pause = guard.get("slot_lost_in_pause")
+    bound = f"; a pause of {duration(pause)} would lose it" if pause is not None else ""
+    return f"{slot.get('name')}: {active}{state}{kept}{age}{bound}"
+
+
+def _guard(guard: Result) -> list[tuple[str, str]]:
+    """What the slot guard warns of, each on a line of its own."""
+    found = guard.get("findings") or ()
+    return [(str(one["level"]).upper(), f"{one['text']}. {one['remedy']}") for one in found]
 
 
 def _cdc(cdc: Result) -> str:

@@ -134,7 +134,13 @@ class Stages:
 
     def fuzz(self) -> bool:
         environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
-        return self.run(self.python, "-m", "pytest", "tests/unit", "-m", "hypothesis", "-v", environ=environ)
+        pytest: list[str | Path] = [self.python, "-m", "pytest", "-v", "--numprocesses", "2", "--dist", "load"]
+        return all(
+            [
+                self.run(*pytest, "tests/unit", "-m", "hypothesis", environ=environ),
+                self.run(*pytest, "tests/functional", "-m", "fuzz", environ=environ),
+            ]
+        )
 
     def functional(self) -> bool:
         return self._on_servers("not faults_heavy", "--durations", "15")

@@ -235,17 +235,6 @@ class Journey:
     def kill_worker(self) -> None:
         os.kill(self.worker(), signal.SIGKILL)
 
-    def behind(self) -> None:
-        """Hold the source to it: it was never told more than stands at the destination. Sound at any moment, since the
-        source is read first and neither position goes back."""
-        told = self.pair.source.value(
-            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [self.slot]
-        )
-        assert told
-        assert self.pair.destination.value(
-            "SELECT %s::pg_lsn <= confirmable FROM causeway.cdc_progress WHERE migration = %s", [told, self.name]
-        ), told
-
     def confirmed(self) -> Any:
         return self.pair.source.value(
             "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = %s", [self.slot]

@@ -25,7 +25,7 @@ from typing import Any
 import psycopg
 import pytest
 from functional.modules import Migration, ModuleFailed
-from functional.streaming import unpack_engine
+from functional.streaming import unpack_engine, wait_stopped
 from psycopg import sql
 
 from .conftest import Clusters, End, Pair
@@ -147,12 +147,7 @@ class Moved:
             process = self.migration.start("pg_cutover", **more)
         finally:
             del os.environ["CAUSEWAY_BREAK"]
-        deadline = time.monotonic() + 60
-        while state_of(process.pid) != "T":
-            if process.poll() is not None:
-                raise AssertionError(f"it did not stop at {place}: {process.communicate()}")
-            assert time.monotonic() < deadline, f"it never came to {place}"
-            time.sleep(0.01)
+        wait_stopped(process, place)
         return process
 
     def release(self) -> dict[str, Any]:
@@ -176,15 +171,6 @@ class Moved:
     def close(self) -> None:
         with contextlib.suppress(ModuleFailed, RuntimeError):
             self.task(state="absent", stop_timeout=5)
-
-
-def state_of(pid: int) -> str:
-    """A process's state letter; empty when there is none."""
-    stat = pathlib.Path("/proc", str(pid), "stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

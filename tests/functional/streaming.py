@@ -31,7 +31,10 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.wo
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import create_statements
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import (
+    STATE_FORMAT,
+    create_statements,
+)
 
 from .conftest import ROOT, End, Pair
 
@@ -127,8 +130,8 @@ class Streaming:
         point = slot["consistent_point"]
         destination.run(
             "INSERT INTO causeway.migration (name, state_format, phase, spec, source_system, source_database, slot)"
-            " VALUES (%s, 1, 'copied', %s, %s, %s, %s)",
-            [self.name, json.dumps(spec), slot["system_identifier"], slot["database"], json.dumps(slot)],
+            " VALUES (%s, %s, 'copied', %s, %s, %s, %s)",
+            [self.name, STATE_FORMAT, json.dumps(spec), slot["system_identifier"], slot["database"], json.dumps(slot)],
         )
         for oid, schema, name in tables:
             destination.run(
@@ -164,10 +167,15 @@ class Streaming:
         path.write_text(config.text(), encoding="utf-8")
         path.chmod(0o600)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the worker's process."""
+    def start(self, break_at: str = "") -> subprocess.Popen[bytes]:
+        """Start the worker's process; with a break point, return when it has stopped itself there."""
         argv = [sys.executable, "-m", "_engine.daemon", "--config", str(self.folder / "config.json")]
-        self.process = subprocess.Popen(argv, env=python_environment(self.engine), cwd=self.folder)
+        environment = python_environment(self.engine)
+        if break_at:
+            environment["CAUSEWAY_BREAK"] = break_at
+        self.process = subprocess.Popen(argv, env=environment, cwd=self.folder)
+        if break_at:
+            wait_stopped(self.process, break_at)
         return self.process
 
     def kill(self) -> None:
@@ -240,6 +248,25 @@ class Streaming:
     def close(self) -> None:
         """End the worker."""
         self.kill()
+
+
+def state_of(pid: int) -> str:
+    """A process's state letter; empty when there is none."""
+    stat = pathlib.Path("/proc", str(pid), "stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def wait_stopped(process: subprocess.Popen[bytes], place: str) -> None:
+    """Wait until a process has stopped itself at a break point."""
+    deadline = time.monotonic() + 60
+    while state_of(process.pid) != "T":
+        if process.poll() is not None:
+            raise AssertionError(f"it did not stop at {place}: {process.communicate()}")
+        assert time.monotonic() < deadline, f"it never came to {place}"
+        time.sleep(0.01)
 
 
 MakeStreaming = Callable[..., Streaming]

@@ -5,125 +5,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-import random
 import shutil
-import threading
 import time
-from collections.abc import Iterator
 
-import psycopg
 import pytest
+from functional.durability import sampled
+from functional.load import LOADED, Load, identical
 from functional.streaming import MakeStreaming, Streaming, slot_position
 from functional.witness import assert_identical
-
-from .conftest import Pair
-
-LOADED = """
-CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);
-CREATE TABLE entry (id bigserial PRIMARY KEY, account int NOT NULL, delta int NOT NULL);
-CREATE TABLE log (line text);
-ALTER TABLE log REPLICA IDENTITY FULL;
-INSERT INTO account SELECT n, 0, repeat('n', 50) FROM generate_series(1, 200) n;
-"""
-
-
-class Load:
-    """Writers at the source until told to stop; they survive a restart of it."""
-
-    def __init__(self, pair: Pair, writers: int = 3, settings: str = "") -> None:
-        self._pair = pair
-        self._settings = settings
-        self._stop = threading.Event()
-        self.transactions = 0
-        self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(writers)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *dummy: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _write(self, number: int) -> None:
-        chance = random.Random(number)
-        while not self._stop.is_set():
-            try:
-                with self._pair.source.connect() as connection:
-                    connection.execute(self._settings or "SELECT 1")
-                    while not self._stop.is_set():
-                        self._transaction(connection, chance)
-                        time.sleep(0.002)
-            except psycopg.OperationalError:
-                time.sleep(0.1)
-
-    def _transaction(self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random) -> None:
-        account, delta = chance.randint(1, 200), chance.randint(-100, 100)
-        with connection.transaction():
-            connection.execute("UPDATE account SET balance = balance + %s WHERE id = %s", [delta, account])
-            connection.execute("INSERT INTO entry (account, delta) VALUES (%s, %s)", [account, delta])
-            with contextlib.suppress(psycopg.errors.DivisionByZero), connection.transaction():
-                connection.execute("INSERT INTO log VALUES ('never')")
-                connection.execute("SELECT 1 / 0")
-            connection.execute("INSERT INTO log VALUES (%s)", [f"line {chance.randint(1, 50)}"])
-            if chance.random() < 0.1:
-                connection.execute(
-                    "DELETE FROM log WHERE ctid IN (SELECT ctid FROM log LIMIT 1 FOR UPDATE SKIP LOCKED)"
-                )
-            if chance.random() < 0.05:
-                connection.execute("DELETE FROM entry WHERE account = %s", [account])
-        self.transactions += 1
-
-
-def identical(streaming: Streaming) -> None:
-    streaming.drain(120)
-    assert_identical(streaming.pair, ["public"])
-    balances = "SELECT count(*), sum(balance) FROM account"
-    assert streaming.pair.source.query(balances) == streaming.pair.destination.query(balances)
-
-
-@contextlib.contextmanager
-def sampled(streaming: Streaming) -> Iterator[list[str]]:
-    """Samples, all the time, whether the source was told more than stands durably at the destination."""
-    stop = threading.Event()
-    wrong: list[str] = []
-    seen = [0]
-
-    def sample() -> None:
-        while not stop.is_set():
-            try:
-                with streaming.pair.source.connect() as source, streaming.pair.destination.connect() as destination:
-                    while not stop.is_set():
-                        row = source.execute(
-                            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s",
-                            [streaming.slot],
-                        ).fetchone()
-                        ahead = destination.execute(
-                            "SELECT %s::pg_lsn > confirmable FROM causeway.cdc_progress WHERE migration = %s",
-                            [row[0] if row else None, streaming.name],
-                        ).fetchone()
-                        seen[0] += 1
-                        if ahead and ahead[0]:
-                            wrong.append(str(row))
-                        time.sleep(0.003)
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield wrong
-    finally:
-        stop.set()
-        thread.join(10)
-    assert seen[0] > 50
-    assert not wrong
 
 
 @pytest.mark.faults

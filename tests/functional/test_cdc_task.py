@@ -77,7 +77,7 @@ def test_the_worker_has_nothing_of_the_play_but_its_user(task: Task) -> None:
     assert password.encode() not in words
     assert password not in task.streaming.log()
     assert process.joinpath("stat").read_text().rpartition(")")[2].split()[1] == "1"
-    links = [str(entry.readlink()) for entry in process.joinpath("fd").iterdir() if entry.name in "012"]
+    links = [str(entry.readlink()) for entry in process.joinpath("fd").iterdir() if entry.name in ("0", "1", "2")]
     assert sorted(links) == ["/dev/null", *2 * [str(task.folder / "worker.out")]]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 from functional import witness
-from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved, state_of
+from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved
+from functional.streaming import state_of
 
 
 def everything(moved: Moved) -> list[Any]:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from functional import witness
 from functional.modules import ModuleFailed
-from functional.moved import Load, MakeMoved, Moved, kill, state_of
+from functional.moved import Load, MakeMoved, Moved, kill
+from functional.streaming import state_of
 from psycopg import sql
 
 pytestmark = pytest.mark.faults

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from functional.durability import held_to
 from functional.exactness import Clients, MakeJourney
 
 
@@ -28,7 +29,7 @@ def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:
             copied = journey.copy()
             assert copied["runs"] == 1
             journey.task()
-            journey.behind()
+            held_to(journey)
         time.sleep(0.5)
     marks = journey.marks()
     assert len(marks) == 8

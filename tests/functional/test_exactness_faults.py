@@ -11,13 +11,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
+from functional.durability import held_to, sampled
 from functional.exactness import Clients, Journey, MakeJourney, until
 from functional.modules import ModuleFailed
 from psycopg import sql
@@ -25,44 +23,6 @@ from psycopg import sql
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "2s", "fsync": "on"}
 """A commit is answered two seconds before it is safe, unless the session asks for more."""
 SAFE = "SET synchronous_commit = on"
-
-
-@contextlib.contextmanager
-def sampled(journey: Journey) -> Iterator[None]:
-    """Asks all the time whether the source was told more than the destination has recorded as durable.
-
-    The source first: between the two looks the recorded position can only have grown, so no sample cries wolf.
-    """
-    stop = threading.Event()
-    seen: list[bool] = []
-
-    def sample() -> None:
-        while not stop.is_set():
-            try:
-                with journey.pair.source.connect() as source, journey.pair.destination.connect() as destination:
-                    while not stop.is_set():
-                        row = source.execute(
-                            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s",
-                            [journey.slot],
-                        ).fetchone()
-                        held = destination.execute(
-                            "SELECT %s::pg_lsn <= confirmable FROM causeway.cdc_progress", [row[0] if row else None]
-                        ).fetchone()
-                        if row and held:
-                            seen.append(bool(held[0]))
-                        time.sleep(0.005)
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-    assert len(seen) > 50
-    assert all(seen)
 
 
 @pytest.mark.faults
@@ -77,7 +37,7 @@ def test_the_worker_is_killed_again_and_again(make_journey: MakeJourney) -> None
                 time.sleep(0.3 + 0.17 * turn)
                 journey.kill_worker()
                 time.sleep(0.1)
-                journey.behind()  # nothing moves now: what it was told is held to what stands, exactly
+                held_to(journey)  # nothing moves now: what it was told is held to what stands, exactly
             journey.task()
     journey.drained()
     journey.exactly_once(clients)
@@ -173,7 +133,7 @@ def test_a_server_crashes_that_answers_before_it_is_safe(make_journey: MakeJourn
             os.kill(worker, signal.SIGSTOP)
             try:
                 crash(journey, role)
-                journey.behind()
+                held_to(journey)
             finally:
                 os.kill(worker, signal.SIGKILL)
             journey.task()
@@ -200,7 +160,7 @@ def test_commits_that_a_crash_of_the_source_takes_back(make_journey: MakeJourney
         for dummy in range(2):
             time.sleep(1)
             crash(journey, "source")
-            journey.behind()
+            held_to(journey)
     assert not clients.errors
     journey.drained()
 
@@ -230,7 +190,7 @@ def test_an_idle_database_is_confirmed_and_nothing_counts_as_applied(make_journe
     first = confirmed()
     second = confirmed()
     assert source.value("SELECT %s::pg_lsn < %s::pg_lsn AND %s::pg_lsn < %s::pg_lsn", [before, first, first, second])
-    journey.behind()
+    held_to(journey)
     assert journey.progress("applied") == applied
     assert journey.progress("inserts") == 0
     source.run("INSERT INTO t VALUES (2)")

@@ -69,7 +69,7 @@ def test_four_beats_and_back(shop: tuple[Any, Migration]) -> None:
         "consistent_point": confirmed,
         "system_identifier": pair.source.value("SELECT system_identifier::text FROM pg_control_system()"),
         "timeline": 1,
-        "failover": False,
+        "failover": True,
     }
     assert results[3]["slot"]["consistent_point"] == confirmed
     assert pair.destination.value("SELECT phase FROM causeway.migration") == "prepared"
@@ -144,7 +144,7 @@ def test_a_slot_that_lost_changes_stops_everything(shop: tuple[Any, Migration], 
     else:
         pair.source.sql.execute("SELECT pg_drop_replication_slot(%s)", [name])
     if how == "made anew":
-        pair.source.sql.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+        pair.source.sql.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput', failover => true)", [name])
     with pytest.raises(ModuleFailed) as failed:
         moved.run("pg_repl_slot")
     assert code(failed) == "would_lose_rows"
@@ -226,11 +226,11 @@ def test_a_lost_slot_is_a_loss(make_pair: Any) -> None:
 
 def test_a_failover_slot_on_17_and_a_clear_word_before(shop: tuple[Any, Migration], make_pair: Any) -> None:
     pair, moved = shop
-    moved.four_beats("pg_repl_slot", failover=True)
+    moved.four_beats("pg_repl_slot")
     assert pair.source.value("SELECT failover FROM pg_replication_slots WHERE database = current_database()")
     older, moving = prepared(make_pair(source="14"))
     with pytest.raises(ModuleFailed, match="from PostgreSQL 17 on"):
-        moving.run("pg_repl_slot", failover=True)
+        moving.run("pg_repl_slot", failover="always")
     moving.four_beats("pg_repl_slot")
     assert len(older.source.query(SLOTS)) == 1
     moving.four_beats("pg_repl_slot", state="absent")

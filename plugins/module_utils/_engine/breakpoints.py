@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 VARIABLE = "CAUSEWAY_BREAK"
 
 
 def reached(place: str) -> None:
-    """Stop this process with SIGSTOP where the environment names ``place``; whoever named it goes on or kills."""
+    """Stop this process with SIGSTOP where the environment names ``place``; whoever named it goes on or kills.
+
+    The signal goes to the thread that came to the place: sent to the process, another might take it, and this one
+    would go on for a moment.
+    """
     if os.environ.get(VARIABLE) == place:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)

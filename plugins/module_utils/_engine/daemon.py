@@ -9,6 +9,7 @@ SIGTERM and SIGINT drain to a commit and end with status 0. The log holds names,
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import logging.handlers
@@ -94,6 +95,10 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, told if number != signal.SIGHUP else signal.SIG_IGN)
     # Reader and applier share the interpreter: with short turns neither keeps the other waiting.
     sys.setswitchinterval(0.001)
+    # Changes come and go by the hundred thousand, and none of them refers to itself: looking at all of them for every
+    # seven hundred that come would take a third of the time.
+    gc.freeze()
+    gc.set_threshold(1_000_000, 20, 20)
     return Worker(str(path), log, stop).run()
 
 

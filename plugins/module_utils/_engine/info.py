@@ -23,6 +23,7 @@ from .lsn import parse_lsn
 from .measure import duration, size
 from .plan import Plan
 from .precheck.run import summary
+from .slot_sampling import report_now
 from .tombstone import read_tombstone
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ SELECT pg_catalog.to_jsonb(p) - 'token' - 'migration',
        extract(epoch FROM pg_catalog.clock_timestamp() - p.heartbeat)::float8
   FROM {s}.cdc_progress p WHERE p.migration = %(name)s
 """
+
+_GUARD = """
+SELECT slot_guard, extract(epoch FROM pg_catalog.clock_timestamp() - heartbeat)::float8
+  FROM {s}.cdc_progress WHERE migration = %(name)s
+"""
+_FRESH = 30.0
 
 _VALIDATION = """
 SELECT schema_name, table_name, verdict, source_rows, destination_rows, differing, checked_at::text
@@ -157,7 +164,8 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
     name = str(known["name"]) if known and known.get("name") else names.slot_name(migration.name)
     row = _one(migration.source, _SLOT, name)
     if row is None or row[0] is None:
-        return {"name": name, "exists": False, "source_position": row[2] if row else ""}
+        guard = {"guard": _guard(migration, name, known)} if known and known.get("consistent_point") else {}
+        return {"name": name, "exists": False, **guard, "source_position": row[2] if row else ""}
     shown = row[0]
     return {
         "name": name,
@@ -170,7 +178,19 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
         "safe_wal_size": shown.get("safe_wal_size"),
         "failover": bool(shown.get("failover")),
         "source_position": row[2],
+        "guard": _guard(migration, name, known) if known else {},
     }
+
+
+def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the worker's slot guard has seen in this minute; while none runs, what is seen now."""
+    store = migration.store
+    rows = _ask(store, "the slot guard", _GUARD)
+    recorded, age = (rows[0][0] or {}, rows[0][1]) if rows else ({}, None)
+    if recorded and age is not None and age < _FRESH and holder(store.conn, store.name) is not None:
+        return dict(recorded)
+    publication, disk = names.publication_name(migration.name), int(known.get("wal_disk_size", 0))
+    return report_now(migration.source, name, publication, recorded, disk)
 
 
 def _one(conn: Connection, query: str, name: str) -> Any:
@@ -261,6 +281,7 @@ def _sentence(result: Mapping[str, Any]) -> str:
     if cdc.get("lag_bytes") is not None:
         seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
         said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")
+    said.extend(finding["text"] for finding in (result["slot"].get("guard") or {}).get("findings", ()))
     if result["fence"] == "fenced":
         said.append("the source is fenced: run the cutover playbook again, or release")
     elif result["fence"] == "closed" and not result["opened_at"]:

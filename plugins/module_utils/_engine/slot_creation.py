@@ -106,3 +106,9 @@ def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1
         if time.monotonic() > deadline:
             return int(row[0])
         time.sleep(poll)
+
+
+def drop_slot(conn: Connection, name: str) -> None:
+    """pg_drop_replication_slot. Raises ServerError."""
+    with speaking("dropping the replication slot", name):
+        conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))

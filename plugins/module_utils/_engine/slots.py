@@ -10,7 +10,7 @@ error for a person, never "lag 0", and a slot is never made anew behind rows tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from .lsn import Lsn, format_lsn, parse_lsn
 from .plan import Change, Leftover, Plan
 from .publication import BEFORE as PUBLICATION
 from .publication import observe_publication
-from .server import System, identify_system
-from .slot_creation import create_slot, creation_statement, wait_inactive
+from .server import Server, System, identify_system
+from .slot_creation import create_slot, creation_statement, drop_slot, wait_inactive
+from .slot_failover import following, observe_system, with_former
 
 if TYPE_CHECKING:
     from .connect import Connection
@@ -181,15 +182,6 @@ def check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -
         )
 
 
-def observe_system(migration: Migration) -> System:
-    """IDENTIFY_SYSTEM over a replication connection of its own. Raises ConnectError, ServerError."""
-    walsender = migration.open(migration.spec.source, "system", replication=True)
-    try:
-        return identify_system(walsender, migration.spec.source)
-    finally:
-        walsender.close()
-
-
 def _confirmable(migration: Migration) -> Lsn:
     with speaking("reading the progress of migration", migration.name):
         row = migration.destination.execute(
@@ -202,12 +194,16 @@ def _confirmable(migration: Migration) -> Lsn:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: failover, wait_timeout (s), state (present, absent)."""
+    """``options``: failover (auto, always, never), former_sources, wal_disk_size (bytes), wait_timeout (s),
+    state (present, absent)."""
     name = names.slot_name(migration.name)
     if options["state"] == "absent":
-        return _plan_absent(migration, name, options["wait_timeout"])
+        return with_former(migration, _plan_absent(migration, name, options["wait_timeout"]), name, options)
     if not migration.spec.incremental:
         return Plan(notes=("no replication slot is needed: the migration is not incremental",))
+    if int(options["wal_disk_size"]) < 0:
+        why = f"wal_disk_size {options['wal_disk_size']} is no size"
+        raise SpecError("reading the options of the replication slot", name, why, "Give bytes, or 0 for not told.")
     migration.selected()
     state = migration.state()
     # In this order: the worker records a position before it confirms it, so what we read later is never behind.
@@ -215,35 +211,59 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     confirmable = _confirmable(migration) if state else 0
     recorded = state.slot if state else None
     copied = bool(confirmable) or any(copy.mark for copy in migration.copies().values())
-    step = decide(name, recorded, found, observe_system(migration), confirmable, copied)
+    system = observe_system(migration)
+    step = decide(name, recorded, found, system, confirmable, copied)
     if step is Step.KEEP and recorded is not None and found is not None:
-        return _kept(recorded, found, options)
+        kept = _kept(recorded, found, wants_failover(options["failover"], migration.source_server))
+        kept = _told_disk(migration, kept, recorded, int(options["wal_disk_size"]))
+        return with_former(migration, following(migration, kept, system), name, options)
     return _plan_make(migration, name, step, options)
 
 
-def _kept(recorded: Mapping[str, Any], found: Slot, options: Mapping[str, Any]) -> Plan:
+def wants_failover(asked: str, server: Server) -> bool:
+    """Whether standbys are to keep the slot too: ``auto`` where the source can (PostgreSQL 17 and later)."""
+    return asked == "always" or (asked == "auto" and server.version >= 170000 and not server.in_recovery)
+
+
+def _kept(recorded: Mapping[str, Any], found: Slot, failover: bool) -> Plan:
     warnings = []
     if found.wal_status == "unreserved":
         warnings.append(
             f"replication slot {found.name}: its WAL is about to be removed (wal_status = unreserved); raise "
             "max_slot_wal_keep_size, and see that the CDC worker runs"
         )
-    if bool(options["failover"]) != found.failover:
+    if failover != found.failover:
         warnings.append(
             f"replication slot {found.name} was made with failover = {str(found.failover).lower()}, and stays so"
         )
     return Plan(result={"slot": {**recorded, "wal_status": found.wal_status}}, warnings=tuple(warnings))
 
 
+def _told_disk(migration: Migration, plan: Plan, recorded: Mapping[str, Any], disk: int) -> Plan:
+    """``plan``, and the size of the disk of pg_wal as the slot guard goes by it, where another one is told now."""
+    before = int(recorded.get("wal_disk_size", 0))
+    if before == disk:
+        return plan
+
+    def apply() -> Mapping[str, object]:
+        record = {**recorded, "wal_disk_size": disk}
+        migration.store.set_json("slot", record)
+        return {**(plan.apply() if plan.changes else {}), "slot": record}
+
+    what = f"record of replication slot {recorded['name']}"
+    change = Change("destination", what, {"wal_disk_size": before}, {"wal_disk_size": disk})
+    return replace(plan, changes=(*plan.changes, change), apply=apply)
+
+
 def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str, Any]) -> Plan:
-    failover = bool(options["failover"])
+    failover = wants_failover(options["failover"], migration.source_server)
     version = migration.source_server.version
     if failover and version < 170000:
         raise SpecError(
             "making the replication slot",
             name,
             f"failover slots exist from PostgreSQL 17 on, the source is {migration.source_server.version_text[:40]}",
-            "Leave failover at false.",
+            "Leave failover at auto.",
         )
     statement = creation_statement(name, PLUGIN, failover, version)
     drop = (f"SELECT pg_catalog.pg_drop_replication_slot('{name}')",) if step is Step.REMAKE else ()
@@ -265,6 +285,7 @@ def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str
             "system_identifier": system.identifier,
             "timeline": system.timeline,
             "failover": failover,
+            **({"wal_disk_size": int(options["wal_disk_size"])} if options["wal_disk_size"] else {}),
         }
         # The intent first: a slot of our name that stands after a crash is then known to be ours, and unused.
         migration.store.set_json("slot", record)
@@ -303,12 +324,6 @@ def _verify(migration: Migration, record: Mapping[str, Any], system: System) -> 
         raise LossError(_LOOKING, record["name"], "it is gone right after it was made", _BEGIN_AGAIN)
     check_identity(record, found, system, followed=False)
     check_position(record, found, 0)
-
-
-def drop_slot(conn: Connection, name: str) -> None:
-    """pg_drop_replication_slot. Raises ServerError."""
-    with speaking("dropping the replication slot", name):
-        conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
 
 
 def _plan_absent(migration: Migration, name: str, wait: float) -> Plan:

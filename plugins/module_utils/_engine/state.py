@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalized", "validated", "opened")
 """In order; a phase is reached and never left, but by a restart."""
 
+_UNMISTAKABLE = ("table_copy", "copy_part", "cdc_task", "cdc_progress")
+"""Names of ours that nobody else gives a table by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
@@ -52,7 +55,8 @@ class MigrationState:
 
 @dataclass(frozen=True, slots=True)
 class TableCopy:
-    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked."""
+    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked; ``timeline`` the
+    source's when the mark was taken, 0 where that is not known."""
 
     relation: int
     name: Name
@@ -62,6 +66,7 @@ class TableCopy:
     mark: Lsn
     rows: int
     bytes: int
+    timeline: int = 0
 
 
 class StateStore:
@@ -82,25 +87,44 @@ class StateStore:
             cursor = self.conn.execute(sql.SQL(template).format(**names), values)
             return cursor.fetchall() if cursor.description else []
 
-    def installed(self) -> bool:
-        """Whether the state schema stands. Raises StateError for one that we do not know."""
+    def _tables(self) -> set[str] | None:
+        """The tables of the state schema; None where there is no such schema."""
         rows = self._run(
             "looking for the state tables",
-            "SELECT c.oid IS NOT NULL FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c"
-            " ON c.relnamespace = n.oid AND c.relname = 'migration' WHERE n.nspname = %s",
+            "SELECT coalesce(pg_catalog.array_agg(c.relname::text) FILTER (WHERE c.relkind = 'r'), '{{}}')"
+            "  FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
+            " WHERE n.nspname = %s GROUP BY n.oid",
             (self.schema,),
         )
-        if rows and not rows[0][0]:
+        return set(rows[0][0]) if rows else None
+
+    def installed(self) -> bool:
+        """Whether the state schema stands. Raises StateError for one that we do not know, or that was damaged."""
+        there = self._tables()
+        if there is not None and "migration" not in there:
+            if there & set(_UNMISTAKABLE):
+                raise self._damaged(there)
             raise StateError(
                 "looking for the state tables",
                 f"schema {self.schema} at the destination",
                 "a schema of that name stands there and is not ours",
                 "Name another one with causeway_state_schema.",
             )
-        return bool(rows)
+        return there is not None
+
+    def _damaged(self, there: set[str]) -> StateError:
+        missing = ", ".join(f"{self.schema}.{name}" for name in TABLE_NAMES if name not in there)
+        return StateError(
+            "reading the state of the migration",
+            self.name,
+            f"bookkeeping tables are gone at the destination: {missing}",
+            "Nobody may drop them while a migration lives. Put them back from a backup of this moment; otherwise drop"
+            f" schema {self.schema} and what the migration made at the source, and begin again.",
+        )
 
     def load(self) -> MigrationState | None:
-        """The migration's row, or None. Raises StateError for a state format of another release."""
+        """The migration's row, or None. Raises StateError for a state format of another release, and where a state
+        table is gone."""
         if not self.installed():
             return None
         rows = self._run(
@@ -118,6 +142,9 @@ class StateStore:
                 f"its state has format {rows[0][10]}, this collection knows {STATE_FORMAT}",
                 "Finish this migration with the collection that began it, or release it and begin again.",
             )
+        there = self._tables() or set()
+        if not there.issuperset(TABLE_NAMES):
+            raise self._damaged(there)
         return MigrationState(*rows[0][:10])
 
     def install_statements(self) -> tuple[Composed, ...]:
@@ -208,13 +235,16 @@ class StateStore:
         """What is known of every table's copy, by source OID."""
         rows = self._run(
             "reading the state of the copy",
-            "SELECT relation::bigint, schema_name, table_name, state, found_empty, coalesce(run, 0), mark::text, rows,"
-            " bytes FROM {s}.table_copy WHERE migration = %s ORDER BY schema_name, table_name",
+            "SELECT t.relation::bigint, t.schema_name, t.table_name, t.state, t.found_empty, coalesce(t.run, 0),"
+            " t.mark::text, t.rows, t.bytes, coalesce(r.timeline, 0)"
+            " FROM {s}.table_copy t LEFT JOIN {s}.copy_run r USING (migration, run)"
+            " WHERE t.migration = %s ORDER BY t.schema_name, t.table_name",
             (self.name,),
         )
         return {
             row[0]: TableCopy(
-                row[0], (row[1], row[2]), row[3], row[4], row[5], parse_lsn(row[6]) if row[6] else 0, row[7], row[8]
+                *(row[0], (row[1], row[2]), row[3], row[4], row[5]),
+                *(parse_lsn(row[6]) if row[6] else 0, row[7], row[8], row[9]),
             )
             for row in rows
         }

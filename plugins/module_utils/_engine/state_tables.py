@@ -38,6 +38,7 @@ _TABLES = (
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
         run bigint NOT NULL,
         mark pg_lsn,
+        timeline int,
         snapshot text,
         form text NOT NULL,
         host text NOT NULL,
@@ -130,7 +131,8 @@ _TABLES = (
         engine text,
         host text,
         pid int,
-        heartbeat timestamptz)""",
+        heartbeat timestamptz,
+        slot_guard jsonb)""",
     """CREATE TABLE {schema}.validation (
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
         relation oid NOT NULL,

@@ -4,29 +4,33 @@
 """Pieces of the stream to destination transactions: one transaction for each piece, or for several of a large one.
 
 Within it the steps go in order; a segment is written by its net effect. Where a constraint is in the way, nothing of
-the segment stands: back to the savepoint, then table by table: again, by removing all that is touched, and at last
-one change after the other in the order of the source. The applied position moves in the same transaction.
+the segment stands, nor where a row is not as the source had it: back to the savepoint, then table by table: again; with
+the rows in conflict one by one; with updates as delete and insert; and at last one change after the other in the order of
+the source. The applied position moves in the same transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from .. import marker
 from .._psycopg import psycopg, sql
+from ..breakpoints import reached
 from ..catalog import qualified
 from ..connect import server_error
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
 from ..errors import EngineError, MismatchError, ServerError
-from .batch import Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .compaction import Compacted, compact, delete_then_insert
+from .conflict_log import ConflictLog
+from .conflicts import OVERWRITE, Surprise, untangle
 from .destination_table import DestinationTable, fit, observe_table
 from .messages import BINARY, Change, Delete, Relation, Type
-from .part_marks import EmptyStep
-from .rowwise import RefusedChange, replay_one
-from .setwise import WrittenTable, few_statements, replace_touched, write_compacted
+from .pieces import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
+from .rowwise import WrittenTable, key_row, replay, replay_one
+from .setwise import disappointed, few_statements, write_compacted
 from .staging import Loader
 from .statements import TableStatements
 from .store import ProgressStore, Tally
@@ -49,7 +53,8 @@ class Applier:
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
     source table by OID; ``binary`` says in which format values come; ``copied_as`` is the name under which each table,
     by source OID, was copied; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
-    own. Every method raises EngineError; after that the connection is to be closed, which takes
+    own; ``conflict_policy`` is one of `conflicts.POLICIES`. Every method raises EngineError; after that the connection is
+    to be closed, which takes
     back what was not committed.
     """
 
@@ -64,6 +69,7 @@ class Applier:
         binary: bool,
         copied_as: Mapping[int, Name] | None = None,
         cut_by: Mapping[int, str] | None = None,
+        conflict_policy: str = OVERWRITE,
     ) -> None:
         self._conn = conn
         self._progress = progress
@@ -74,6 +80,7 @@ class Applier:
         self._copied_as = copied_as or {}
         self._cut_by = cut_by or {}
         self._loader = Loader(conn)
+        self._conflicts = ConflictLog(self._loader, progress.store, conflict_policy)
         self._tables: dict[int, WrittenTable] = {}
         self._tally = Tally()
         self._savepoint = False
@@ -88,7 +95,7 @@ class Applier:
             if not piece.last_of_transaction:
                 return False
             self._progress.advance(piece.end_lsn, self._tally, received, confirmed)
-            self._conn.execute("COMMIT")
+            self._progress.commit()
             self._loader.committed()
         except psycopg.Error as exc:
             raise apply_error(exc, "applying changes at the", "destination") from exc
@@ -106,11 +113,19 @@ class Applier:
             except psycopg.Error as exc:
                 raise apply_error(exc, "taking back an unfinished transaction at the", "destination") from exc
             self.open = self._savepoint = False
+            self._tally = Tally()
+            self._conflicts.abandon()
+
+    def set_conflict_policy(self, policy: str) -> None:
+        """From the next change on."""
+        self._conflicts.policy = policy
 
     def _write(self, piece: Piece) -> None:
         if not self.open:
+            reached("before batch sent")
             self._conn.execute("BEGIN")
             self.open = True
+            reached("after batch sent")
         for step in piece.steps:
             if isinstance(step, Segment):
                 self._segment(step)
@@ -120,9 +135,11 @@ class Applier:
                 self._empty(step)
             else:
                 self._truncate(step)
+        reached("after DML done")
         tally = self._tally
         for change in piece.system:
             tally.marker = max(tally.marker, marker_of(change, self._name))
+        tally.conflicts += self._conflicts.write()
         tally.transactions += piece.transactions
         tally.inserts += piece.inserts
         tally.updates += piece.updates
@@ -170,11 +187,13 @@ class Applier:
             work.append((written, compact(changes, written.table.shape)))
         self._begin_savepoint()
         try:
-            self._tally.conflicts += self._at_once(work)
-        except psycopg.IntegrityError:
-            self._back_to(_SEGMENT)
-            for written, compacted in work:
-                self._tally.conflicts += self._table_by_itself(written, compacted)
+            if self._at_once(work):
+                return
+        except (psycopg.IntegrityError, Surprise):
+            pass
+        self._back_to(_SEGMENT)
+        for written, compacted in work:
+            self._table_by_itself(written, compacted)
 
     def _begin_savepoint(self) -> None:
         """One savepoint at a time: each open one is a level that the destination has to keep."""
@@ -187,57 +206,79 @@ class Applier:
         self._conn.execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
         self._loader.rolled_back()
 
-    def _at_once(self, work: Work) -> int:
-        """The net effect of all tables; few rows in one pipeline. Returns conflicts; raises psycopg.Error."""
+    def _at_once(self, work: Work) -> bool:
+        """The net effect of all tables; few rows in one pipeline. False, or Surprise, where something is not as the
+        source had it: nothing of it may stand then. Raises psycopg.Error.
+        """
         few = [few_statements(written, compacted) for written, compacted in work]
-        conflicts = 0
         if len(few) <= 8 and None not in few:
             statements = [one for table in few if table is not None for one in table]
             with self._conn.pipeline() as pipeline:
                 cursors = [self._loader.run(text, values) for text, values, dummy in statements]
                 pipeline.sync()
-            touched = [c.rowcount for c, (dummy, dummy2, exact) in zip(cursors, statements, strict=True) if exact]
-            if all(count == 1 for count in touched):
-                return 0
-            # Something was not there: what follows from that is decided where statements wait for answers.
-            self._back_to(_SEGMENT)
+            return all(c.rowcount == count for c, (dummy, dummy2, count) in zip(cursors, statements, strict=True))
         for written, compacted in work:
-            try:
-                conflicts += write_compacted(self._loader, written, compacted)
-            except psycopg.IntegrityError:
-                raise
-            except psycopg.Error as exc:
-                raise apply_error(exc, "applying changes to", str(written.table)) from exc
-        return conflicts
+            with self._refusals(written):
+                write_compacted(self._loader, written, compacted)
+        return True
 
-    def _table_by_itself(self, written: WrittenTable, compacted: Compacted) -> int:
-        """One table whose changes met a constraint, or may have. Returns the number of conflicts."""
-        attempts: list[Callable[[], int]] = [lambda: write_compacted(self._loader, written, compacted)]
-        if not compacted.shape.destination_has_own_columns:
-            replaced = delete_then_insert(compacted) or compacted
-            if not replaced.removed:
-                attempts.append(lambda: replace_touched(self._loader, written, replaced))
-        for attempt in attempts:
+    @contextmanager
+    def _refusals(self, written: WrittenTable) -> Iterator[None]:
+        """What the destination refuses of a table, in words; constraints that are in the way are the caller's."""
+        try:
+            yield
+        except psycopg.IntegrityError:
+            raise
+        except psycopg.Error as exc:
+            raise apply_error(exc, "applying changes to", str(written.table)) from exc
+
+    def _table_by_itself(self, written: WrittenTable, compacted: Compacted) -> None:
+        """One table where something was not as expected, or beside one: the first way that the destination takes."""
+        for attempt in self._attempts(written, compacted):
+            mark = self._conflicts.mark()
             self._conn.execute(f"SAVEPOINT {_TABLE}")
             try:
-                conflicts = attempt()
-            except psycopg.IntegrityError:
+                with self._refusals(written):
+                    attempt()
+            except (psycopg.IntegrityError, Surprise):
                 self._back_to(_TABLE)
+                self._conflicts.back_to(mark)
                 self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
-            except psycopg.Error as exc:
-                raise apply_error(exc, "applying changes to", str(written.table)) from exc
             else:
                 self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
-                return conflicts
-        return sum([self._one_change(written, change) for change in compacted.changes])
+                return
+        for change in compacted.changes:
+            self._one_change(written, change)
 
-    def _one_change(self, written: WrittenTable, change: Change) -> int:
+    def _attempts(self, written: WrittenTable, compacted: Compacted) -> Iterator[Callable[[], None]]:
+        """As a whole; without the rows that are in conflict, which go one by one; updates as delete and insert."""
+        yield lambda: write_compacted(self._loader, written, compacted)
+        shape = written.table.shape
+        tangled: list[Change] = []
+        with self._refusals(written):
+            keys = disappointed(self._loader, written, compacted.changes)
+        rest = untangle(compacted.changes, shape, keys, tangled) if keys else compacted.changes
+        if tangled or not written.table.enforced:
+            yield lambda: self._both(written, compact(rest, shape), tangled)
+        replaced = delete_then_insert(compact(rest, shape))
+        if replaced is not None:
+            yield lambda: self._both(written, replaced, tangled)
+
+    def _both(self, written: WrittenTable, compacted: Compacted, tangled: Sequence[Change]) -> None:
+        write_compacted(self._loader, written, compacted, checked=True)
+        replay(self._loader, written, tangled, self._conflicts.judge(written))
+
+    def _one_change(self, written: WrittenTable, change: Change) -> None:
+        self._conn.execute(f"SAVEPOINT {_TABLE}")
         try:
-            return replay_one(self._loader, written.table, written.statements, change)
+            replay_one(self._loader, written, change, self._conflicts.judge(written))
         except psycopg.Error as exc:
-            refused = RefusedChange(written.table, change)
-            what = f"{refused.table}, row with key hash {refused.key_hash}"
-            raise apply_error(exc, f"applying the {refused.kind} of a row to", what) from exc
+            self._conn.execute(f"ROLLBACK TO SAVEPOINT {_TABLE}")
+            found = self._conflicts.hash_of(written, key_row(change))
+            kind = type(change).__name__.lower()
+            what = f"{written.table}, row with key hash {found}"
+            raise apply_error(exc, f"applying the {kind} of a row to", what) from exc
+        self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
 
     def _truncate(self, step: TruncateStep) -> None:
         """Exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from ..errors import MismatchError, ProtocolError
 from ..lsn import NO_LSN, Lsn, format_lsn
@@ -32,93 +31,28 @@ from .messages import (
     Type,
     Update,
 )
-from .part_marks import EmptyStep, PartMarks, routed, truncated
+from .part_marks import PartMarks, routed, truncated
+from .pieces import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 
 
-@dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is full: bytes of messages, rows, or seconds since its first transaction began to arrive."""
-
-    max_bytes: int = 16 * 1024 * 1024
-    max_changes: int = 100_000
-    max_age: float = 1.0
-
-
-@dataclass(slots=True)
-class Segment:
-    """Changes between two barriers, in source order, of any tables."""
-
-    changes: list[Change] = field(default_factory=list)
-
-    def by_table(self) -> dict[int, list[Change]]:
-        """The changes by relation oid, each list in source order."""
-        tables: dict[int, list[Change]] = {}
-        for change in self.changes:
-            found = tables.get(change.relation_oid)
-            if found is None:
-                tables[change.relation_oid] = [change]
-            else:
-                found.append(change)
-        return tables
-
-
-@dataclass(frozen=True, slots=True)
-class RelationStep:
-    """From here on the table looks like this: the first sight of it (``previous`` is None), or a changed one."""
-
-    relation: Relation
-    previous: Relation | None
-
-
-@dataclass(frozen=True, slots=True)
-class TruncateStep:
-    """TRUNCATE of exactly these tables: those of the message whose mark lets it through."""
-
-    relations: tuple[Relation, ...]
-    restart_identity: bool
-
-
-Step: TypeAlias = "Segment | RelationStep | TruncateStep | EmptyStep"
-
-
-@dataclass(frozen=True, slots=True)
-class SystemChange:
-    """A change of one of our own tables at the source (heartbeat, markers)."""
-
-    relation: Relation
-    change: Change
-    final_lsn: Lsn
-
-
-@dataclass(slots=True)
-class Piece:
-    """Work for the destination, in ``steps``.
-
-    ``last_of_transaction``: the destination transaction may commit after this piece, and ``end_lsn`` (the commit END
-    LSN of the last source transaction in it) becomes the applied position; otherwise ``end_lsn`` is 0 and the next
-    piece goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is ours
-    still move the position. ``size`` is in bytes of messages.
-    ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it),
-    ``system`` what came of our own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
+    """When a batch is full: bytes of messages, rows, seconds since its first transaction began to arrive, or (however
+    many rows are asked for) the memory that it takes by `Piece.weight`. Looked at for every change: no dataclass.
     """
 
-    steps: list[Step] = field(default_factory=list)
-    system: list[SystemChange] = field(default_factory=list)
-    last_of_transaction: bool = True
-    end_lsn: Lsn = NO_LSN
-    commit_time_us: int = 0
-    transactions: int = 0
-    size: int = 0
-    inserts: int = 0
-    updates: int = 0
-    deletes: int = 0
-    truncates: int = 0
-    filtered: int = 0
+    __slots__ = ("max_age", "max_bytes", "max_changes", "max_weight")
 
-    @property
-    def changes(self) -> int:
-        """Rows changed."""
-        return self.inserts + self.updates + self.deletes
+    def __init__(
+        self,
+        max_bytes: int = 16 * 1024 * 1024,
+        max_changes: int = 100_000,
+        max_age: float = 1.0,
+        max_weight: int = 64 * 1024 * 1024,
+    ) -> None:
+        self.max_bytes: int = max_bytes
+        self.max_changes: int = max_changes
+        self.max_age: float = max_age
+        self.max_weight: int = max_weight
 
 
 _NONE: Final[tuple[Piece, ...]] = ()
@@ -154,8 +88,10 @@ class Batcher:
         # A Relation step is made before the first change that we keep, not when the message comes: what the table
         # looked like before its mark is nobody's business.
         self._surfaced: dict[int, Relation] = {}
+        self._settled: dict[int, int] = {}
         self._whole: Piece = Piece()
         self._current: Piece = Piece()
+        self._spare: Segment | None = None
         self._began_at: float = 0.0
         self._open: bool = False
         self._skipping: bool = False
@@ -179,6 +115,7 @@ class Batcher:
         elif isinstance(message, Relation):
             if self._latest.get(message.oid) != message:
                 self._latest[message.oid] = message
+                self._settled.pop(message.oid, None)
         elif isinstance(message, Type):
             self.types[message.oid] = message
         elif isinstance(message, Truncate):
@@ -200,6 +137,16 @@ class Batcher:
     def due(self) -> bool:
         """The whole transactions that wait are older than ``max_age``."""
         return self._whole.transactions > 0 and self._clock() - self._began_at >= self.limits.max_age
+
+    @property
+    def waiting(self) -> Piece:
+        """The whole transactions that no piece has taken yet: to look at."""
+        return self._whole
+
+    @property
+    def weight(self) -> int:
+        """Of all that no piece has taken yet, an open transaction included."""
+        return self._whole.weight + self._current.weight
 
     @property
     def pending(self) -> bool:
@@ -228,21 +175,23 @@ class Batcher:
         if self._skipping:
             return _NONE
         piece = self._current
-        self._current = Piece()
         piece.transactions = 1
         piece.end_lsn = commit.end_lsn
         piece.commit_time_us = commit.commit_time_us
         if self._in_pieces:
+            self._current = Piece()
             return (piece,)
         if self._redefined and self._whole.transactions:
             # Should the destination have to be changed by hand first, what lies before must not wait for that.
             before = self.flush()
             self._whole = piece
+            self._current = Piece()
             return _NONE if before is None else (before,)
         if self._whole.transactions == 0:
             self._whole = piece
+            self._current = Piece()
         else:
-            _append(self._whole, piece)
+            self._spare = self._whole.absorb(piece)
         if self._is_full(self._whole) or self.due():
             whole = self.flush()
             return _NONE if whole is None else (whole,)
@@ -254,25 +203,15 @@ class Batcher:
         if self._skipping:
             return _NONE
         oid = change.relation_oid
-        relation = self._latest.get(oid)
-        if relation is None:
-            raise _out_of_order(f"a change came of the unannounced relation {oid}")
-        piece = self._current
+        width = self._settled.get(oid)
+        if width is None:
+            width = self._settle(oid, change, size)
+            if width is None:
+                return self._cut() if self._is_full(self._current) else _NONE
         row = change.old if isinstance(change, Delete) else change.new
-        if len(row.kinds) != len(relation.columns):
-            raise _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
-        if oid in self._system:
-            piece.system.append(SystemChange(relation, change, self._final_lsn))
-            return _NONE
-        if not self._keeps(relation):
-            parts = self._parts.get(oid)
-            kept = None if parts is None else routed(change, relation, parts, self._final_lsn)
-            if kept is None:
-                piece.filtered += 1
-                return _NONE
-            change = kept
-        if self._surfaced.get(oid) is not relation:
-            self._surface(relation)
+        if len(row.kinds) != width:
+            raise _misshapen(self._latest[oid])
+        piece = self._current
         self._segment().changes.append(change)
         if isinstance(change, Update):
             piece.updates += 1
@@ -282,6 +221,50 @@ class Batcher:
             piece.deletes += 1
         piece.size += size
         return self._cut() if self._is_full(piece) else _NONE
+
+    def _settle(self, oid: int, change: Change, size: int) -> int | None:
+        """The first change of a table since its Relation message, or since one that is not ours: the number of its
+        columns if the change is to be kept. From then on later ones are, too: commits come in order.
+        """
+        relation = self._latest.get(oid)
+        if relation is None:
+            raise _out_of_order(f"a change came of the unannounced relation {oid}")
+        width = len(relation.columns)
+        if oid in self._system:
+            row = change.old if isinstance(change, Delete) else change.new
+            if len(row.kinds) != width:
+                raise _misshapen(relation)
+            self._current.system.append(SystemChange(relation, change, self._final_lsn))
+            return None
+        if not self._keeps(relation):
+            self._between(relation, change, size)
+            return None
+        if self._surfaced.get(oid) is not relation:
+            self._surface(relation)
+        self._settled[oid] = width
+        return width
+
+    def _between(self, relation: Relation, change: Change, size: int) -> None:
+        """A change below the mark of its table: ours only where a part that it concerns has an older one."""
+        parts = self._parts.get(relation.oid)
+        row = change.old if isinstance(change, Delete) else change.new
+        if parts is not None and len(row.kinds) != len(relation.columns):
+            raise _misshapen(relation)
+        kept = None if parts is None else routed(change, relation, parts, self._final_lsn)
+        piece = self._current
+        if kept is None:
+            piece.filtered += 1
+            return
+        if self._surfaced.get(relation.oid) is not relation:
+            self._surface(relation)
+        self._segment().changes.append(kept)
+        if isinstance(kept, Update):
+            piece.updates += 1
+        elif isinstance(kept, Insert):
+            piece.inserts += 1
+        else:
+            piece.deletes += 1
+        piece.size += size
 
     def _truncate(self, truncate: Truncate) -> None:
         if not self._open:
@@ -342,12 +325,17 @@ class Batcher:
             last = steps[-1]
             if isinstance(last, Segment):
                 return last
-        segment = Segment()
+        segment = self._spare or Segment()
+        self._spare = None
         steps.append(segment)
         return segment
 
     def _is_full(self, piece: Piece) -> bool:
-        return piece.size >= self.limits.max_bytes or piece.changes >= self.limits.max_changes
+        limits = self.limits
+        changes = piece.inserts + piece.updates + piece.deletes
+        if piece.size >= limits.max_bytes or changes >= limits.max_changes:
+            return True
+        return 2 * piece.size + OBJECTS * changes >= limits.max_weight
 
     def _cut(self) -> Sequence[Piece]:
         """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""
@@ -359,26 +347,8 @@ class Batcher:
         return (piece,) if whole is None else (whole, piece)
 
 
-def _append(whole: Piece, piece: Piece) -> None:
-    """Adds the transaction in ``piece`` behind those in ``whole``."""
-    steps = piece.steps
-    if steps and whole.steps:
-        last = whole.steps[-1]
-        first = steps[0]
-        if isinstance(last, Segment) and isinstance(first, Segment):
-            last.changes.extend(first.changes)
-            steps = steps[1:]
-    whole.steps.extend(steps)
-    whole.system.extend(piece.system)
-    whole.end_lsn = piece.end_lsn
-    whole.commit_time_us = piece.commit_time_us
-    whole.transactions += piece.transactions
-    whole.size += piece.size
-    whole.inserts += piece.inserts
-    whole.updates += piece.updates
-    whole.deletes += piece.deletes
-    whole.truncates += piece.truncates
-    whole.filtered += piece.filtered
+def _misshapen(relation: Relation) -> ProtocolError:
+    return _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
 
 
 def _out_of_order(why: str) -> ProtocolError:

@@ -20,7 +20,7 @@ from typing import Final
 
 from ..errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
-from .tracking import Key, TrackedRun, overlay, split_exchanges
+from .tracking import Families, Key, TrackedRun, change_keys, overlay
 
 _MASK: Final = bytes([UNCHANGED if byte == UNCHANGED else 0x6B for byte in range(256)])
 """Translates kinds to which columns are known: ``k``, or ``u`` as it was."""
@@ -46,7 +46,8 @@ class TableShape:
 class UpdateGroup:
     """Updates that set the same columns, for one statement.
 
-    ``assigned``: positions to SET, sorted, never empty; key columns are among them exactly if ``key_changed``.
+    ``assigned``: positions to SET, sorted; key columns are among them exactly if ``key_changed``. Empty where only key
+    columns came, the same as before: then the rows must be there, and no more.
     ``keys[n]`` is the key that the row has at the destination now; ``rows[n]`` has its new values, of which those
     outside ``assigned`` mean nothing.
     """
@@ -63,12 +64,14 @@ class Compacted:
 
     Keyed tables: ``deletes`` holds first keys, ``rowwise`` changes that must be replayed one by one in this order
     (rows whose keys or unique values were exchanged), ``inserts`` complete rows. ``passing`` are keys that rows held
-    only inside the run: at the destination nothing should have them; where conflicts are overwritten, delete them
-    together with ``deletes``, uncounted.
+    only inside the run: at the destination nobody may have them.
 
     Keyless tables: ``removed`` holds distinct whole rows and how many of each to take away, before ``inserts``, in
     which a row stands as often as it is to be added; ``deletes``, ``updates`` and ``passing`` are empty. Rows are told
-    apart by their bytes, which is exact: the source removes the very bytes that it stored.
+    apart by their bytes, which is exact: the source removes the very bytes that it stored. ``needed`` are rows of
+    which more were taken away at some moment than in the end: so many must be there at the beginning.
+
+    A run that touches what it names exactly as often as it says met no conflict, in whatever batches it had come.
 
     ``changes`` is the whole run in source order, for the replay of last resort.
     """
@@ -81,6 +84,14 @@ class Compacted:
     inserts: list[Row] = field(default_factory=list)
     passing: list[Key] = field(default_factory=list)
     removed: list[tuple[Row, int]] = field(default_factory=list)
+    needed: list[tuple[Row, int]] = field(default_factory=list)
+
+    @property
+    def may_meet_rows(self) -> bool:
+        """Something is inserted into a keyed table, or moves to another key."""
+        return self.shape.key is not None and (
+            len(self.inserts) > 0 or any(group.key_changed for group in self.updates)
+        )
 
 
 def compact(changes: Sequence[Change], shape: TableShape) -> Compacted:
@@ -114,6 +125,7 @@ def delete_then_insert(compacted: Compacted) -> Compacted | None:
         inserts=list(compacted.inserts),
         passing=compacted.passing,
         removed=compacted.removed,
+        needed=compacted.needed,
     )
     replaced = False
     for group in compacted.updates:
@@ -143,7 +155,10 @@ def _compact_keyed(changes: Sequence[Change], shape: TableShape, positions: tupl
     run.settle(not shape.destination_has_own_columns)
     pairs = run.collisions(shape.other_uniques)
     if pairs:
-        rest = split_exchanges(changes, positions, pairs, result.rowwise)
+        families = Families(changes, [change_keys(change, positions) for change in changes])
+        for row, holder in pairs:
+            families.join(row.key, holder.key)
+        rest = families.split([row.key for row, dummy in pairs], result.rowwise)
         run = TrackedRun(positions)
         run.follow(rest)
         run.settle(not shape.destination_has_own_columns)
@@ -160,8 +175,7 @@ def _write(run: TrackedRun, result: Compacted) -> None:
         else:
             result.deletes.append(first)
             result.inserts.append(row.known)
-    # An update that sets nothing (only key columns came, the same as before) has nothing to say.
-    result.updates.extend([group for group in groups.values() if group.assigned])
+    result.updates.extend(groups.values())
     for row in run.born:
         if not row.gone and row.known is not None:
             result.inserts.append(row.known)
@@ -186,27 +200,38 @@ def _compact_keyless(changes: Sequence[Change], shape: TableShape, result: Compa
         result.rowwise.extend(changes)
         return
     counts: dict[Key, int] = {}
+    lowest: dict[Key, int] = {}
     samples: dict[Key, Row] = {}
     for change in changes:
-        if isinstance(change, Insert):
-            _count(counts, samples, change.new, 1)
-        elif isinstance(change, Delete):
-            _count(counts, samples, _whole(change.old, change.old_kind), -1)
-        else:
-            old = _whole(change.old, change.old_kind)
-            _count(counts, samples, old, -1)
-            _count(counts, samples, overlay(change.new, old, None), 1)
+        before, after = whole_rows(change)
+        if before is not None:
+            values = tuple(before.values)
+            count = counts.get(values, 0) - 1
+            counts[values] = count
+            lowest[values] = min(lowest.get(values, 0), count)
+            samples[values] = before
+        if after is not None:
+            values = tuple(after.values)
+            counts[values] = counts.get(values, 0) + 1
+            samples[values] = after
     for values, count in counts.items():
         if count < 0:
             result.removed.append((samples[values], -count))
         elif count > 0:
             result.inserts.extend([samples[values]] * count)
+        least = lowest.get(values, 0)
+        if least < min(count, 0):
+            result.needed.append((samples[values], -least))
 
 
-def _count(counts: dict[Key, int], samples: dict[Key, Row], row: Row, by: int) -> None:
-    values = tuple(row.values)
-    counts[values] = counts.get(values, 0) + by
-    samples[values] = row
+def whole_rows(change: Change) -> tuple[Row | None, Row | None]:
+    """A row of a keyless table before and after its change. Raises ProtocolError where the source did not send it."""
+    if isinstance(change, Insert):
+        return None, change.new
+    old = _whole(change.old, change.old_kind)
+    if isinstance(change, Delete):
+        return old, None
+    return old, overlay(change.new, old, None)
 
 
 def _whole(old: Row | None, old_kind: str) -> Row:

@@ -18,7 +18,7 @@ from ..catalog import qualified, quoted
 from ..connect import speaking
 from ..errors import MismatchError
 from .compaction import TableShape
-from .keys import UniqueIndex, other_uniques, table_key
+from .keys import UniqueIndex, enforced_at, other_uniques, table_key
 from .messages import Relation, RelationColumn, Type
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class DestinationTable:
 
     ``columns`` has one entry for each column of the Relation, in its order. ``written`` are the positions that
     statements give values to (not the generated ones), ``kept`` the destination's own columns beyond the Relation.
+    ``enforced``: an index of the destination refuses a second row with the same key.
     """
 
     relation: Relation
@@ -69,6 +70,7 @@ class DestinationTable:
     written: tuple[int, ...]
     identities: tuple[int, ...]
     kept: tuple[str, ...]
+    enforced: bool
     shape: TableShape
 
     def __str__(self) -> str:
@@ -120,6 +122,7 @@ def fit(
         written=tuple([at for at, column in enumerate(columns) if not column.generated]),
         identities=tuple([at for at, column in enumerate(columns) if column.identity_always]),
         kept=kept,
+        enforced=key is None or enforced_at(relation, key, found.uniques),
         shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, found.uniques)),
     )
 

@@ -59,6 +59,20 @@ def table_key(
     return tuple(sorted({positions[name] for name in best.columns}))
 
 
+def enforced_at(relation: Relation, key: Sequence[int], destination: Sequence[UniqueIndex]) -> bool:
+    """Whether an index of the destination refuses, at once, a second row with the same key."""
+    names = {relation.columns[at].name for at in key}
+    return any(
+        index.valid
+        and index.immediate
+        and not index.partial
+        and not index.expressions
+        and len(index.columns) > 0
+        and names.issuperset(index.columns)
+        for index in destination
+    )
+
+
 def other_uniques(
     relation: Relation, key: Sequence[int] | None, destination: Sequence[UniqueIndex]
 ) -> tuple[tuple[int, ...], ...]:

@@ -6,8 +6,9 @@
 Streaming of unfinished transactions and two-phase decoding are off, so their messages do not occur here.
 Times are microseconds since 2000-01-01 UTC, positions are WAL positions (``lsn.Lsn``).
 
-``Row``, ``Insert``, ``Update`` and ``Delete`` come by the million: they are plain slotted classes, because the
-constructor of a frozen dataclass costs three times as much, compiled or not. Nobody changes them after they are made.
+Rows, their changes, and begin and end of a transaction come by the million: they are plain slotted classes, because
+the constructor of a frozen dataclass costs three times as much, compiled or not. Nobody changes them after they are
+made.
 """
 
 from __future__ import annotations
@@ -27,14 +28,50 @@ BINARY: Final = 0x62  # 'b'
 class Row:
     """One tuple: ``kinds`` has one byte a column (``n`` null, ``u`` unchanged TOAST, ``t`` text, ``b`` binary).
 
-    ``values`` has as many entries; it is None exactly where the kind is ``n`` or ``u``.
+    ``values`` has as many entries; it is None exactly where the kind is ``n`` or ``u``. A row that was decoded has its
+    columns in ``data`` from ``at`` on, as TupleData that has been checked, and makes ``values`` of them when they are
+    asked for: of an old row mostly the key is all that matters. Otherwise ``data`` is empty.
     """
 
-    __slots__ = ("kinds", "values")
+    __slots__ = ("_values", "at", "data", "kinds")
 
-    def __init__(self, kinds: bytes, values: Sequence[bytes | None]) -> None:
+    def __init__(
+        self, kinds: bytes, values: Sequence[bytes | None] | None = None, data: bytes = b"", at: int = 0
+    ) -> None:
         self.kinds: bytes = kinds
-        self.values: Sequence[bytes | None] = values
+        self._values: Sequence[bytes | None] | None = values
+        self.data: bytes = data
+        self.at: int = at
+
+    @property
+    def values(self) -> Sequence[bytes | None]:
+        """The value of every column."""
+        values = self._values
+        if values is None:
+            values = self._values = self._first(len(self.kinds))
+        return values
+
+    def value(self, position: int) -> bytes | None:
+        """The value of one column."""
+        values = self._values
+        if values is None:
+            return self._first(position + 1)[position]
+        return values[position]
+
+    def _first(self, count: int) -> list[bytes | None]:
+        data = self.data
+        at = self.at
+        values: list[bytes | None] = []
+        for dummy in range(count):
+            kind = data[at]
+            if kind == NULL or kind == UNCHANGED:
+                values.append(None)
+                at += 1
+            else:
+                start = at + 5
+                at = start + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+                values.append(data[start:at])
+        return values
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and self.kinds == other.kinds and list(self.values) == list(other.values)
@@ -118,23 +155,51 @@ class Delete:
         return f"Delete({self.relation_oid}, {self.old_kind!r}, {self.old!r})"
 
 
-@dataclass(frozen=True, slots=True)
 class Begin:
     """``final_lsn`` is the position of the commit record: what a table's mark is compared with."""
 
-    final_lsn: Lsn
-    commit_time_us: int
-    xid: int
+    __slots__ = ("commit_time_us", "final_lsn", "xid")
+
+    def __init__(self, final_lsn: Lsn, commit_time_us: int, xid: int) -> None:
+        self.final_lsn: Lsn = final_lsn
+        self.commit_time_us: int = commit_time_us
+        self.xid: int = xid
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Begin) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"Begin{self._values()}"
+
+    def _values(self) -> tuple[int, int, int]:
+        return self.final_lsn, self.commit_time_us, self.xid
 
 
-@dataclass(frozen=True, slots=True)
 class Commit:
     """``commit_lsn`` repeats ``Begin.final_lsn``; ``end_lsn``, behind the commit record, is the applied position."""
 
-    flags: int
-    commit_lsn: Lsn
-    end_lsn: Lsn
-    commit_time_us: int
+    __slots__ = ("commit_lsn", "commit_time_us", "end_lsn", "flags")
+
+    def __init__(self, flags: int, commit_lsn: Lsn, end_lsn: Lsn, commit_time_us: int) -> None:
+        self.flags: int = flags
+        self.commit_lsn: Lsn = commit_lsn
+        self.end_lsn: Lsn = end_lsn
+        self.commit_time_us: int = commit_time_us
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Commit) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"Commit{self._values()}"
+
+    def _values(self) -> tuple[int, int, int, int]:
+        return self.flags, self.commit_lsn, self.end_lsn, self.commit_time_us
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ..errors import MismatchError, ProtocolError
 from ..key_order import from_binary, from_text
 from ..lsn import Lsn
 from .messages import BINARY, Change, Delete, Insert, Relation, Row
+from .pieces import EmptyStep
 from .tracking import overlay
 
 
@@ -44,16 +45,6 @@ class PartMarks:
         lows: Sequence[int | None] = (None, *self.cuts)
         highs: Sequence[int | None] = (*self.cuts, None)
         return tuple([(low, high) for low, high, mark in zip(lows, highs, self.marks, strict=True) if mark <= position])
-
-
-@dataclass(frozen=True, slots=True)
-class EmptyStep:
-    """TRUNCATE of a table of which only these ranges of a key had been copied before it."""
-
-    relation: Relation
-    column: str
-    type_oid: int
-    ranges: tuple[tuple[int | None, int | None], ...]
 
 
 def part_marks(column: str, type_oid: int, ranges: Sequence[tuple[int | None, int | None, Lsn]]) -> PartMarks | None:

@@ -47,6 +47,11 @@ _OLD_KEY: Final = 0x4B
 _OLD_ROW: Final = 0x4F
 _NEW: Final = 0x4E
 
+_SHAPED: Final = 24
+_SHAPES: Final = 256
+_known_kinds: Final[list[dict[int, bytes]]] = [{} for dummy in range(_SHAPED + 1)]
+"""By the number of columns: kinds by shape (`_kinds`), for rows of up to ``_SHAPED`` columns, ``_SHAPES`` each."""
+
 _BEGIN: Final = struct.Struct("!QqI")
 _COMMIT: Final = struct.Struct("!BQQq")
 _COLUMN: Final = struct.Struct("!Ii")
@@ -171,7 +176,7 @@ def _oid_and_part(data: bytes, at: int, what: str) -> tuple[int, int]:
 
 
 def _tuple(data: bytes, at: int) -> tuple[Row, int]:
-    """TupleData at ``at``: the row, and where it ends."""
+    """TupleData at ``at``: the row, which finds its values there, and where it ends."""
     size = len(data)
     if at + 2 > size:
         raise _malformed("a tuple", "it is cut off")
@@ -179,28 +184,46 @@ def _tuple(data: bytes, at: int) -> tuple[Row, int]:
     at += 2
     if count > size - at:  # every column takes at least its kind
         raise _malformed("a tuple", "it claims more columns than it has bytes")
-    kinds = bytearray(count)
-    values: list[bytes | None] = []
-    for index in range(count):
+    first = at
+    shape = 0
+    for dummy in range(count):
         if at >= size:
             raise _malformed("a tuple", "it is cut off")
         kind = data[at]
-        kinds[index] = kind
-        if kind in (TEXT, BINARY):
-            start = at + 5
-            if start > size:
+        if kind == BINARY or kind == TEXT:
+            if at + 5 > size:
                 raise _malformed("a tuple", "it is cut off")
+            shape = (shape << 2) + (1 if kind == TEXT else 0)
             # by hand: int.from_bytes costs a slice and a call for every value
-            at = start + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+            at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
             if at > size:
                 raise _malformed("a tuple", "a value is longer than the message")
-            values.append(data[start:at])
-        elif kind in (NULL, UNCHANGED):
-            values.append(None)
+        elif kind == NULL or kind == UNCHANGED:
+            shape = (shape << 2) + (2 if kind == NULL else 3)
             at += 1
         else:
             raise _malformed("a tuple", f"a column is of the kind {kind}")
-    return Row(bytes(kinds), values), at
+    return Row(_kinds(data, first, count, shape), None, data, first), at
+
+
+def _kinds(data: bytes, at: int, count: int, shape: int) -> bytes:
+    """The kinds of a tuple. ``shape`` has two bits for each: most rows are of a few shapes, whose kinds stand ready."""
+    if count <= _SHAPED:
+        known = _known_kinds[count].get(shape)
+        if known is not None:
+            return known
+    kinds = bytearray(count)
+    for index in range(count):
+        kind = data[at]
+        kinds[index] = kind
+        if kind == NULL or kind == UNCHANGED:
+            at += 1
+        else:
+            at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+    made = bytes(kinds)
+    if count <= _SHAPED and len(_known_kinds[count]) < _SHAPES:
+        _known_kinds[count][shape] = made
+    return made
 
 
 def _begin(data: bytes, at: int) -> Begin:

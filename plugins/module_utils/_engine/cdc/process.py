@@ -27,10 +27,20 @@ _OUTPUT_FILE = "worker.out"
 
 
 def first_progress(migration: Migration) -> None:
-    """Make the progress row at the slot's consistent point; where it stands only the state begins anew."""
+    """Make the progress row at the slot's consistent point; where it stands only the state begins anew.
+
+    Raises StateError where it stood once and is gone: what was applied since would be applied again.
+    """
     state = migration.state()
     slot = state.slot if state and state.slot else {}
     store = migration.store
+    if state is not None and state.reached("replicating") and _observed(migration)[0] == "absent":
+        raise StateError(
+            "starting the CDC worker of",
+            migration.name,
+            f"its row in {store.schema}.cdc_progress is gone, and with it the position up to which changes were applied",
+            "Put the row back from a backup of this moment; otherwise release the migration and begin again.",
+        )
     with speaking("recording where the CDC task of", migration.name):
         store.conn.execute(
             sql.SQL(

@@ -1,14 +1,35 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes written one by one, in the order of the source: what no set-based statement could bring about."""
+"""Changes written one by one, in the order of the source: what no set-based statement could bring about, and conflicts.
+
+What a conflict does is defined here, for one change; it is one conflict however many rows it meets.
+
+=========  =====================================================  ==================================
+policy     overwrite                                              keep
+=========  =====================================================  ==================================
+insert     that meets a row: the row gets the source's values     the row stays as it is
+update     of no row: inserted where it is known as a whole       nothing
+update     to a key that another row has: that row goes first     nothing
+delete     of no row: nothing                                     nothing
+=========  =====================================================  ==================================
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .conflicts import (
+    DELETE_MISSED,
+    INSERT_MET,
+    KEEP,
+    UPDATE_MET,
+    UPDATE_MISSED,
+    UPDATE_UNKNOWN,
+    Judge,
+)
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
 from .staging import Value, row_values
 from .tracking import change_keys, overlay
@@ -19,121 +40,141 @@ if TYPE_CHECKING:
     from .statements import TableStatements
 
 
-class RefusedChange(Exception):
-    """The destination refused one change: its table, the hash of its key, and the driver's error as the cause."""
+@dataclass(slots=True)
+class WrittenTable:
+    """A table of the destination with its statements; ``binary``: its values come in binary format."""
 
-    def __init__(self, table: DestinationTable, change: Change) -> None:
-        super().__init__(str(table))
-        self.table = table
-        self.kind = type(change).__name__.lower()
-        self.key_hash = key_hash(change, table)
-
-
-def key_hash(change: Change, table: DestinationTable) -> str:
-    """Sixteen hex digits that tell rows of a table apart without telling their values."""
-    row = change.new if isinstance(change, Insert) else change.old
-    if row is None and isinstance(change, Update):
-        row = change.new
-    digest = hashlib.sha256(str(table).encode())
-    if row is not None:
-        for at in table.key:
-            value = row.values[at]
-            digest.update(b"-" if value is None else b"%d:" % len(value) + value)
-    return digest.hexdigest()[:16]
+    table: DestinationTable
+    statements: TableStatements
+    binary: bool
 
 
-def replay(loader: Loader, table: DestinationTable, statements: TableStatements, changes: Sequence[Change]) -> int:
-    """Write the changes one by one. Returns the number of conflicts; raises psycopg.Error."""
-    return sum([replay_one(loader, table, statements, change) for change in changes])
-
-
-def replay_one(loader: Loader, table: DestinationTable, statements: TableStatements, change: Change) -> int:
-    """Write one change: 1 when it was in conflict with what stands at the destination, else 0.
-
-    Conflicts are overwritten: an insert that meets a row becomes its update, an update of no row the insert of a row
-    that is known as a whole. Raises psycopg.Error.
-    """
-    if table.shape.key is None:
-        return _replay_keyless(loader, table, statements, change)
+def key_row(change: Change) -> Row:
+    """The tuple that holds the key under which the destination should have the row, or gets it."""
     if isinstance(change, Insert):
-        return _insert(loader, table, statements, change.new)
-    if isinstance(change, Delete):
-        gone = loader.run(statements.delete_one(), row_values(change.old, table.key)).rowcount
-        return 1 if gone == 0 else 0
-    return _update(loader, table, statements, change)
+        return change.new
+    if change.old is not None:
+        return change.old
+    return change.new
 
 
-def _insert(loader: Loader, table: DestinationTable, statements: TableStatements, row: Row) -> int:
-    others = tuple([at for at in range(len(table.columns)) if at not in table.key])
-    values = row_values(row, statements.settable(others)) + row_values(row, table.key)
-    if loader.run(statements.update_one(others), values).rowcount:
-        return 1
-    add_row(loader, table, statements, row)
-    return 0
+def replay(loader: Loader, written: WrittenTable, changes: Sequence[Change], judge: Judge) -> None:
+    """Write the changes one by one. Raises psycopg.Error, and what the judge does."""
+    for change in changes:
+        replay_one(loader, written, change, judge)
 
 
-def add_row(loader: Loader, table: DestinationTable, statements: TableStatements, row: Row) -> None:
-    """Insert one complete row. Raises psycopg.Error."""
-    if table.written:
-        loader.run(statements.insert_one(), row_values(row, table.written))
+def replay_one(loader: Loader, written: WrittenTable, change: Change, judge: Judge) -> None:
+    """Write one change, or what is left of it after a conflict. Raises psycopg.Error, and what the judge does."""
+    if written.table.shape.key is None:
+        _replay_keyless(loader, written, change, judge)
+    elif isinstance(change, Insert):
+        if _there(loader, written, change.new):
+            judge.met(INSERT_MET, change.new)
+            if judge.policy != KEEP:
+                _overwrite(loader, written, change.new)
+        else:
+            add_row(loader, written, change.new)
+    elif isinstance(change, Delete):
+        values = row_values(change.old, written.table.key)
+        if loader.run(written.statements.delete_one(), values).rowcount == 0:
+            judge.met(DELETE_MISSED, change.old)
     else:
-        loader.run(statements.insert_empty(), [1])
+        _update(loader, written, change, judge)
 
 
-def _update(loader: Loader, table: DestinationTable, statements: TableStatements, change: Update) -> int:
+def add_row(loader: Loader, written: WrittenTable, row: Row) -> None:
+    """Insert one complete row. Raises psycopg.Error."""
+    if written.table.written:
+        loader.run(written.statements.insert_one(), row_values(row, written.table.written))
+    else:
+        loader.run(written.statements.insert_empty(), [1])
+
+
+def _there(loader: Loader, written: WrittenTable, row: Row) -> bool:
+    found = loader.run(written.statements.update_one(()), row_values(row, written.table.key))
+    return found.rowcount > 0
+
+
+def _overwrite(loader: Loader, written: WrittenTable, row: Row) -> None:
+    """The row that has this key gets the values that are known."""
+    key = written.table.key
+    assigned = tuple([at for at in range(len(written.table.columns)) if at not in key and row.kinds[at] != UNCHANGED])
+    _set(loader, written, assigned, row_values(row, key), row)
+
+
+def _set(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
+    """Give the row with this key its new values; whether there was one."""
+    if any(at in written.table.identities for at in assigned):
+        return _replace(loader, written, assigned, old_key, new)
+    values = row_values(new, written.statements.settable(assigned)) + old_key
+    return loader.run(written.statements.update_one(assigned), values).rowcount
+
+
+def _update(loader: Loader, written: WrittenTable, change: Update, judge: Judge) -> None:
+    table, statements = written.table, written.statements
     before, after = change_keys(change, table.key)
-    new = change.new if change.old is None else overlay(change.new, change.old, table.key)
     moved = before != after
+    new = change.new
+    if change.old is not None:
+        # a row that moves gets every column that is known, as it does where a run is written as a whole
+        new = overlay(new, change.old, None if moved and change.old_kind == "O" else table.key)
     assigned = tuple(
         [at for at in range(len(table.columns)) if new.kinds[at] != UNCHANGED and (moved or at not in table.key)]
     )
     old_key = row_values(change.new if change.old is None else change.old, table.key)
-    if any(at in table.identities for at in assigned):
-        found = _replace(loader, table, statements, assigned, old_key, new)
+    in_the_way = moved and loader.run(statements.in_the_way(), row_values(new, table.key) + old_key).rowcount > 0
+    if not in_the_way:
+        if _set(loader, written, assigned, old_key, new):
+            return
+        whole = overlay(new, change.old, None) if change.old is not None and change.old_kind == "O" else new
+        known = b"u" not in whole.kinds
+        judge.met(UPDATE_MISSED if known else UPDATE_UNKNOWN, key_row(change))
+        if known and judge.policy != KEEP:
+            add_row(loader, written, whole)
+        return
+    judge.met(UPDATE_MET, new)
+    if judge.policy == KEEP:
+        return
+    if _there(loader, written, key_row(change)):
+        loader.run(statements.delete_one(), row_values(new, table.key))
+        _set(loader, written, assigned, old_key, new)
     else:
-        values = row_values(new, statements.settable(assigned)) + old_key
-        found = loader.run(statements.update_one(assigned), values).rowcount
-    if found:
-        return 0
-    whole = overlay(new, change.old, None) if change.old is not None and change.old_kind == "O" else new
-    if b"u" not in whole.kinds:
-        _insert(loader, table, statements, whole)
-    return 1
+        _overwrite(loader, written, new)
 
 
-def _replace(
-    loader: Loader,
-    table: DestinationTable,
-    statements: TableStatements,
-    assigned: tuple[int, ...],
-    old_key: list[Value],
-    new: Row,
-) -> int:
+def _replace(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
     """An update that gives an identity ALWAYS column a value, which may be the one that it has."""
+    statements = written.statements
     key = [None if value is None else value.data for value in old_key]
     row = [*key, *[new.values[at] for at in assigned]]
-    binary = b"b" in new.kinds
-    stage = loader.stage("replace", statements.stage_columns(True, assigned), [row], binary)
+    stage = loader.stage("replace", statements.stage_columns(True, assigned), [row], written.binary)
     found = loader.run(statements.replace_staged(assigned, stage)).rowcount
     return found or loader.run(statements.update_staged(assigned, stage)).rowcount
 
 
-def _replay_keyless(loader: Loader, table: DestinationTable, statements: TableStatements, change: Change) -> int:
+def _replay_keyless(loader: Loader, written: WrittenTable, change: Change, judge: Judge) -> None:
     if isinstance(change, Insert):
-        add_row(loader, table, statements, change.new)
-        return 0
-    if change.old is None:
-        return 1
-    place = loader.run(statements.row_by_text(), row_values(change.old, table.key)).fetchone()
+        add_row(loader, written, change.new)
+        return
+    table, statements = written.table, written.statements
+    old = key_row(change)
+    place = loader.run(statements.row_by_text(), row_values(old, table.key)).fetchone()
     if isinstance(change, Delete):
         if place is None:
-            return 1
-        loader.run(statements.delete_at(), [place[0]])
-        return 0
-    new = overlay(change.new, change.old, None)
-    if place is None:
-        add_row(loader, table, statements, new)
-        return 1
-    assigned = table.written
-    loader.run(statements.update_at(assigned), [*row_values(new, statements.settable(assigned)), place[0]])
-    return 0
+            judge.met(DELETE_MISSED, old)
+        else:
+            loader.run(statements.delete_at(), [place[0]])
+        return
+    new = overlay(change.new, old, None)
+    if place is not None and table.identities and not table.kept:
+        loader.run(statements.delete_at(), [place[0]])  # such a column can be given in an INSERT and never SET
+        add_row(loader, written, new)
+        return
+    if place is not None:
+        values = row_values(new, statements.settable(table.written))
+        loader.run(statements.update_at(table.written), [*values, place[0]])
+        return
+    judge.met(UPDATE_MISSED, old)
+    if judge.policy != KEEP:
+        add_row(loader, written, new)

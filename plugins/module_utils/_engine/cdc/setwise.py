@@ -5,24 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..breakpoints import reached
+from .conflicts import Strict, Surprise, expectations
 from .rowwise import replay
 from .staging import key_values, row_values
-from .statements import COUNT, TableStatements
-from .wire import binary_int8, require_binary, text_int
+from .statements import COUNT
+from .wire import binary_int8, insert_pieces, text_int, update_pieces
 
 if TYPE_CHECKING:
     from .compaction import Compacted, UpdateGroup
-    from .destination_table import DestinationTable
-    from .messages import Row
+    from .messages import Change, Row
+    from .rowwise import WrittenTable
     from .staging import Loader, Value
     from .tracking import Key
 
-    OneRow = tuple[str, list[Value], bool]
-    """Statement, parameters, and whether it must touch exactly one row."""
+    OneRow = tuple[str, list[Value], int]
+    """Statement, parameters, and how many rows it must touch."""
 
 FEW = 3
 """Up to so many rows go as parameters: a staging table costs three statements."""
@@ -36,54 +37,76 @@ BYTES_AT_ONCE = 64 * 1024
 """More than the sockets take would stand in libpq's buffer, which is slow to send large things in pieces."""
 
 
-@dataclass(slots=True)
-class WrittenTable:
-    """A table of the destination with its statements; ``binary``: its values come in binary format."""
-
-    table: DestinationTable
-    statements: TableStatements
-    binary: bool
+MOST_COLUMNS = 1600
+"""A staging table is a table: it has no more."""
 
 
-def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted) -> int:
-    """Bring one table to the net effect, in the open transaction. Returns the number of conflicts.
+def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted, *, checked: bool = False) -> None:
+    """Bring one table to the net effect, in the open transaction. ``checked``: nothing of it is in conflict.
 
-    Raises psycopg.Error: a constraint that is in the way at this moment (a unique value that moved, a row that
-    should not be there) means that nothing of it may stand.
+    Raises psycopg.Error for a constraint that is in the way at this moment (a unique value that moved, a row that
+    should not be there), and Surprise where the destination does not hold what the source had: nothing of it may
+    stand then.
     """
-    conflicts = 0
-    conflicts += len(compacted.deletes) - _delete(loader, written, compacted.deletes)
-    # After the counted ones: by citext's "=" a passing key may be the first key of the same row.
-    _delete(loader, written, compacted.passing)
+    if not checked and not written.table.enforced and compacted.may_meet_rows:
+        raise Surprise  # no index would refuse a second row with the same key
+    _require(_enough(loader, written, compacted.needed))
+    _require(_delete(loader, written, compacted.deletes) == len(compacted.deletes))
+    # After the others: by citext's "=" a passing key may be the first key of the same row.
+    _require(_delete(loader, written, compacted.passing) == 0)
     for group in compacted.updates:
-        conflicts += _update(loader, written, group)
-    conflicts += replay(loader, written.table, written.statements, compacted.rowwise)
+        _require(_update(loader, written, group) == len(group.rows))
+    replay(loader, written, compacted.rowwise, _STRICT)
     if compacted.removed:
-        conflicts += _remove(loader, written, compacted.removed)
+        _require(_remove(loader, written, compacted.removed) == sum([count for dummy, count in compacted.removed]))
+    reached("before DML done")
     insert_rows(loader, written, compacted.inserts)
-    return conflicts
 
 
-def replace_touched(loader: Loader, written: WrittenTable, compacted: Compacted) -> int:
-    """The same where an insert may meet a row: that row goes first. Returns the number of conflicts.
+def _require(as_expected: bool) -> None:
+    if not as_expected:
+        raise Surprise
 
-    Only for tables without columns of their own. ``compacted`` comes from ``delete_then_insert`` where that had
-    something to say. Raises psycopg.Error.
-    """
-    conflicts = 0
-    conflicts += len(compacted.deletes) - _delete(loader, written, compacted.deletes)
-    # After the counted ones: by citext's "=" a passing key may be the first key of the same row.
-    _delete(loader, written, compacted.passing)
-    for group in compacted.updates:
-        conflicts += _update(loader, written, group)
-    conflicts += replay(loader, written.table, written.statements, compacted.rowwise)
-    key = compacted.shape.key
-    if key is not None:
-        # Whatever holds one of these keys now, nothing at the source did.
-        met = [tuple([row.values[at] for at in key]) for row in compacted.inserts]
-        conflicts += _delete(loader, written, met)
-    insert_rows(loader, written, compacted.inserts)
-    return conflicts
+
+_STRICT = Strict()
+
+
+def disappointed(loader: Loader, written: WrittenTable, changes: Sequence[Change]) -> list[Key]:
+    """The keys that are not at the destination as a run of changes expects them. Raises psycopg.Error."""
+    expected = expectations(changes, written.table.shape)
+    rows = [expectation.row for expectation in expected.values()]
+    if not rows:
+        return []
+    counts = _counts(loader, written, rows)
+    return [
+        key
+        for key, expectation, count in zip(expected, expected.values(), counts, strict=True)
+        if not expectation.holds(count)
+    ]
+
+
+def _counts(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> list[int]:
+    """How many rows there are with each of these keys (in a keyless table: with this output text)."""
+    table, statements = written.table, written.statements
+    if table.shape.key is None and len(table.columns) >= MOST_COLUMNS:
+        text = statements.count_by_text()
+        return [int((loader.run(text, row_values(row, table.key)).fetchone() or (0,))[0]) for row in rows]
+    columns = statements.stage_columns(True, ())
+    columns.append((COUNT, "pg_catalog.int8"))
+    number = binary_int8 if written.binary else text_int
+    numbered = ([*row.values, number(n)] for n, row in enumerate(rows))
+    stage = loader.stage("expect", columns, numbered, written.binary)
+    counts = [0] * len(rows)
+    for n, count in loader.run(statements.count_staged(stage)).fetchall():
+        counts[n] = count
+    return counts
+
+
+def _enough(loader: Loader, written: WrittenTable, needed: Sequence[tuple[Row, int]]) -> bool:
+    if not needed:
+        return True
+    counts = _counts(loader, written, [row for row, dummy in needed])
+    return all(count >= least for count, (dummy, least) in zip(counts, needed, strict=True))
 
 
 def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] | None:
@@ -94,11 +117,13 @@ def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] 
     table, statements = written.table, written.statements
     rows = len(compacted.deletes) + len(compacted.passing) + len(compacted.inserts)
     rows += sum([len(group.rows) for group in compacted.updates])
-    if rows > FEW_AT_ONCE or compacted.rowwise or compacted.removed or not table.written:
+    if rows > FEW_AT_ONCE or compacted.rowwise or compacted.removed or compacted.needed or not table.written:
+        return None
+    if not table.enforced and compacted.may_meet_rows:
         return None
     found: list[OneRow] = [
-        (statements.delete_one(), key_values(key, written.binary), exact)
-        for keys, exact in ((compacted.deletes, True), (compacted.passing, False))
+        (statements.delete_one(), key_values(key, written.binary), count)
+        for keys, count in ((compacted.deletes, 1), (compacted.passing, 0))
         for key in keys
     ]
     for group in compacted.updates:
@@ -107,11 +132,11 @@ def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] 
         text, settable = statements.update_one(group.assigned), statements.settable(group.assigned)
         found.extend(
             [
-                (text, row_values(row, settable) + key_values(key, written.binary), True)
+                (text, row_values(row, settable) + key_values(key, written.binary), 1)
                 for key, row in zip(group.keys, group.rows, strict=True)
             ]
         )
-    found.extend([(statements.insert_one(), row_values(row, table.written), True) for row in compacted.inserts])
+    found.extend([(statements.insert_one(), row_values(row, table.written), 1) for row in compacted.inserts])
     size = sum([len(value.data) for dummy, values, dummy2 in found for value in values if value is not None])
     return None if size > BYTES_AT_ONCE else found
 
@@ -128,17 +153,7 @@ def insert_rows(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> N
         for row in rows:
             loader.run(statements.insert_one(), row_values(row, columns))
     else:
-        selected = None if len(columns) == len(written.table.columns) else columns
-        values = _checked(rows, written.table.written, written.binary)
-        loader.copy(statements.copy_in(written.binary), values, selected)
-
-
-def _checked(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> Iterator[Sequence[bytes | None]]:
-    """The rows' values; a text value must not slip into a binary COPY."""
-    for row in rows:
-        if binary:
-            require_binary(row.kinds, columns)
-        yield row.values
+        loader.send(statements.copy_in(written.binary), insert_pieces(rows, columns, written.binary))
 
 
 def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
@@ -151,48 +166,48 @@ def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
 
 
 def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
-    """Update rows by their first key; those that were not there are conflicts, and inserted where they are whole."""
+    """Update rows by their first key; how many there were."""
     statements = written.statements
-    table = written.table
-    rows = group.rows
-    moves_identity = any(at in table.identities for at in group.assigned)
-    if len(rows) <= FEW and not moves_identity:
-        missed = 0
-        for key, row in zip(group.keys, rows, strict=True):
-            values = row_values(row, statements.settable(group.assigned)) + key_values(key, written.binary)
-            if loader.run(statements.update_one(group.assigned), values).rowcount == 0:
-                missed += 1
-                if b"u" not in row.kinds:
-                    loader.run(statements.insert_one(), row_values(row, table.written))
-        return missed
-    columns = statements.stage_columns(True, group.assigned)
-    stage = loader.stage("update", columns, _keyed_rows(group, written.binary), written.binary)
+    rows, assigned = group.rows, group.assigned
+    moves_identity = any(at in written.table.identities for at in assigned)
+    too_wide = len(written.table.key) + len(assigned) > MOST_COLUMNS
+    if (len(rows) <= FEW or too_wide) and not moves_identity:
+        text, settable = statements.update_one(assigned), statements.settable(assigned)
+        one_by_one = [
+            loader.run(text, row_values(row, settable) + key_values(key, written.binary)).rowcount
+            for key, row in zip(group.keys, rows, strict=True)
+        ]
+        return sum(one_by_one)
+    columns = statements.stage_columns(True, assigned)
+    pieces = update_pieces(group.keys, rows, assigned, written.binary)
+    stage = loader.stage_pieces("update", columns, pieces, written.binary)
     found = 0
     if moves_identity:
-        found += loader.run(statements.replace_staged(group.assigned, stage)).rowcount
-    found += loader.run(statements.update_staged(group.assigned, stage)).rowcount
+        found += loader.run(statements.replace_staged(assigned, stage)).rowcount
+    found += loader.run(statements.update_staged(assigned, stage)).rowcount
     # A row whose identity was replaced without its key is met by both statements.
-    missed = max(len(rows) - found, 0)
-    if missed and b"u" not in rows[0].kinds:
-        loader.run(statements.insert_missing(group.assigned, stage))
-    return missed
-
-
-def _keyed_rows(group: UpdateGroup, binary: bool) -> Iterator[Sequence[bytes | None]]:
-    assigned = group.assigned
-    for key, row in zip(group.keys, group.rows, strict=True):
-        if binary:
-            require_binary(row.kinds, assigned)
-        values = row.values
-        yield [*key, *[values[at] for at in assigned]]
+    return min(found, len(rows)) if moves_identity else found
 
 
 def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:
-    """Keyless: take away so many rows of each text; how many of them were not there."""
+    """Keyless: take away so many rows of each text; how many there were."""
     statements = written.statements
-    columns = statements.stage_columns(False, range(len(written.table.columns)))
+    if len(written.table.columns) >= MOST_COLUMNS:
+        return _remove_one_by_one(loader, written, removed)
+    columns = statements.stage_columns(True, ())
     columns.append((COUNT, "pg_catalog.int8"))
     number = binary_int8 if written.binary else text_int
     rows = ([*row.values, number(count)] for row, count in removed)
     stage = loader.stage("remove", columns, rows, written.binary)
-    return sum([count for dummy, count in removed]) - loader.run(statements.remove_counted(stage)).rowcount
+    return loader.run(statements.remove_counted(stage)).rowcount
+
+
+def _remove_one_by_one(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:
+    found = 0
+    for row, count in removed:
+        for dummy in range(count):
+            values = row_values(row, written.table.key)
+            place = loader.run(written.statements.row_by_text(), values).fetchone()
+            if place is not None:
+                found += loader.run(written.statements.delete_at(), [place[0]]).rowcount
+    return found

@@ -8,17 +8,20 @@ Absence of evidence is a failure: a missing slot is not "lag 0", and a slot of o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._psycopg import sql
+from ..catalog import qualified
 from ..connect import simple_query, speaking
-from ..errors import ConnectError, LossError, MismatchError
+from ..errors import ConnectError, LossError, MismatchError, StateError
 from ..lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..server import System
     from ..slots import Slot
+    from ..state import StateStore, TableCopy
     from .store import Progress
 
 _BEGIN_AGAIN = (
@@ -102,11 +105,11 @@ def switch_point(history: str, timeline: int) -> Lsn | None:
     return None
 
 
-def position_after_switch(progress: Progress, system: System, history: str, marks: Mapping[str, Lsn]) -> Lsn:
+def position_after_switch(progress: Progress, system: System, history: str) -> Lsn:
     """The confirmable position on the source's present timeline, which is not the one of our progress.
 
-    Up to the switch point both have the same past; beyond it nothing may be skipped by its position. ``marks`` are
-    those of the tables, by name. Raises LossError where we have taken what the present source never had.
+    Up to the switch point both have the same past; beyond it nothing may be skipped by its position. Raises LossError
+    where we have taken what the present source never had.
     """
     doing, what = "following the source to timeline", str(system.timeline)
     point = switch_point(history, progress.timeline)
@@ -125,16 +128,59 @@ def position_after_switch(progress: Progress, system: System, history: str, mark
             f" {progress.timeline} at {format_lsn(point)}: some of them never happened there",
             "Compare both ends with the validate playbook; to be sure, set causeway_restart: true and copy again.",
         )
-    late = sorted(name for name, mark in marks.items() if mark > point)
-    if late:
+    return min(progress.confirmable, point)
+
+
+def copied_too_late(
+    copies: Iterable[TableCopy], timeline: int, present: int, history: str
+) -> tuple[list[TableCopy], Lsn]:
+    """The tables whose rows hold what the source, on timeline ``present``, never had, and where it left the other one.
+
+    Each mark counts on the timeline on which it was taken; ``timeline`` stands where that is not known. Pure.
+    """
+    late, left = [], NO_LSN
+    for copy in copies:
+        began = copy.timeline or timeline
+        if copy.state != "complete" or began == present:
+            continue
+        point = switch_point(history, began)
+        if point is None or copy.mark > point:
+            late.append(copy)
+            left = max(left, point or NO_LSN)
+    return late, left
+
+
+def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point: Lsn) -> StateError:
+    """Take back that these tables are complete, so that the next full copy empties them and copies them anew.
+
+    Returns what the task ends with. Raises LossError for tables that held rows before us: nobody knows which are ours.
+    """
+    named = ", ".join(qualified(copy.name) for copy in late[:10])
+    doing = "following the source to timeline"
+    why = f"{len(late)} tables were copied after {format_lsn(point)}, where the source left its old timeline: {named}"
+    mixed = [qualified(copy.name) for copy in late if copy.found_empty is False]
+    if mixed:
         raise LossError(
             doing,
-            what,
-            f"{len(late)} tables were copied after {format_lsn(point)}, where the source left timeline"
-            f" {progress.timeline}: {', '.join(late[:10])}",
-            "They must be copied again: set causeway_restart: true and run the migrate playbook.",
+            str(present),
+            f"{why}; {', '.join(mixed[:10])} held rows before, so what was copied cannot be taken back",
+            "Compare these tables with the validate playbook; to be sure, release the migration and begin again.",
         )
-    return min(progress.confirmable, point)
+    with speaking("taking back the copies of migration", store.name), store.conn.transaction():
+        store.conn.execute(
+            sql.SQL(
+                "UPDATE {} SET state = 'copying' WHERE migration = %s AND relation = ANY (%s::oid[])"
+                " AND state = 'complete'"
+            ).format(store.table("table_copy")),
+            (store.name, [copy.relation for copy in late]),
+        )
+        store.event("replicating", "tables to be copied again after a failover", {"timeline": present, "said": why})
+    return StateError(
+        doing,
+        str(present),
+        f"{why}; they hold rows that never happened there",
+        "Run the migrate playbook: it copies just these tables again, under a new mark, and CDC goes on for all others.",
+    )
 
 
 def heartbeat_tables(source: Connection) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._psycopg import psycopg, sql
+from ..breakpoints import reached
 from .messages import BINARY, Row
 from .statements import copy_command
 from .wire import copy_binary, copy_text
@@ -108,8 +109,12 @@ class Loader:
     def copy(self, command: str, rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None) -> None:
         """COPY rows, in the format that the command names. Raises psycopg.Error."""
         make = copy_binary if command.endswith("(FORMAT binary)") else copy_text
+        self.send(command, make(rows, columns))
+
+    def send(self, command: str, pieces: Iterable[bytes]) -> None:
+        """COPY what has been put into the command's format already. Raises psycopg.Error."""
         with self.conn.cursor() as cursor, cursor.copy(command.encode()) as copy:
-            for piece in make(rows, columns):
+            for piece in pieces:
                 copy.write(piece)
 
     def stage(
@@ -119,11 +124,19 @@ class Loader:
 
         ``purpose`` tells apart what may stand at the same time.
         """
+        return self.stage_pieces(purpose, columns, copy_binary(rows) if binary else copy_text(rows), binary)
+
+    def stage_pieces(
+        self, purpose: str, columns: Sequence[tuple[str, str]], pieces: Iterable[bytes], binary: bool
+    ) -> str:
+        """The same from what has been put into the format of COPY already."""
         shape = f"{purpose}:{columns}"
         name = "causeway_" + hashlib.sha256(shape.encode()).hexdigest()[:16]
         self._make(name, columns)
         command = copy_command(sql.Identifier("pg_temp", name), [column for column, dummy in columns], binary)
-        self.copy(command.as_string(None), rows, None)
+        reached("before staging filled")
+        self.send(command.as_string(None), pieces)
+        reached("after staging filled")
         self._stages[name] = True
         return name
 

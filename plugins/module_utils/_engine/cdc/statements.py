@@ -76,9 +76,30 @@ class TableStatements:
         """The same for the keys and values in ``stage``."""
         return self._once("update_staged", assigned, stage, lambda: self._update_staged(assigned, stage))
 
-    def insert_missing(self, assigned: tuple[int, ...], stage: str) -> str:
-        """Rows of ``stage``, complete, whose (new) key no row has: what an update did not find."""
-        return self._once("insert_missing", assigned, stage, lambda: self._insert_missing(assigned, stage))
+    def in_the_way(self) -> str:
+        """Whether another row has the new key; parameters are the new key, then the present one."""
+        return self._once("in_the_way", (), "", self._in_the_way)
+
+    def count_staged(self, stage: str) -> str:
+        """Of each row of ``stage`` its number, and how many rows there are with its key (keyless: its output text)."""
+        return self._once("count_staged", (), stage, lambda: self._count_staged(stage))
+
+    def count_by_text(self) -> str:
+        """Keyless: how many rows have the output text of the parameters, all columns in order."""
+        return self._once("count_by_text", (), "", self._count_by_text)
+
+    def key_hash(self) -> str:
+        """Sixteen hex digits that tell rows apart without telling their values; parameters are the key values."""
+        return self._once("key_hash", (), "", self._key_hash)
+
+    def find_by_hash(self, key_hash: str) -> str:
+        """For a person: the query that finds the row, at either end."""
+        key = [sql.Identifier(self._table.columns[at].name) for at in self._table.key]
+        return (
+            sql.SQL("SELECT * FROM ONLY {} WHERE {} = {}")
+            .format(self._name, _hash_of(key), sql.Literal(key_hash))
+            .as_string(None)
+        )
 
     def replace_staged(self, assigned: tuple[int, ...], stage: str) -> str:
         """Rows of which an identity ALWAYS column changes: out and in again, all other columns kept, since such a
@@ -189,23 +210,25 @@ class TableStatements:
             self._name, self._assignments(set_, values), _stage(stage), where
         )
 
-    def _staged_value(self, at: int, assigned: Sequence[int]) -> Composable:
-        name = f"v{at}" if at in assigned else f"k{self._table.key.index(at)}"
-        return sql.Identifier("s", name)
-
-    def _insert_missing(self, assigned: tuple[int, ...], stage: str) -> Composable:
-        values = [self._staged_value(at, assigned) for at in self._table.written]
-        return sql.SQL(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s"
-            " WHERE NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})"
-        ).format(
-            self._name,
-            self._names(self._table.written),
-            sql.SQL(", ").join(values),
-            _stage(stage),
-            self._name,
-            self._key_is_staged(assigned),
+    def _in_the_way(self) -> Composable:
+        key = self._table.key
+        return sql.SQL("SELECT FROM ONLY {} AS t WHERE {} AND NOT ({})").format(
+            self._name, self._key_is_given(1), self._key_is_given(len(key) + 1)
         )
+
+    def _count_staged(self, stage: str) -> Composable:
+        same: Composable
+        if self._table.shape.key is None:
+            same = sql.SQL("{} = {}").format(self._text_of("t"), self._text_of("s"))
+        else:
+            same = self._key_is_staged(())
+        return sql.SQL("SELECT s.{n}, pg_catalog.count(*) FROM {} AS s JOIN ONLY {} AS t ON {} GROUP BY s.{n}").format(
+            _stage(stage), self._name, same, n=sql.Identifier(COUNT)
+        )
+
+    def _key_hash(self) -> Composable:
+        columns = [self._table.columns[at] for at in self._table.key]
+        return sql.SQL("SELECT {}").format(_hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
 
     def _replace_staged(self, assigned: tuple[int, ...], stage: str) -> Composable:
         table = self._table
@@ -239,9 +262,9 @@ class TableStatements:
         )
 
     def _text_of(self, prefix: str) -> Composable:
-        """The row as its output functions write it: the whole of ``t``, or of ``s``."""
+        """A keyless row as its output functions write it: the whole of ``t``, or of the key that is staged in ``s``."""
         names = [
-            sql.Identifier(prefix, column.name if prefix == "t" else f"v{at}")
+            sql.Identifier(prefix, column.name if prefix == "t" else f"k{at}")
             for at, column in enumerate(self._table.columns)
         ]
         return sql.SQL("ROW({})::pg_catalog.text").format(sql.SQL(", ").join(names))
@@ -254,11 +277,26 @@ class TableStatements:
             " AS w ON w.words = {theirs}) AS f WHERE f.nth <= f.n) AS x WHERE t.ctid = x.place"
         ).format(table=self._name, theirs=self._text_of("t"), ours=self._text_of("s"), stage=_stage(stage))
 
-    def _row_by_text(self) -> Composable:
+    def _text_is_given(self) -> Composable:
         values = [self._parameter(n, column) for n, column in enumerate(self._table.columns, 1)]
-        return sql.SQL(
-            "SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} = ROW({})::pg_catalog.text LIMIT 1"
-        ).format(self._name, self._text_of("t"), sql.SQL(", ").join(values))
+        return sql.SQL("{} = ROW({})::pg_catalog.text").format(self._text_of("t"), sql.SQL(", ").join(values))
+
+    def _row_by_text(self) -> Composable:
+        return sql.SQL("SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} LIMIT 1").format(
+            self._name, self._text_is_given()
+        )
+
+    def _count_by_text(self) -> Composable:
+        return sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} AS t WHERE {}").format(
+            self._name, self._text_is_given()
+        )
+
+
+def _hash_of(key: Sequence[Composable]) -> Composable:
+    return sql.SQL(
+        "pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(ROW({})::pg_catalog.text, 'UTF8')),"
+        " 'hex'), 16)"
+    ).format(sql.SQL(", ").join(key))
 
 
 def copy_command(name: Composable, columns: Sequence[str], binary: bool) -> Composable:

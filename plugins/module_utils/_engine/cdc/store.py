@@ -11,13 +11,15 @@ may be confirmed to the source: never less than ``applied``, and durable here be
 from __future__ import annotations
 
 import json
+import select
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import names
-from .._psycopg import psycopg, sql
+from .._psycopg import pq, psycopg, sql
+from ..breakpoints import reached
 from ..connect import speaking
 from ..errors import LossError, ServerError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
@@ -72,6 +74,7 @@ class ProgressStore:
     """
 
     def __init__(self, store: StateStore, claimant: Claimant) -> None:
+        self.store = store
         self._conn: Connection = store.conn
         self._name = store.name
         self._table = store.table("cdc_progress")
@@ -159,6 +162,7 @@ class ProgressStore:
 
         Raises LossError when the row is no longer as we left it.
         """
+        reached("before progress written")
         with speaking("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
@@ -188,18 +192,48 @@ class ProgressStore:
                 prepare=True,
             )
         self._one_row(cursor.rowcount)
+        reached("after progress written")
+
+    def commit(self) -> None:
+        """COMMIT what `advance` belongs to. Raises psycopg.Error; after one, whether it stands is not known."""
+        pgconn = self._conn.pgconn
+        reached("before commit sent")
+        pgconn.send_query(b"COMMIT")
+        while pgconn.flush():
+            select.select([], [pgconn.socket], [])
+        reached("after commit sent")
+        reached("before commit answered")
+        while pgconn.is_busy():
+            select.select([pgconn.socket], [], [])
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        while pgconn.get_result() is not None:  # the end of the command
+            pass
+        if result is None or result.status != pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no answer")
+        if result.command_status != b"COMMIT":
+            raise LossError(
+                "committing at the destination of migration",
+                self._name,
+                "the destination has taken the transaction back",
+                "Nothing of it stands; run the migrate playbook again, and report this if it comes back.",
+            )
+        reached("after commit answered")
 
     def settle(self, position: Lsn) -> None:
-        """After the commit of ``advance``: from here on ``position`` is durable and may be confirmed."""
+        """After ``commit``: from here on ``position`` is durable and may be confirmed."""
+        reached("before position recorded")
         self.applied = position
         self.confirmable = max(self.confirmable, position)
         self._wait_durable()
+        reached("after position recorded")
 
     def record_confirmable(self, position: Lsn, received: Lsn, confirmed: Lsn) -> None:
         """Record the position of a keepalive, while nothing is pending; the applied one stays. Durable on return.
 
         Raises LossError when the row is no longer as we left it.
         """
+        reached("before position recorded")
         with speaking("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
@@ -220,6 +254,7 @@ class ProgressStore:
         self._one_row(cursor.rowcount)
         self.confirmable = max(self.confirmable, position)
         self._wait_durable()
+        reached("after position recorded")
 
     def _one_row(self, count: int) -> None:
         if count != 1:

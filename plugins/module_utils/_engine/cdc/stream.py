@@ -1,10 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replication stream: one thread owns the walsender's socket, reads and decodes beside the one that applies.
+"""The replication stream: one thread owns the walsender's socket; it reads, decodes and batches beside the one that
+applies.
 
-That thread also sends the feedback, so that nothing the destination does can keep it waiting. Between the two stands
-a queue that is bounded in bytes: when it is full the socket is left alone, and TCP slows the source down.
+That thread also sends the feedback, so that nothing the destination does can keep it waiting. What waits between the
+two is bounded in bytes: when it is full the socket is left alone, and TCP slows the source down.
 (PostgreSQL manual, "Streaming Replication Protocol"; psycopg's Copy object refuses COPY_BOTH.)
 """
 
@@ -14,76 +15,76 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING
 
 from .._psycopg import pq, psycopg, sql
+from ..breakpoints import reached
 from ..connect import refusal, server_error
 from ..errors import ConnectError, EngineError
 from ..lsn import NO_LSN, Lsn, format_lsn
 from ..policy import judge
-from .messages import Keepalive, Message
-from .pgoutput import PG_EPOCH_UNIX_US, XLOG_HEADER, decode, parse_envelope, standby_status_update
+from .intake import DRY, ENDED, Intake
+from .pgoutput import PG_EPOCH_UNIX_US, standby_status_update
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..connect import Connection
+    from .batch import Batcher
+    from .pieces import Piece
 
-    Item: TypeAlias = tuple[Union[Message, Keepalive], int]
+QUEUE_BYTES = 48 * 1024 * 1024
+"""What may wait undone, by its weight in memory; more only as one batch that nothing waits before."""
 
-QUEUE_BYTES = 32 * 1024 * 1024
-"""What may wait undone, in bytes of messages; a larger message is taken when nothing else waits."""
+_ENOUGH = 8 * 1024 * 1024
+"""Of a backlog so much is applied at once as soon as nothing else is, by weight."""
 
-_OBJECT_BYTES = 240
-"""What a decoded message costs beyond its bytes: small ones count as what they are in memory."""
+_AT_ONCE = 32 * 1024
+"""Bytes that are decoded before the other thread may have a turn."""
 
-_HAND_OVER = 512
-"""Messages that are handed over at once while more come in: a lock for each would cost more than its decoding."""
+_DRY = 0.01
+"""When nothing has come for so long, what has is all there is for now."""
 
 _POLL = 0.2
 _FEEDBACK_AT_MOST = 1.0
 
 
 class ReplicationStream:
-    """One START_REPLICATION, from ``start`` to ``close``. A new connection needs a new one.
+    """One START_REPLICATION, from ``start`` to ``close``. A new connection needs a new one, and a new ``batcher``.
 
     ``timeout`` is the source's wal_sender_timeout in seconds, 0 when it has none: feedback goes at a third of it.
+    The stream begins at position ``start``, which is durable at the destination.
     """
 
-    def __init__(self, walsender: Connection, timeout: float, queue_bytes: int = QUEUE_BYTES) -> None:
+    def __init__(
+        self, walsender: Connection, timeout: float, batcher: Batcher, start: Lsn, queue_bytes: int = QUEUE_BYTES
+    ) -> None:
         self._walsender = walsender
         self._interval = min(timeout / 3, 10.0) if timeout > 0 else 10.0
         self._limit = queue_bytes
-        self._changed = threading.Condition()
-        self._queue: deque[list[Item]] = deque()
-        self._queued = 0
+        self._changed = threading.Condition()  # held by whoever touches the intake
+        self._intake = Intake(batcher, start)
+        self._start = start
+        self._taker_waits = self._dry = False
         self._failure: Exception | None = None
         self._closing = False
-        self._received: Lsn = NO_LSN
-        self._confirmed: Lsn = NO_LSN
-        self._sent: Lsn = NO_LSN
-        self._reply_now = False
+        self._confirmed: Lsn = start
+        self._sent: Lsn = start
         self._thread: threading.Thread | None = None
         self._waker, self._woken = socket.socketpair()  # ends a wait for the source when the stream is closed
-        self._chunk: list[Item] = []
-        self._chunk_bytes = 0
 
     @property
     def received(self) -> Lsn:
         """The highest position that the source has named."""
-        return self._received
+        return self._intake.received
 
     @property
     def confirmed(self) -> Lsn:
         """What the source has been told, or will be with the next feedback."""
         return self._confirmed
 
-    def start(self, slot: str, position: Lsn, publication: str, *, binary: bool) -> None:
-        """START_REPLICATION, and the thread that reads it. ``position`` is durable at the destination.
-
-        Raises ServerError (55006 while another session reads the slot).
+    def start(self, slot: str, publication: str, *, binary: bool) -> None:
+        """START_REPLICATION, and the thread that reads it. Raises ServerError (55006 while another session reads the
+        slot).
         """
         literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
         options = [("proto_version", "'1'"), ("publication_names", literal)]
@@ -91,7 +92,7 @@ class ReplicationStream:
             options.append(("binary", "'true'"))
         command = "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
             sql.Identifier(slot).as_string(None),
-            format_lsn(position),
+            format_lsn(self._start),
             ", ".join(f"{name} {value}" for name, value in options),
         )
         try:
@@ -101,31 +102,42 @@ class ReplicationStream:
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise refusal(result, "starting the stream from slot", slot)
         self._walsender.pgconn.nonblocking = 1
-        self._received = self._confirmed = position
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
         self._thread.start()
 
-    def take(self, timeout: float) -> Sequence[Item]:
-        """The next messages with their sizes, in order; empty when none came within ``timeout`` seconds.
+    def take(self, timeout: float) -> Piece | None:
+        """The next work for the destination; None when there was none within ``timeout`` seconds.
 
-        Raises what ended the stream, after all that came before has been taken.
+        Of an idle stream that is what has come, at once; of a backlog a large piece. Raises what ended the stream,
+        after all that came whole before has been taken.
         """
+        deadline = time.monotonic() + timeout
         with self._changed:
-            if not self._queue and self._failure is None:
-                self._changed.wait(timeout)
-            if self._queue:
-                chunk = self._queue.popleft()
-                self._queued -= sum([size + _OBJECT_BYTES for dummy, size in chunk])
-                self._changed.notify_all()
-                return chunk
-            if self._failure is not None:
-                raise self._failure
-            return ()
+            while True:
+                piece = self._intake.take()
+                if piece is None and (self._failure is not None or self._intake.ready(_ENOUGH, self._dry)):
+                    piece = self._intake.batcher.flush()
+                if piece is not None:
+                    self._changed.notify_all()
+                    return piece
+                if self._failure is not None:
+                    raise self._failure
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._taker_waits = True
+                self._changed.wait(left)
+                self._taker_waits = False
 
-    @property
-    def empty(self) -> bool:
-        """Nothing waits to be taken."""
-        return not self._queue
+    def idle_position(self) -> Lsn:
+        """The position of a keepalive before which everything that came has been taken; 0 while there is none."""
+        with self._changed:
+            return self._intake.keepalive if self._intake.idle else NO_LSN
+
+    def take_reply_request(self) -> bool:
+        """Whether the source has asked for feedback since the last call."""
+        asked, self._intake.asked = self._intake.asked, False
+        return asked
 
     def confirm(self, position: Lsn) -> None:
         """From now on the source may forget what lies before ``position``: it is recorded as durable."""
@@ -164,9 +176,6 @@ class ReplicationStream:
 
     def _end(self, failure: Exception) -> None:
         with self._changed:
-            if self._chunk:
-                self._queue.append(self._chunk)
-                self._chunk = []
             self._failure = failure
             self._changed.notify_all()
 
@@ -175,61 +184,42 @@ class ReplicationStream:
         due = time.monotonic()
         while not self._closing:
             due = self._feedback_if(due)
-            if self._full():
-                with self._changed:
-                    if self._full() and not self._closing:
-                        self._changed.wait(min(_POLL, max(due - time.monotonic(), 0.001)))
-                continue
-            length, data = pgconn.get_copy_data(1)
-            if length > 0:
-                self._accept(bytes(data))
-                continue
-            self._hand_over()
-            if length < 0:
+            with self._changed:
+                if self._full():
+                    self._changed.wait(min(_POLL, max(due - time.monotonic(), 0.001)))
+                    continue
+                got = self._intake.read(pgconn.get_copy_data, _AT_ONCE)
+                self._dry = False
+                self._wake_taker()
+            if got == ENDED:
                 raise self._ended()
-            readable, dummy, dummy = select.select([pgconn.socket, woken], [], [], _POLL)
-            if pgconn.socket in readable:
+            if got == DRY and self._wait_for_source(pgconn.socket, woken):
                 pgconn.consume_input()
         self._send_feedback()
 
-    def _accept(self, data: bytes) -> None:
-        if data[:1] == b"w":
-            self._chunk.append((decode(data, XLOG_HEADER), len(data)))
-            position = int.from_bytes(data[1:9], "big")
-        else:
-            item = parse_envelope(data)
-            if not isinstance(item, Keepalive):  # an XLogData starts with w
-                return
-            self._chunk.append((item, len(data)))
-            position = item.wal_end
-            self._reply_now = self._reply_now or item.reply_requested
-        if position > self._received:
-            self._received = position
-        self._chunk_bytes += len(data) + _OBJECT_BYTES
-        if len(self._chunk) >= _HAND_OVER or self._chunk_bytes > self._limit // 4:
-            self._hand_over()
+    def _wait_for_source(self, source: int, woken: int) -> bool:
+        """Until the source has sent something, or it is time to look at other things."""
+        if source in select.select([source, woken], [], [], _DRY)[0]:
+            return True
+        with self._changed:
+            self._dry = True
+            self._wake_taker()
+        return source in select.select([source, woken], [], [], _POLL)[0]
+
+    def _wake_taker(self) -> None:
+        if self._taker_waits and self._intake.ready(_ENOUGH, self._dry):
+            self._changed.notify_all()
 
     def _full(self) -> bool:
-        """Whether what waits has reached the limit; the chunk in hand counts."""
-        if self._queued + self._chunk_bytes < self._limit:
-            return False
-        self._hand_over()
-        return True
-
-    def _hand_over(self) -> None:
-        if self._chunk:
-            with self._changed:
-                self._queue.append(self._chunk)
-                self._queued += self._chunk_bytes
-                self._changed.notify_all()
-            self._chunk = []
-            self._chunk_bytes = 0
+        """Whether what waits has reached the limit. Without a piece to take, the batcher's own limits hold."""
+        intake = self._intake
+        return bool(intake.pieces) and intake.weight + intake.batcher.weight >= self._limit and not self._closing
 
     def _feedback_if(self, due: float) -> float:
         """Send feedback when it is due, was asked for, or has news; returns when it is due next."""
         now = time.monotonic()
         news = self._confirmed > self._sent and now >= due - self._interval + min(_FEEDBACK_AT_MOST, self._interval)
-        if now >= due or self._reply_now or news:
+        if now >= due or self._intake.reply_requested or news:
             self._send_feedback()
             return now + self._interval
         return due
@@ -237,12 +227,17 @@ class ReplicationStream:
     def _send_feedback(self) -> None:
         confirmed = self._confirmed
         now_us = int(time.time() * 1_000_000) - PG_EPOCH_UNIX_US
-        written = max(self._received, confirmed)
+        written = max(self._intake.received, confirmed)
         pgconn = self._walsender.pgconn
+        news = confirmed > self._sent
+        if news:
+            reached("before feedback sent")
         pgconn.put_copy_data(standby_status_update(written, confirmed, confirmed, now_us))
         pgconn.flush()
+        if news:
+            reached("after feedback sent")
         self._sent = confirmed
-        self._reply_now = False
+        self._intake.reply_requested = False
 
     def _ended(self) -> EngineError:
         """The source has ended the stream: why, as it says itself."""

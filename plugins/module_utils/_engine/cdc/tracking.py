@@ -17,10 +17,10 @@ Key: TypeAlias = "tuple[bytes | None, ...]"
 
 def row_key(row: Row, positions: tuple[int, ...]) -> Key:
     """The key values of a row. Raises ProtocolError when one of them is not known."""
-    values = row.values
     if len(positions) == 1:
-        key: Key = (values[positions[0]],)
+        key: Key = (row.value(positions[0]),)
     else:
+        values = row.values
         key = tuple([values[at] for at in positions])
     if None in key:
         raise ProtocolError(
@@ -146,17 +146,15 @@ class TrackedRun:
 
     def settle(self, may_replace: bool) -> None:
         """Decide for each row whose key changed: delete and insert where every column is known (and
-        ``may_replace``), which no other row can disturb, else an update in place.
+        ``may_replace``), which no other row can disturb, else an update in place. Where identity FULL told the whole
+        row, either way gives it every column.
         """
         for row in self.existing.values():
             if row.gone or row.first == row.key or row.known is None:
                 continue
-            if may_replace:
-                complete = row.known if row.base is None else overlay(row.known, row.base, None)
-                if b"u" not in complete.kinds:
-                    row.known = complete
-                    continue
-            row.in_place = True
+            if row.base is not None:
+                row.known = overlay(row.known, row.base, None)
+            row.in_place = not may_replace or b"u" in row.known.kinds
 
     def updated(self) -> list[TrackedRow]:
         """Rows that an UPDATE statement will meet, after ``settle``."""
@@ -193,47 +191,50 @@ class TrackedRun:
                     pairs.append((row, holder))
 
 
-def split_exchanges(
-    changes: Sequence[Change],
-    positions: tuple[int, ...],
-    pairs: Sequence[tuple[TrackedRow, TrackedRow]],
-    exchanged: list[Change],
-) -> list[Change]:
-    """Moves to ``exchanged`` every change of a row that shares a key, at any moment of the run, with one of ``pairs``
-    (directly or over other rows); returns the others. No key occurs on both sides, so either may go first.
+class Families:
+    """The changes of a run by the rows that they belong to: keys that one row held, one after the other, are one family.
+
+    ``keys``: for each change the key before and after it; a change without either (a row of no columns) has a family
+    of its own. No key occurs in two families, so they may be written in any order.
     """
-    parents: dict[Key, Key] = {}
-    touched: list[Key] = []
-    for change in changes:
-        before, after = change_keys(change, positions)
-        touched.append(before or after or ())
-        if before is not None and after is not None and before != after:
-            _join(parents, before, after)
-    for row, holder in pairs:
-        _join(parents, row.key, holder.key)
-    roots = {_root(parents, row.key) for row, dummy in pairs}
-    rest: list[Change] = []
-    for change, key in zip(changes, touched, strict=True):
-        if _root(parents, key) in roots:
-            exchanged.append(change)
-        else:
-            rest.append(change)
-    return rest
 
+    def __init__(self, changes: Sequence[Change], keys: Sequence[tuple[Key | None, Key | None]]) -> None:
+        self._changes: Sequence[Change] = changes
+        self._parents: dict[Key, Key] = {}
+        self._touched: list[Key] = []
+        for before, after in keys:
+            if before is None:
+                self._touched.append(() if after is None else after)
+                continue
+            self._touched.append(before)
+            if after is not None and before != after:
+                self.join(before, after)
 
-def _root(parents: dict[Key, Key], key: Key) -> Key:
-    parent = parents.get(key)
-    while parent is not None:
-        above = parents.get(parent)
-        if above is None:
-            return parent
-        parents[key] = above
-        key, parent = above, parents.get(above)
-    return key
+    def join(self, one: Key, other: Key) -> None:
+        """Make two keys relatives."""
+        one = self._root(one)
+        other = self._root(other)
+        if one != other:
+            self._parents[one] = other
 
+    def split(self, chosen: Sequence[Key], taken: list[Change]) -> list[Change]:
+        """Moves the changes of every family that one of ``chosen`` belongs to into ``taken``; returns the others."""
+        roots = {self._root(key) for key in chosen}
+        rest: list[Change] = []
+        for change, key in zip(self._changes, self._touched, strict=True):
+            if self._root(key) in roots:
+                taken.append(change)
+            else:
+                rest.append(change)
+        return rest
 
-def _join(parents: dict[Key, Key], one: Key, other: Key) -> None:
-    one = _root(parents, one)
-    other = _root(parents, other)
-    if one != other:
-        parents[one] = other
+    def _root(self, key: Key) -> Key:
+        parents = self._parents
+        parent = parents.get(key)
+        while parent is not None:
+            above = parents.get(parent)
+            if above is None:
+                return parent
+            parents[key] = above
+            key, parent = above, parents.get(above)
+        return key

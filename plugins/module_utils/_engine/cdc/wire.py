@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ..errors import ProtocolError
-from .messages import TEXT
+from .messages import BINARY, NULL, TEXT, UNCHANGED, Row
 
-CHUNK: Final = 65536
+CHUNK: Final = 128 * 1024
 """Bytes that a piece holds before it is handed out."""
 
 BINARY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -100,6 +100,100 @@ def copy_binary(
     yield b"".join(parts)
 
 
+def insert_pieces(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> Iterator[bytes]:
+    """The payload of a COPY of these columns, in ascending order, of whole rows. Raises ProtocolError for a text value
+    in a binary COPY.
+    """
+    if not binary:
+        yield from copy_text([row.values for row in rows], columns)
+        return
+    head = struct.pack("!h", len(columns))
+    parts: list[bytes] = [BINARY_HEADER]
+    size = 0
+    for row in rows:
+        parts.append(head)
+        size += _append_fields(row, columns, parts)
+        if size >= CHUNK:
+            yield b"".join(parts)
+            parts = []
+            size = 0
+    parts.append(BINARY_TRAILER)
+    yield b"".join(parts)
+
+
+def update_pieces(
+    keys: Sequence[Sequence[bytes | None]], rows: Sequence[Row], columns: Sequence[int], binary: bool
+) -> Iterator[bytes]:
+    """The payload of a COPY of a key and these columns, in ascending order, of the row that belongs to it. Raises
+    ProtocolError for a text value in a binary COPY.
+    """
+    if not binary:
+        staged = [[*key, *[row.value(at) for at in columns]] for key, row in zip(keys, rows, strict=True)]
+        yield from copy_text(staged)
+        return
+    head = struct.pack("!h", len(keys[0]) + len(columns)) if keys else b""
+    parts: list[bytes] = [BINARY_HEADER]
+    size = 0
+    for number in range(len(keys)):
+        parts.append(head)
+        for value in keys[number]:
+            size += _append_value(value, parts)
+        size += _append_fields(rows[number], columns, parts)
+        if size >= CHUNK:
+            yield b"".join(parts)
+            parts = []
+            size = 0
+    parts.append(BINARY_TRAILER)
+    yield b"".join(parts)
+
+
+def _append_fields(row: Row, columns: Sequence[int], parts: list[bytes]) -> int:
+    """Add these columns of a row to a binary COPY; about how many bytes they are. What was decoded is there already, a
+    length and a value in one.
+    """
+    data = row.data
+    if not data:
+        require_binary(row.kinds, columns)
+        size = 0
+        values = row.values
+        for column in columns:
+            size += _append_value(values[column], parts)
+        return size
+    at = row.at
+    begin = at
+    position = 0
+    for column in columns:
+        while True:
+            start = at
+            kind = data[at]
+            if kind == NULL or kind == UNCHANGED:
+                at += 1
+            else:
+                at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+            position += 1
+            if position > column:
+                break
+        if kind == BINARY:
+            parts.append(data[start + 1 : at])
+        elif kind == TEXT:
+            raise _came_as_text(column)
+        else:
+            parts.append(_NULL_LENGTH)
+    return at - begin + 2
+
+
+def _append_value(value: bytes | None, parts: list[bytes]) -> int:
+    if value is None:
+        parts.append(_NULL_LENGTH)
+        return 4
+    length = len(value)
+    if length > _MAX_FIELD:
+        raise _too_large()
+    parts.append(length.to_bytes(4, "big"))
+    parts.append(value)
+    return length + 4
+
+
 def binary_int8(value: int) -> bytes:
     """A bigint as its send function writes it: for columns that staging adds, such as a row count."""
     return struct.pack("!q", value)
@@ -119,12 +213,16 @@ def require_binary(kinds: bytes, columns: Sequence[int]) -> None:
         return
     for index in columns:
         if kinds[index] == TEXT:
-            raise ProtocolError(
-                "building a binary COPY",
-                f"column {index + 1}",
-                "the source sent its value as text although binary was asked for",
-                "Run the task with binary transfer switched off.",
-            )
+            raise _came_as_text(index)
+
+
+def _came_as_text(index: int) -> ProtocolError:
+    return ProtocolError(
+        "building a binary COPY",
+        f"column {index + 1}",
+        "the source sent its value as text although binary was asked for",
+        "Run the task with binary transfer switched off.",
+    )
 
 
 def _too_large() -> ProtocolError:

@@ -29,9 +29,17 @@ from .apply import Applier
 from .batch import Batcher
 from .control import read_control
 from .destination_table import observe_uniques
-from .messages import Keepalive
 from .part_marks import PartMarks, part_marks
-from .slot_guard import check_slot, heartbeat_tables, position_after_switch, read_history, require_primary
+from .slot_guard import (
+    check_slot,
+    copied_too_late,
+    copy_again,
+    heartbeat_tables,
+    position_after_switch,
+    read_history,
+    require_primary,
+)
+from .slot_watch import SlotWatch
 from .state import Step, Trouble, after_failure, kind_of, next_step
 from .store import Claimant, Progress, ProgressStore, pin_applying_session, record_state
 from .stream import ReplicationStream
@@ -41,7 +49,7 @@ from .worker_config import TaskSettings, WorkerConfig, load_config, task_setting
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..server import System
-    from .batch import Piece
+    from .pieces import Piece
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -74,11 +82,18 @@ class Worker:
         self._trouble: Trouble | None = None
         self._settings = TaskSettings()
         self._token = secrets.token_hex(12)
+        self._guard = SlotWatch(lambda: load_config(self._path), self._token, log)
         self._done: Lsn = 0
         self._stream: ReplicationStream | None = None
 
     def run(self) -> int:
         """Work until told to stop, or until a failure that waiting does not cure. Returns the exit status."""
+        try:
+            return self._work()
+        finally:
+            self._guard.close()
+
+    def _work(self) -> int:
         while True:
             config: WorkerConfig | None = None
             try:
@@ -131,9 +146,11 @@ class Worker:
             migration = store.load()
             control = read_control(store) if migration is not None else None
             if migration is None or control is None:
+                self._log.error("%s has no row of this migration", "migration" if migration is None else "cdc_task")
                 return Step.LEAVE
             progress = ProgressStore(store, Claimant(self._token, socket.gethostname(), os.getpid(), config.engine))
             if progress.load() is None:
+                self._log.error("cdc_progress has no row of this migration")
                 return Step.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
             progress.begin()
@@ -141,6 +158,8 @@ class Worker:
             watcher = Watcher(config, self._token, control, self._positions)
             stack.callback(watcher.close)
             watcher.start()
+            if migration.slot:
+                self._guard.start(str(migration.slot["name"]))
             return self._obey(config, Ends(store, progress, migration, watcher))
 
     def _obey(self, config: WorkerConfig, ends: Ends) -> Step:
@@ -158,6 +177,7 @@ class Worker:
                     record_state(ends.store, self._token, step.value)
                     self._log.info("paused")
                 resting = True
+                self._guard.require()
                 self._stop.wait(_TAKE)
                 continue
             resting = False
@@ -187,8 +207,6 @@ class Worker:
             )
             milliseconds = (timeout.fetchone() or (60000,))[0]
             walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
-            stream = ReplicationStream(walsender, milliseconds / 1000)
-            stack.callback(stream.close)
             system = identify_system(walsender, config.source)
             confirmable = self._agree(source, walsender, slot, row, system, ends.store)
             binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
@@ -197,8 +215,9 @@ class Worker:
             settings = task_settings(ends.watcher.control.settings if ends.watcher.control else {})
             self._settings = settings
             parts = table_parts(ends.store)
-            system_tables = heartbeat_tables(source)
-            batcher = Batcher(marks, system_tables, settings.batch_limits(), row.applied, parts=parts)
+            batcher = Batcher(marks, heartbeat_tables(source), settings.batch_limits(), row.applied, parts=parts)
+            stream = ReplicationStream(walsender, milliseconds / 1000, batcher, confirmable)
+            stack.callback(stream.close)
             applier = Applier(
                 ends.store.conn,
                 ends.progress,
@@ -208,8 +227,9 @@ class Worker:
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
                 cut_by={oid: part.column for oid, part in parts.items()},
+                conflict_policy=settings.conflict_policy,
             )
-            stream.start(slot["name"], confirmable, names.publication_name(config.name), binary=binary)
+            stream.start(slot["name"], names.publication_name(config.name), binary=binary)
             self._stream = stream
             self._log.info(
                 "running: from %s on timeline %s, %s, %s tables",
@@ -236,11 +256,15 @@ class Worker:
         confirmable = row.confirmable
         found = observe_slot(source, str(slot["name"]))
         if system.timeline != row.timeline and system.identifier == row.source_system:
-            history = read_history(walsender, system.timeline)
-            by_name = {".".join(copy.name): copy.mark for copy in store.table_copies().values()}
-            confirmable = position_after_switch(row, system, history, by_name)
+            confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
             self._log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
         check_slot(str(slot["name"]), found, slot, system, confirmable)
+        copies = store.table_copies().values()
+        if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
+            history = read_history(walsender, system.timeline)
+            late, point = copied_too_late(copies, row.timeline, system.timeline, history)
+            if late:
+                raise copy_again(store, late, system.timeline, point)
         return confirmable
 
     def _pump(self, pump: Pump) -> None:
@@ -249,6 +273,7 @@ class Worker:
         asked_at = 0.0
         while True:
             control = pump.ends.watcher.control
+            self._guard.require()
             if self._step(pump.ends.watcher) is not Step.APPLY:
                 asked_at = asked_at or time.monotonic()
                 if not pump.applier.open or time.monotonic() - asked_at > _DRAIN_TIMEOUT:
@@ -258,17 +283,10 @@ class Worker:
                 generation = control.generation
                 self._settings = task_settings(control.settings)
                 pump.batcher.limits = self._settings.batch_limits()
-            for item, size in pump.stream.take(_TAKE):
-                if isinstance(item, Keepalive):
-                    pump.keepalive = max(pump.keepalive, item.wal_end)
-                    pump.urgent = pump.urgent or item.reply_requested
-                    continue
-                for piece in pump.batcher.add(item, size):
-                    self._apply(pump, piece)
-            if pump.stream.empty or pump.batcher.due():
-                whole = pump.batcher.flush()
-                if whole is not None:
-                    self._apply(pump, whole)
+                pump.applier.set_conflict_policy(self._settings.conflict_policy)
+            piece = pump.stream.take(_TAKE)
+            if piece is not None:
+                self._apply(pump, piece)
             self._confirm_idle(pump)
 
     def _apply(self, pump: Pump, piece: Piece) -> None:
@@ -279,10 +297,13 @@ class Worker:
 
     def _confirm_idle(self, pump: Pump) -> None:
         """While nothing is pending, the position of a keepalive may be recorded, and then confirmed."""
-        position = pump.keepalive
-        if position <= self._done or pump.batcher.pending or pump.applier.open or not pump.stream.empty:
+        if pump.applier.open:
+            return
+        position = pump.stream.idle_position()
+        if position <= self._done:
             return
         now = time.monotonic()
+        pump.urgent = pump.urgent or pump.stream.take_reply_request()
         if now - pump.recorded_at < _RECORD_EVERY and not pump.urgent:
             return
         pump.ends.progress.record_confirmable(position, pump.stream.received, pump.stream.confirmed)
@@ -293,14 +314,13 @@ class Worker:
 
 
 class Pump:
-    """What one run of the stream goes by. ``keepalive`` is the highest position that a keepalive has named."""
+    """What one run of the stream goes by."""
 
     def __init__(self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier) -> None:
         self.ends = ends
         self.stream = stream
         self.batcher = batcher
         self.applier = applier
-        self.keepalive: Lsn = 0
         self.urgent = False
         self.recorded_at = 0.0
 

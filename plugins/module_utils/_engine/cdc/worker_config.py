@@ -18,6 +18,7 @@ from typing import Any
 from ..connect import Endpoint
 from ..errors import SpecError
 from .batch import BatchLimits
+from .conflicts import OVERWRITE, POLICIES
 from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
 
 CONFIG_FILE = "config.json"
@@ -97,6 +98,7 @@ class TaskSettings:
     retry_other: int = RETRY_OTHER_MINUTES[1]
     batch_size: int = BatchLimits().max_changes
     batch_age: float = BatchLimits().max_age
+    conflict_policy: str = OVERWRITE
 
     def stored(self) -> Mapping[str, object]:
         """As the control row keeps them."""
@@ -122,11 +124,19 @@ def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
         retry_other=int(stored.get("retry_other", default.retry_other)),
         batch_size=int(stored.get("batch_size", default.batch_size)),
         batch_age=float(stored.get("batch_age", default.batch_age)),
+        conflict_policy=str(stored.get("conflict_policy", default.conflict_policy)),
     )
     _in_range("retry_connection", settings.retry_connection, RETRY_CONNECTION_MINUTES[0], RETRY_CONNECTION_MINUTES[2])
     _in_range("retry_other", settings.retry_other, RETRY_OTHER_MINUTES[0], RETRY_OTHER_MINUTES[2])
     _in_range("batch_size", settings.batch_size, 1, 10_000_000)
     _in_range("batch_age", settings.batch_age, 0, 3600)
+    if settings.conflict_policy not in POLICIES:
+        raise SpecError(
+            "reading the settings of the CDC task",
+            "conflict_policy",
+            "it is none of the policies",
+            f"Use one of {', '.join(POLICIES)}.",
+        )
     if settings.retry_other >= settings.retry_connection:
         raise SpecError(
             "reading the settings of the CDC task",

@@ -54,15 +54,18 @@ class Job:
         return not self.merge and self.parts == WHOLE and self.size >= FREEZE_FROM
 
 
-def open_run(store: StateStore, form: str) -> int:
-    """Begin a run; returns its number. Nothing refers to it until tables are given to it."""
+def open_run(store: StateStore, form: str, timeline: int = 0) -> int:
+    """Begin a run; returns its number. Nothing refers to it until tables are given to it.
+
+    ``timeline`` is the source's before the snapshot is taken: marks count from there (0: nothing follows the copy).
+    """
     with speaking("beginning a copy run of migration", store.name):
         row = store.conn.execute(
             sql.SQL(
-                "INSERT INTO {run} (migration, run, form, host, pid)"
-                " SELECT %s, coalesce(max(run), 0) + 1, %s, %s, %s FROM {run} WHERE migration = %s RETURNING run"
+                "INSERT INTO {run} (migration, run, form, timeline, host, pid)"
+                " SELECT %s, coalesce(max(run), 0) + 1, %s, nullif(%s, 0), %s, %s FROM {run} WHERE migration = %s RETURNING run"
             ).format(run=store.table("copy_run")),
-            (store.name, form, socket.gethostname(), os.getpid(), store.name),
+            (store.name, form, timeline, socket.gethostname(), os.getpid(), store.name),
         ).fetchone()
     if row is None:
         raise StateError("beginning a copy run of migration", store.name, "nothing came back", "Name the primary.")

@@ -20,6 +20,7 @@ from ..cdc.control import read_control, set_wanted, wait_gone
 from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
+from ..slot_failover import observe_system
 from .admission import enqueue, go_on
 from .key_parts import cut_large
 from .parts import WHOLE, cut
@@ -198,7 +199,7 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, 
 def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: Beside) -> tuple[Form, int]:
     """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
-    number = open_run(store, form)
+    number = open_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
         taken: Snapshot | None = None
         if form in ("slot", "plain"):

@@ -140,6 +140,16 @@ def test_a_worker_that_is_down_is_said_loudly() -> None:
     assert "DOWN: nobody applies" in lines and "it broke" in lines
 
 
+def test_what_the_slot_guard_sees_is_said() -> None:
+    finding = {"level": "critical", "code": "slot_lost_soon", "text": "the slot is lost in 10 min", "remedy": "Hurry."}
+    guard = {"retained_seconds": 200.0, "slot_lost_in_pause": 600.0, "findings": [finding]}
+    slot = {"name": "s", "exists": True, "active": True, "wal_status": "extended", "retained_bytes": 16_000_000}
+    lines = _blocks.status(status(slot={**slot, "guard": guard}), 160)
+    kept = "keeps 16.0 MB of WAL from the last 3 min 20 s; a pause of 10 min would lose it"
+    assert f"  slot         s: in use, extended, {kept}" in lines
+    assert "  CRITICAL     the slot is lost in 10 min. Hurry." in lines
+
+
 def test_a_source_that_is_not_reached() -> None:
     away = {"reachable": False, "error": {"why": "Connection refused"}}
     lines = _blocks.status(status(source_server=away, slot={}), 120)

@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -16,10 +21,43 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 @pytest.mark.parametrize(("named", "stops"), [(None, False), ("", False), ("here", True), ("elsewhere", False)])
 def test_only_the_named_place_stops(monkeypatch: pytest.MonkeyPatch, named: str | None, stops: bool) -> None:
     sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: sent.append((thread, number)))
     if named is None:
         monkeypatch.delenv(breakpoints.VARIABLE, raising=False)
     else:
         monkeypatch.setenv(breakpoints.VARIABLE, named)
     breakpoints.reached("here")
-    assert sent == ([(os.getpid(), signal.SIGSTOP)] if stops else [])
+    assert sent == ([(threading.get_ident(), signal.SIGSTOP)] if stops else [])
+
+
+_PROGRAM = """
+import threading
+from _engine.breakpoints import reached
+def work():
+    for dummy in range(3):
+        print("x", end="", flush=True)
+        reached("here")
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_the_thread_that_comes_to_it_does_not_go_on() -> None:
+    """Whichever thread it is: the whole process stops before the next step."""
+    above = pathlib.Path(breakpoints.__file__).parents[1]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(above), breakpoints.VARIABLE: "here"}
+    argv = [sys.executable, "-c", _PROGRAM]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            for dummy in range(3):
+                deadline = time.monotonic() + 30
+                while pathlib.Path("/proc", str(process.pid), "stat").read_text().rpartition(")")[2].split()[0] != "T":
+                    assert time.monotonic() < deadline
+                    time.sleep(0.005)
+                assert os.read(process.stdout.fileno(), 10) == b"x"
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.01)
+        finally:
+            process.kill()

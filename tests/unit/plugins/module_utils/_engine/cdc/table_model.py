@@ -9,10 +9,12 @@ the destination one more that the source does not have.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import Compacted
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import Surprise
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
     Change,
     Delete,
@@ -32,6 +34,11 @@ Values = list[bytes | None]
 
 class UniqueViolation(Exception):
     pass
+
+
+def surprise(as_expected: bool) -> None:
+    if not as_expected:
+        raise Surprise
 
 
 class Source:
@@ -113,48 +120,93 @@ class Destination:
                 self.delete_keys([self.key_of(change.old.values)])
             else:
                 old = change.new if change.old is None else change.old
-                self.update_rows([self.key_of(old.values)], [change.new])
+                self.update_rows([self.key_of(old.values)], [self.told(change)])
 
-    def apply(self, net: Compacted, overwrite: bool = False) -> None:
-        if overwrite:
-            self.rows = [row for row in self.rows if self.key_of(row) not in net.passing]
+    def told(self, change: Update) -> Row:
+        """The new values, all of them where a row moves that identity FULL told."""
+        if change.old_kind != "O":
+            return change.new
+        new = [
+            old if kind == ord("u") else value
+            for kind, value, old in zip(change.new.kinds, change.new.values, change.old.values, strict=True)
+        ]
+        moved = self.key_of(new) != self.key_of(change.old.values)
+        return whole(new) if moved else change.new
+
+    def apply(self, net: Compacted) -> None:
+        """Raises Surprise where something is not as the source had it."""
         self.delete_keys(net.deletes)
+        surprise(not any(self.key_of(row) in net.passing for row in self.rows))
         for group in net.updates:
-            known = [Row(mask(row, group.assigned), row.values) for row in group.rows]
-            self.update_rows(group.keys, known, overwrite)
+            self.update_rows(group.keys, [Row(mask(row, group.assigned), row.values) for row in group.rows])
         self.replay(net.rowwise)
-        self.insert_rows(net.inserts, overwrite)
+        self.insert_rows(net.inserts)
 
     def delete_keys(self, keys: Sequence[tuple[bytes | None, ...]]) -> None:
         found = [row for row in self.rows if self.key_of(row) in keys]
-        assert len(found) == len(keys), "each delete touches exactly its row"
+        surprise(len(found) == len(keys))
         self.rows = [row for row in self.rows if self.key_of(row) not in keys]
 
-    def update_rows(
-        self, keys: Sequence[tuple[bytes | None, ...]], rows: Sequence[Row], overwrite: bool = False
-    ) -> None:
+    def update_rows(self, keys: Sequence[tuple[bytes | None, ...]], rows: Sequence[Row]) -> None:
         work = []
         for key, new in zip(keys, rows, strict=True):
             found = [row for row in self.rows if self.key_of(row) == key]
-            assert len(found) == 1, "each update touches exactly its row"
+            surprise(len(found) == 1)
             work.append((found[0], new))
         self.order.shuffle(work)
         for row, new in work:
             after = [row[c] if new.kinds[c] == ord("u") else new.values[c] for c in range(WIDTH)]
-            self.check(after, row, overwrite)
+            self.check(after, row)
             row[:WIDTH] = after
 
-    def insert_rows(self, rows: Sequence[Row], overwrite: bool = False) -> None:
+    def insert_rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
             assert b"u" not in row.kinds
-            self.check(list(row.values), None, overwrite)
+            self.check(list(row.values), None)
             self.rows.append([*row.values, DEFAULT])
 
-    def check(self, values: Values, but: Values | None, overwrite: bool) -> None:
-        met = [row for row in self.rows if row is not but and clashes(values, row, self.uniques)]
-        if met and not overwrite:
+    def check(self, values: Values, but: Values | None) -> None:
+        if any(row is not but and clashes(values, row, self.uniques) for row in self.rows):
             raise UniqueViolation
-        self.rows = [row for row in self.rows if all(row is not other for other in met)]
+
+    def judged(self, changes: Sequence[Change], policy: str) -> int:
+        """One change after the other, what conflicts do being decided for each; the number of conflicts."""
+        conflicts = 0
+        for change in changes:
+            try:
+                before = copy.deepcopy(self.rows)
+                self.replay([change])
+            except (UniqueViolation, Surprise):
+                self.rows = before
+                conflicts += 1
+                if policy == "overwrite":
+                    self.overwrite(change)
+        return conflicts
+
+    def overwrite(self, change: Change) -> None:
+        """Give the source its way with a change that is in conflict."""
+        if isinstance(change, Delete):
+            return
+        there = {self.key_of(row): row for row in self.rows}
+        new = list(change.new.values)
+        if isinstance(change, Insert):
+            there[self.key_of(new)][:WIDTH] = new
+            return
+        old = change.old or change.new
+        whole = change.old_kind == "O"
+        for at, kind in enumerate(change.new.kinds):
+            if kind == ord("u") and (whole or at in self.key):
+                new[at] = old.values[at]
+        known = [at for at, kind in enumerate(self.told(change).kinds) if kind != ord("u") or at in self.key]
+        mine, other = there.get(self.key_of(old.values)), there.get(self.key_of(new))
+        if mine is not None and other is not None:
+            self.rows = [row for row in self.rows if row is not other]
+        goal = mine or other
+        if goal is not None:
+            for at in known:
+                goal[at] = new[at]
+        elif len(known) == WIDTH or whole:
+            self.rows.append([*new, DEFAULT])
 
     def key_of(self, values: Sequence[bytes | None]) -> tuple[bytes | None, ...]:
         return tuple(values[c] for c in self.key)

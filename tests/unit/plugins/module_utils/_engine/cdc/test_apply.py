@@ -11,7 +11,6 @@ import pytest
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import apply_error, marker_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import SystemChange
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    DestinationTable,
     FoundColumn,
     FoundTable,
     fit,
@@ -25,7 +24,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.me
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.rowwise import key_hash
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 
 HEARTBEAT = Relation(
     1,
@@ -62,28 +61,18 @@ def column(name: str) -> FoundColumn:
     return FoundColumn(name, 25, -1, 25, "pg_catalog", "text", "text", False, False, "pg_catalog")
 
 
-def table(name: str = "t") -> DestinationTable:
-    relation = Relation(
-        2,
-        "s",
-        name,
-        "d",
-        (RelationColumn("a", 25, -1, True), RelationColumn("b", 25, -1, True), RelationColumn("c", 25, -1, False)),
+def test_the_query_that_finds_a_row_by_its_key_hash_names_the_key_alone() -> None:
+    columns = (
+        RelationColumn("a", 25, -1, True),
+        RelationColumn("b", 25, -1, True),
+        RelationColumn("c", 25, -1, False),
     )
-    return fit(relation, {}, FoundTable(3, "r", (column("a"), column("b"), column("c")), ()), ())
-
-
-def test_a_key_hash_tells_rows_apart_by_their_key_alone() -> None:
-    row = Row(b"ttt", [b"x", b"yz", b"1"])
-    same = Row(b"ttt", [b"x", b"yz", b"2"])
-    shifted = Row(b"ttt", [b"xy", b"z", b"1"])
-    known = key_hash(Insert(2, row), table())
-    assert len(known) == 16
-    assert key_hash(Delete(2, "K", row), table()) == known
-    assert key_hash(Update(2, "", None, same), table()) == known
-    assert key_hash(Update(2, "K", row, shifted), table()) == known  # the row as the destination has it
-    assert key_hash(Insert(2, shifted), table()) != known
-    assert key_hash(Insert(2, row), table("u")) != known
+    found = FoundTable(3, "r", (column("a"), column("b"), column("c")), ())
+    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, ()))
+    assert statements.find_by_hash("00ff") == (
+        'SELECT * FROM ONLY "s"."t" WHERE pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to('
+        "ROW(\"a\", \"b\")::pg_catalog.text, 'UTF8')), 'hex'), 16) = '00ff'"
+    )
 
 
 def test_an_error_about_a_value_does_not_quote_it() -> None:

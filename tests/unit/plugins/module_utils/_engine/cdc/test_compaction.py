@@ -19,7 +19,6 @@ from unit.plugins.module_utils._engine.cdc.table_model import (
     Destination,
     Source,
     UniqueViolation,
-    Values,
     whole,
 )
 
@@ -35,7 +34,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.me
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.tracking import change_keys
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
 
 small = st.sampled_from([b"1", b"2", b"3", b"4", b"5", b"6"])
@@ -83,7 +81,6 @@ def test_compaction_equals_row_by_row_replay(case: tuple[Source, Source, bool], 
     net = compact(after.stream, shape_of(before, own))
     touched = net.deletes + [key for group in net.updates for key in group.keys]
     assert len(touched) == len(set(touched)), "one statement row for any first key"
-    assert all(group.assigned for group in net.updates)
     for group in net.updates:
         assert group.key_changed == any(c in before.key for c in group.assigned)
 
@@ -98,29 +95,6 @@ def test_compaction_equals_row_by_row_replay(case: tuple[Source, Source, bool], 
             assert len(before.uniques) > 1, "without another unique value no statement may fail"
             continue
         assert contents(reached, own) == contents(expected, own)
-
-
-@pytest.mark.fuzz
-@given(sources(unique_column=False), st.lists(row_values, max_size=3), st.integers(0, 3))
-def test_rows_that_should_not_be_there_are_overwritten_alike(
-    case: tuple[Source, Source, bool], strays: list[Values], seed: int
-) -> None:
-    """Keys that rows only passed through clear the destination's stray rows as a replay would."""
-    before, after, dummy = case
-    expected = destination_of(before, seed)
-    for stray in strays:
-        if not any(expected.key_of(row) == expected.key_of(stray) for row in expected.rows):
-            expected.rows.append([*stray, b"stray"])
-    reached = copy.deepcopy(expected)
-    for change in after.stream:
-        old_key, new_key = change_keys(change, before.key)
-        if new_key is not None and old_key != new_key:
-            expected.rows = [row for row in expected.rows if expected.key_of(row) != new_key]
-        expected.replay([change])
-    net = compact(after.stream, shape_of(before, False))
-    if not net.rowwise:
-        reached.apply(net, overwrite=True)
-        assert contents(reached, False) == contents(expected, False)
 
 
 def destination_of(source: Source, seed: int) -> Destination:
@@ -167,6 +141,8 @@ def test_keyless_tables_are_multisets(start: list[tuple[bytes | None, ...]], scr
             stream.append(Update(OID, "O", whole(old), Row(bytes(kinds), sent)))
     net = compact(stream, TableShape(OID, 2, None))
     reached = Counter(start)
+    for row, count in net.needed:
+        assert reached[tuple(row.values)] >= count
     for row, count in net.removed:
         reached[tuple(row.values)] -= count
         assert reached[tuple(row.values)] >= 0, "removed before anything is added"

@@ -122,7 +122,8 @@ def test_generated_and_identity_always_columns_are_never_set() -> None:
     )
 
 
-def test_a_missing_row_is_looked_for_by_its_new_key() -> None:
-    made = statements(fitted())
-    assert made.insert_missing((0, 1, 2), "stage").endswith('WHERE t."id" OPERATOR("pg_catalog".=) "s"."v0")')
-    assert made.insert_missing((1, 2), "stage").endswith('WHERE t."id" OPERATOR("pg_catalog".=) "s"."k0")')
+def test_another_row_with_the_new_key_is_told_from_the_row_itself() -> None:
+    assert statements(fitted()).in_the_way() == (
+        'SELECT FROM ONLY "s"."t" AS t WHERE t."id" OPERATOR("pg_catalog".=) $1::integer'
+        ' AND NOT (t."id" OPERATOR("pg_catalog".=) $2::integer)'
+    )

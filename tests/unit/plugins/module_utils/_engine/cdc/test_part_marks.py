@@ -16,18 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import (
-    Batcher,
-    BatchLimits,
-    RelationStep,
-    Segment,
-    TruncateStep,
-)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import Batcher, BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.part_marks import (
-    EmptyStep,
     PartMarks,
     part_marks,
     routed,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pieces import (
+    EmptyStep,
+    RelationStep,
+    Segment,
+    TruncateStep,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.tracking import overlay
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError, ProtocolError

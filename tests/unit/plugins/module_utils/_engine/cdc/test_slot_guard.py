@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.slot_guard import (
     check_slot,
+    copied_too_late,
     position_after_switch,
     switch_point,
 )
@@ -19,6 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.st
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import TableCopy
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}
 SYSTEM = System("7", 1, 5000)
@@ -82,20 +84,43 @@ def test_where_a_timeline_ended() -> None:
 )
 def test_up_to_the_switch_both_timelines_have_the_same_past(applied: int, confirmable: int, position: int) -> None:
     progress = dataclasses.replace(PROGRESS, applied=applied, confirmable=confirmable)
-    assert position_after_switch(progress, System("7", 3, 9000), HISTORY, {"public.t": 800}) == position
+    assert position_after_switch(progress, System("7", 3, 9000), HISTORY) == position
 
 
 def test_applied_past_the_switch_is_a_loss() -> None:
     progress = dataclasses.replace(PROGRESS, applied=1001, confirmable=1001)
     with pytest.raises(LossError, match="never happened there"):
-        position_after_switch(progress, System("7", 3, 9000), HISTORY, {})
+        position_after_switch(progress, System("7", 3, 9000), HISTORY)
 
 
-def test_a_table_copied_past_the_switch_is_named() -> None:
-    with pytest.raises(LossError, match=r"1 tables were copied after 0/3E8.*public\.late"):
-        position_after_switch(PROGRESS, System("7", 3, 9000), HISTORY, {"public.late": 1001, "public.t": 1000})
+def copy(mark: int, timeline: int, state: str = "complete") -> TableCopy:
+    return TableCopy(mark, ("public", f"t{mark}"), state, True, 1, mark, 0, 0, timeline)
+
+
+@pytest.mark.parametrize(
+    ("one", "late"),
+    [
+        (copy(1000, 1), False),  # up to the switch both timelines have the same past
+        (copy(1001, 1), True),
+        (copy(1500, 2), False),
+        (copy(2001, 2), True),
+        (copy(9000, 3), False),  # taken where the source is now
+        (copy(1001, 0), True),  # not known: as the progress
+        (copy(1000, 0), False),
+        (copy(5, 4), True),  # a timeline that this source has never been on
+        (copy(1001, 1, "copying"), False),  # is copied again anyway
+    ],
+)
+def test_a_mark_counts_on_the_timeline_on_which_it_was_taken(one: TableCopy, late: bool) -> None:
+    assert copied_too_late([one], 1, 3, HISTORY)[0] == ([one] if late else [])
+
+
+def test_where_the_source_left_is_the_last_point_that_matters() -> None:
+    found, point = copied_too_late([copy(1001, 1), copy(2001, 2), copy(100, 1)], 1, 3, HISTORY)
+    assert [one.mark for one in found] == [1001, 2001]
+    assert point == 2000
 
 
 def test_a_timeline_that_is_no_ancestor_is_a_loss() -> None:
     with pytest.raises(LossError, match="no part of its past"):
-        position_after_switch(dataclasses.replace(PROGRESS, timeline=5), System("7", 3, 9000), HISTORY, {})
+        position_after_switch(dataclasses.replace(PROGRESS, timeline=5), System("7", 3, 9000), HISTORY)

@@ -90,7 +90,7 @@ def test_rows_without_columns_are_still_rows() -> None:
 
 
 def test_pieces_are_bounded() -> None:
-    rows = [(b"x" * 99,)] * 1000
+    rows = [(b"x" * 99,)] * 4000
     for pieces in (list(wire.copy_text(rows)), list(wire.copy_binary(rows))):
         assert len(pieces) > 1
         assert max(map(len, pieces)) < wire.CHUNK + 200

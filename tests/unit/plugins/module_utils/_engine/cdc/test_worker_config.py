@@ -52,7 +52,7 @@ def test_a_broken_file_is_named_and_not_quoted(tmp_path: pathlib.Path, text: str
 
 def test_settings_have_defaults_and_come_back() -> None:
     assert task_settings({}) == TaskSettings()
-    changed = TaskSettings(retry_connection=20, retry_other=5, batch_size=10, batch_age=0.5)
+    changed = TaskSettings(retry_connection=20, retry_other=5, batch_size=10, batch_age=0.5, conflict_policy="keep")
     assert task_settings(changed.stored()) == changed
     assert changed.retry_limits().connection == 1200
     assert changed.batch_limits().max_changes == 10
@@ -67,8 +67,9 @@ def test_settings_have_defaults_and_come_back() -> None:
         ({"retry_other": 720}, "retry_other"),
         ({"batch_size": 0}, "batch_size"),
         ({"batch_age": -1}, "batch_age"),
+        ({"conflict_policy": "guess"}, "conflict_policy"),
     ],
 )
-def test_settings_out_of_their_range_are_named(stored: dict[str, int], name: str) -> None:
+def test_settings_out_of_their_range_are_named(stored: dict[str, object], name: str) -> None:
     with pytest.raises(SpecError, match=name):
         task_settings(stored)

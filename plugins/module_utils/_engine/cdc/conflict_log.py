@@ -1,0 +1,156 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The conflicts of one destination transaction: counted, and told in `causeway.event` by table and key hash.
+
+However many there are, each table has one event for each kind of conflict and hour, whose count goes up in the
+transaction of the rows themselves, so it is exact; a few key hashes stand for the rest. The task's own counter has them
+all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from .._psycopg import sql
+from .conflicts import KEEP, OVERWRITE, STOP, ConflictError
+from .messages import Row
+from .staging import row_values
+
+if TYPE_CHECKING:
+    from ..state import StateStore
+    from .rowwise import WrittenTable
+    from .staging import Loader
+
+HASHES: Final = 10
+"""Key hashes that an event shows at most."""
+
+_LOOKED_AT: Final = 3 * HASHES
+"""Several of them may be of one row."""
+
+EVENT_LASTS: Final = 3600.0
+"""Seconds after which a table's next conflict of the same kind is another event."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """An event that stands (or will, with the transaction): its id, when it was written, hashes in it."""
+
+    id: int
+    at: float
+    hashes: list[str] = field(default_factory=list)
+
+
+class ConflictLog:
+    """Collects the conflicts of a transaction over attempts that may be taken back, and writes what is left of them.
+
+    ``policy`` may be set at any time.
+    """
+
+    def __init__(self, loader: Loader, store: StateStore, policy: str = OVERWRITE) -> None:
+        self.policy = policy
+        self._loader = loader
+        self._store = store
+        self._met: list[tuple[WrittenTable, str, Row]] = []
+        self._told: dict[tuple[str, str], _Told] = {}
+
+    def judge(self, written: WrittenTable) -> TableJudge:
+        """Who decides about the conflicts of one table."""
+        return TableJudge(self, written)
+
+    def met(self, written: WrittenTable, kind: str, row: Row) -> None:
+        """One conflict. Raises ConflictError where the task is to stop at it."""
+        if self.policy == STOP:
+            found = self.hash_of(written, row)
+            keyed = written.table.shape.key is not None
+            look = f" Find the row at either end: {written.statements.find_by_hash(found)}." if keyed else ""
+            raise ConflictError(
+                "applying changes to",
+                f"{written.table}, row with key hash {found}",
+                f"{kind}, and conflict_policy is stop",
+                f"Make that row at the destination what the source had before the change.{look}"
+                " Then start the task again: it goes on where it stopped.",
+            )
+        self._met.append((written, kind, row))
+
+    def mark(self) -> int:
+        """Where an attempt begins."""
+        return len(self._met)
+
+    def back_to(self, mark: int) -> None:
+        """The attempt was taken back."""
+        del self._met[mark:]
+
+    def write(self) -> int:
+        """Tell the conflicts of the open transaction, which is about to commit; how many there are.
+
+        Raises psycopg.Error.
+        """
+        kinds: dict[tuple[str, str], list[tuple[WrittenTable, Row]]] = {}
+        for written, kind, row in self._met:
+            kinds.setdefault((str(written.table), kind), []).append((written, row))
+        for (table, kind), found in kinds.items():
+            self._tell(table, kind, found)
+        count = len(self._met)
+        self._met.clear()
+        return count
+
+    def abandon(self) -> None:
+        """The transaction was taken back, events and all."""
+        self._met.clear()
+        self._told.clear()
+
+    def _tell(self, table: str, kind: str, found: list[tuple[WrittenTable, Row]]) -> None:
+        told = self._told.get((table, kind))
+        fresh = told is None or time.monotonic() - told.at > EVENT_LASTS
+        hashes = [] if fresh or told is None else told.hashes
+        for written, row in found[:_LOOKED_AT] if len(hashes) < HASHES else ():
+            one = self.hash_of(written, row)
+            if one not in hashes and len(hashes) < HASHES:
+                hashes.append(one)
+        detail = {"table": table, "kind": kind, "policy": self.policy, "key_hashes": hashes}
+        event = self._store.table("event")
+        conn = self._store.conn
+        if not fresh and told is not None:
+            conn.execute(
+                sql.SQL(
+                    "UPDATE {} SET detail = %s::jsonb || pg_catalog.jsonb_build_object('count',"
+                    " (detail ->> 'count')::bigint + %s, 'last_at', pg_catalog.clock_timestamp()) WHERE id = %s"
+                ).format(event),
+                (json.dumps(detail), len(found), told.id),
+            )
+            return
+        row_of_event = conn.execute(
+            sql.SQL(
+                "INSERT INTO {} (migration, phase, what, detail) VALUES (%s, 'replicating', 'conflict', %s::jsonb)"
+                " RETURNING id"
+            ).format(event),
+            (self._store.name, json.dumps({**detail, "count": len(found)})),
+        ).fetchone()
+        if row_of_event is not None:
+            self._told[(table, kind)] = _Told(row_of_event[0], time.monotonic(), hashes)
+
+    def hash_of(self, written: WrittenTable, row: Row) -> str:
+        """The hash of the row's key, made by the destination over its output text. Raises psycopg.Error."""
+        values = row_values(row, written.table.key)
+        found = self._loader.run(written.statements.key_hash(), values).fetchone()
+        return str(found[0]) if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableJudge:
+    """The judge of the conflicts of one table."""
+
+    log: ConflictLog
+    written: WrittenTable
+
+    @property
+    def policy(self) -> str:
+        return KEEP if self.log.policy == KEEP else OVERWRITE
+
+    def met(self, kind: str, row: Row) -> None:
+        """Count it, or raise ConflictError."""
+        self.log.met(self.written, kind, row)

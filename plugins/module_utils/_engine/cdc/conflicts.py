@@ -1,0 +1,135 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows that the destination does not hold as the source had them: an update or delete that touches no row, an insert
+that meets one. What the source's changes expect to find, and which of them cannot have found it. Pure.
+
+A conflict is decided change by change, in the order of the source, so that it does not matter how the stream was cut:
+whoever writes a whole run at once takes nothing for granted (`Surprise`), and the families of rows that do not stand
+as expected are replayed one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ..errors import EngineError
+from .compaction import TableShape, whole_rows
+from .messages import Change, Row
+from .tracking import Families, Key, change_keys
+
+OVERWRITE: Final = "overwrite"
+KEEP: Final = "keep"
+STOP: Final = "stop"
+POLICIES: Final = (OVERWRITE, KEEP, STOP)
+
+INSERT_MET: Final = "insert met a row"
+UPDATE_MET: Final = "update to a key that another row has"
+UPDATE_MISSED: Final = "update found no row"
+UPDATE_UNKNOWN: Final = "update found no row, and without its large values it cannot be written"
+DELETE_MISSED: Final = "delete found no row"
+
+
+class ConflictError(EngineError):
+    """A conflict, and the task is to stop at one."""
+
+    code = "conflict"
+
+
+class Surprise(Exception):
+    """Something is not at the destination as the source had it."""
+
+
+class Judge(Protocol):
+    """Who says what is to be done about a conflict."""
+
+    @property
+    def policy(self) -> str:
+        """``overwrite`` or ``keep``; of ``stop`` nobody gets to know, since ``met`` does not return."""
+
+    def met(self, kind: str, row: Row) -> None:
+        """One conflict of a change; ``row`` holds the key by which it was met."""
+
+
+class Strict:
+    """The judge of what is written as a whole: any conflict is a reason to look closer."""
+
+    policy = STOP
+
+    def met(self, kind: str, row: Row) -> None:
+        """Raises Surprise."""
+        raise Surprise
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """So many rows with this key must be there when the run begins: ``least`` or more, ``most`` or fewer."""
+
+    row: Row
+    least: int
+    most: int
+
+    def holds(self, count: int) -> bool:
+        return self.least <= count <= self.most
+
+
+_ANY: Final = 1 << 62
+
+
+def expectations(changes: Sequence[Change], shape: TableShape) -> dict[Key, Expectation]:
+    """What a run expects of every key that it touches (of every distinct row, in a keyless table)."""
+    return _of_rows(changes) if shape.key is None else _of_keys(changes, shape.key)
+
+
+def _of_keys(changes: Sequence[Change], positions: tuple[int, ...]) -> dict[Key, Expectation]:
+    found: dict[Key, Expectation] = {}
+    for change in changes:
+        before, after = change_keys(change, positions)
+        if before is not None and before not in found:
+            found[before] = Expectation(_keyed(before, positions), 1, 1)
+        if after is not None and after not in found:
+            found[after] = Expectation(_keyed(after, positions), 0, 0)
+    return found
+
+
+def _keyed(key: Key, positions: tuple[int, ...]) -> Row:
+    """The key alone, in its order: all that is asked for."""
+    return Row(b"k" * len(positions), key)
+
+
+def _of_rows(changes: Sequence[Change]) -> dict[Key, Expectation]:
+    counts: dict[Key, int] = {}
+    found: dict[Key, Expectation] = {}
+    for change in changes:
+        before, after = whole_rows(change)
+        if before is not None:
+            key = tuple(before.values)
+            counts[key] = counts.get(key, 0) - 1
+            known = found.get(key)
+            if known is None or -counts[key] > known.least:
+                found[key] = Expectation(before, max(-counts[key], 0), _ANY)
+        if after is not None:
+            key = tuple(after.values)
+            counts[key] = counts.get(key, 0) + 1
+    return found
+
+
+def untangle(
+    changes: Sequence[Change], shape: TableShape, disappointed: Sequence[Key], tangled: list[Change]
+) -> list[Change]:
+    """Moves to ``tangled`` every change of a row that is or will be in conflict, given the keys whose expectation does
+    not hold; returns the others, which touch none of the same keys.
+    """
+    if shape.key is None:
+        keys = [_row_keys(change) for change in changes]
+    else:
+        positions = shape.key
+        keys = [change_keys(change, positions) for change in changes]
+    return Families(changes, keys).split(disappointed, tangled)
+
+
+def _row_keys(change: Change) -> tuple[Key | None, Key | None]:
+    before, after = whole_rows(change)
+    return None if before is None else tuple(before.values), None if after is None else tuple(after.values)

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The path of every message: out of the driver's hands, decoded, into a batch. Pure, but for the function it calls.
+
+It is one loop, so that what is compiled stays compiled from one message to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import ProtocolError
+from ..lsn import NO_LSN, Lsn
+from .batch import Batcher
+from .messages import Commit, Keepalive
+from .pgoutput import XLOG_HEADER, decode, parse_envelope
+from .pieces import Piece
+
+DRY: Final = 0
+"""Nothing more has come so far."""
+
+ENDED: Final = -1
+"""The source has ended the stream."""
+
+_BEHIND_US: Final = 500_000
+_XLOG_DATA: Final = 0x77  # 'w'
+_SENT_AT: Final = 17
+
+
+class Intake:
+    """What has come and has not been taken yet: ``pieces`` that are complete, and what ``batcher`` still gathers.
+
+    ``received`` is the highest position that the source has named, ``keepalive`` the highest of a keepalive: everything
+    before it has come. ``behind``: the last transaction had been committed for a while when the source sent it, both
+    by the source's clock; there is more where it came from. ``reply_requested`` and ``asked`` say that the source wants
+    feedback; whoever has acted on one of them takes it back.
+    """
+
+    def __init__(self, batcher: Batcher, start: Lsn) -> None:
+        self.batcher: Batcher = batcher
+        self.pieces: list[Piece] = []
+        self.weight: int = 0
+        self.received: Lsn = start
+        self.keepalive: Lsn = NO_LSN
+        self.reply_requested: bool = False
+        self.asked: bool = False
+        self.behind: bool = False
+
+    def read(self, next_message: Callable[[int], tuple[int, memoryview]], at_most: int) -> int:
+        """Take messages until about ``at_most`` bytes have come. Returns how many, or DRY, or ENDED.
+
+        ``next_message`` is get_copy_data of the driver's connection, called not to wait. Raises ProtocolError and
+        MismatchError, and whatever ``next_message`` raises.
+        """
+        taken = 0
+        while taken < at_most:
+            length, data = next_message(1)
+            if length <= 0:
+                return ENDED if length < 0 else DRY
+            self.accept(bytes(data))
+            taken += length
+        return taken
+
+    def accept(self, data: bytes) -> None:
+        """One CopyData of the stream. Raises ProtocolError, MismatchError."""
+        if len(data) <= XLOG_HEADER or data[0] != _XLOG_DATA:
+            self._envelope(data)
+            return
+        message = decode(data, XLOG_HEADER)
+        if isinstance(message, Commit):
+            self.received = max(self.received, int.from_bytes(data[1:9], "big"))
+            sent_at = int.from_bytes(data[_SENT_AT:XLOG_HEADER], "big")
+            self.behind = sent_at - message.commit_time_us > _BEHIND_US
+        for piece in self.batcher.add(message, len(data)):
+            self.pieces.append(piece)
+            self.weight += piece.weight
+
+    def _envelope(self, data: bytes) -> None:
+        envelope = parse_envelope(data)
+        if not isinstance(envelope, Keepalive):
+            raise ProtocolError("decoding", "a message", "it is empty", "Report this as a bug.")
+        self.received = max(self.received, envelope.wal_end)
+        self.keepalive = max(self.keepalive, envelope.wal_end)
+        if envelope.reply_requested:
+            self.reply_requested = self.asked = True
+
+    def take(self) -> Piece | None:
+        """The next piece that is complete."""
+        if not self.pieces:
+            return None
+        piece = self.pieces.pop(0)
+        self.weight -= piece.weight
+        return piece
+
+    def ready(self, enough: int, dry: bool) -> bool:
+        """Whether somebody who waits for work should go on: with whatever has come, or, while the source sends what
+        is long committed, with ``enough`` of it by weight, or with what has become old, or when no more comes (``dry``).
+        """
+        if self.pieces:
+            return True
+        waiting = self.batcher.waiting
+        if waiting.transactions == 0:
+            return False
+        return not self.behind or dry or waiting.weight >= enough or self.batcher.due()
+
+    @property
+    def idle(self) -> bool:
+        """Everything that has come has been taken."""
+        return not self.pieces and not self.batcher.pending

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The slot guard of a running worker: a thread with a session at either end that looks at the slot every few seconds.
+
+It goes on while the task is paused, since that is when a slot is lost. What it sees stands in the progress row; a level
+that changes is an event and a line of the log, once.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import names
+from .._psycopg import psycopg, sql
+from ..connect import connect, speaking
+from ..errors import EngineError, LossError, StateError
+from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
+from ..slot_sampling import sample_slot
+from ..state import StateStore
+
+if TYPE_CHECKING:
+    import logging
+
+    from ..connect import Connection
+    from .worker_config import WorkerConfig
+
+EVERY = 3.0
+_KEPT = 1200
+"""Samples that are remembered: an hour."""
+_MISSES = 3
+"""Looks in a row that may fail before that is a level of its own: a restart of the source takes no longer."""
+
+
+class SlotWatch:
+    """The thread. ``load`` reads the configuration, at each connect; ``token`` is the worker's."""
+
+    def __init__(self, load: Callable[[], WorkerConfig], token: str, log: logging.Logger) -> None:
+        self._load = load
+        self._slot = ""
+        self._token = token
+        self._log = log
+        self._samples: deque[Sample] = deque(maxlen=_KEPT)
+        self._meter = LevelMeter()
+        self._last: Mapping[str, Any] = {}
+        self._misses = 0
+        self._end: EngineError | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
+
+    def start(self, slot: str) -> None:
+        """Begin to look at this slot; once it does, that goes on while the worker tries to connect again."""
+        if not self._slot:
+            self._slot = slot
+            self._thread.start()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Stop looking; the sessions close within ``timeout`` seconds, or with the answer that they wait for."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def require(self) -> None:
+        """Raise what ends the task, as soon as it was seen: a slot that is lost (LossError), which a task that rests
+        would not meet, and a state table that is gone (StateError), which one that streams would not."""
+        if self._end is not None:
+            raise self._end
+
+    def _run(self) -> None:
+        while not self._closing.is_set() and self._end is None:
+            try:
+                config = self._load()
+                with connect(config.destination, f"guard {config.name}") as conn:
+                    self._watch(StateStore(conn, config.state_schema, config.name))
+            except (EngineError, psycopg.Error):
+                # The session that applies meets the same trouble, and says it.
+                self._closing.wait(EVERY)
+
+    def _watch(self, store: StateStore) -> None:
+        """Look until told to close. Raises only what the destination says."""
+        source: Connection | None = None
+        try:
+            while not self._closing.is_set():
+                try:
+                    known = store.load()
+                except StateError as exc:
+                    self._end = exc
+                    return
+                disk = int((known.slot or {}).get("wal_disk_size", 0)) if known is not None else 0
+                try:
+                    if source is None:
+                        source = connect(self._load().source, f"guard {store.name}")
+                    sample = sample_slot(source, self._slot, names.publication_name(store.name))
+                except EngineError as exc:
+                    if source is not None:
+                        source.close()
+                    source = None
+                    self._missed(store, exc)
+                else:
+                    self._seen(store, sample, disk)
+                if self._end is not None:
+                    return
+                self._closing.wait(EVERY)
+        finally:
+            if source is not None:
+                source.close()
+
+    def _seen(self, store: StateStore, sample: Sample, disk: int) -> None:
+        self._misses = 0
+        if self._samples and (sample.position < self._samples[-1].position or sample.at <= self._samples[-1].at):
+            self._samples.clear()  # another server, or an older copy: nothing follows from what was before
+        self._samples.append(sample)
+        self._tell(store, report(self._slot, self._samples, disk))
+        if sample.lost:
+            worst = self._last["findings"][0]
+            self._end = LossError("watching the replication slot", self._slot, worst["text"], worst["remedy"])
+
+    def _missed(self, store: StateStore, why: EngineError) -> None:
+        self._misses += 1
+        if self._misses >= _MISSES:
+            self._tell(store, unseen(why.why, self._last))
+
+    def _tell(self, store: StateStore, seen: Mapping[str, Any]) -> None:
+        """Record what was seen; an event and a line of the log where the level has changed."""
+        before = self._meter.level
+        changed = self._meter.take(str(seen["level"]))
+        level = self._meter.level
+        self._last = {**seen, "level": level}
+        with speaking("recording what the slot guard sees of migration", store.name):
+            store.conn.execute(
+                sql.SQL("UPDATE {} SET slot_guard = %s::jsonb WHERE migration = %s AND token = %s").format(
+                    store.table("cdc_progress")
+                ),
+                (json.dumps(self._last), store.name, self._token),
+                prepare=True,
+            )
+        if not changed:
+            return
+        texts = [f"{finding['text']}. {finding['remedy']}" for finding in seen["findings"]]
+        said = " ".join(texts) or f"replication slot {self._slot} is well again"
+        known = {
+            key: value for key, value in seen.items() if key not in ("at", "findings", "level") and value is not None
+        }
+        store.event("replicating", f"slot guard: {level}, was {before}", {"said": texts, **known})
+        extra = {"event": "slot_guard", "fields": {"level": level, "was": before}}
+        if level == OK:
+            self._log.info("slot guard: %s", said, extra=extra)
+        elif level == WARNING:
+            self._log.warning("slot guard: %s", said, extra=extra)
+        else:
+            self._log.error("slot guard: %s", said, extra=extra)
