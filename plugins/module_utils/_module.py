@@ -57,8 +57,8 @@ def run(
 ) -> None:
     """Run one module: read the arguments, make the plan, apply it unless this is a dry run, and exit.
 
-    C(writes) takes the migration's lock. C(registers) makes the state tables and the migration's row before the first
-    change; taking back never does. C(until_opened) modules do nothing once the destination was opened, unless
+    C(writes) takes the migration's lock, from the first look on. C(registers) makes the state tables and the migration's row before the first
+    change; taking back and helping another host (C(assist)) never do. C(until_opened) modules do nothing once the destination was opened, unless
     they are told to take something back (C(state=absent)) or to begin again (C(restart)).
     """
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
@@ -82,7 +82,7 @@ def run(
                     msg=_settled(migration.name, opened),
                 )
             plan = planner(migration, params, _ModuleRunner(module))
-            registers = registers and not taking_back
+            registers = registers and not taking_back and not params.get("assist")
             answer = _answer(plan, migration, registers=registers)
             if not module.check_mode:
                 if plan.changed:

@@ -18,12 +18,17 @@ description:
   - Where the server cannot make such a snapshot, each table is locked against writers for some milliseconds, or is read
     under a snapshot of its own.
   - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
-  - After an interruption finished tables stay; an unfinished one is emptied and copied again. A table that held rows
+  - After an interruption finished tables stay; an unfinished one is emptied and copied again, or goes on with the parts
+    that are missing (O(part_by)). A table that held rows
     before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
+  - Several hosts may run this module for one migration at the same time. One of them leads, holding the snapshot; the
+    others join its queue of parts. When one dies the others copy what it had claimed; when it led, another takes over
+    under a new snapshot, and what was complete stays.
   - A running CDC worker is stopped at a commit first; M(causeway.postgresql.pg_cdc_task) starts it again.
 extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.lock_timeout
+  - causeway.postgresql.client_bin
 options:
   parallel:
     description:
@@ -33,9 +38,93 @@ options:
   part_size:
     description:
       - Bytes of a table that make one part. A larger table is cut, so that its parts can be copied at the same time.
-      - Only tables of servers from PostgreSQL 14 on are cut.
+      - By pages only tables of servers from PostgreSQL 14 on are cut.
     type: int
     default: 1073741824
+  part_by:
+    description:
+      - What the parts of a large table are ranges of. V(ctid) is pages of the heap.
+      - V(key) is ranges of the leading column of the key, where that is an integer, uuid, date or timestamp. Where changes
+        follow and the table has replica identity FULL, a copy that was interrupted then goes on with the parts that are
+        missing. A table that was truncated, rewritten or altered in between begins anew, and so does one with a unique
+        index or exclusion constraint at the destination that leaves that column out.
+      - V(auto) takes the key where the copy could go on so and rows lie about in its order, and pages elsewhere.
+    type: str
+    choices: [auto, ctid, key]
+    default: auto
+  resync:
+    description:
+      - Tables, as C(schema.table), that are copied again although they are complete, at every call. Their rows at the
+        destination are removed first. The CDC worker is stopped at a commit for that, and goes on from the new marks.
+      - Refused for a table that held rows before the migration (O(conflicting_tables=ignore)).
+    type: list
+    elements: str
+    default: []
+  assist:
+    description:
+      - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
+        tables are complete. It never begins a copy, so that what comes before a copy is left to the migration's own host.
+      - Should the host that leads die, this one takes over.
+    type: bool
+    default: false
+  assist_timeout:
+    description:
+      - How many seconds O(assist) waits while nobody works on the migration; then it answers that nothing changed.
+    type: int
+    default: 300
+  index_jobs:
+    description:
+      - How many indexes are built at the same time, beside the copy. Each takes one session at the destination.
+      - Keys and indexes of a table are built as soon as its rows stand, where O(types) has C(schema).
+        M(causeway.postgresql.pg_schema_sync) makes afterwards what is still missing.
+    type: int
+    default: 2
+  index_memory:
+    description:
+      - Megabytes of memory that all index builds share; each gets its part as C(maintenance_work_mem).
+    type: int
+    default: 512
+  max_queries:
+    description:
+      - Statements a second at the source, of all workers and hosts together; 0 for no limit. A part takes seven.
+      - This and the other limits are read from the state tables twice a second while the copy runs, so that O(tune)
+        changes them. They are shared between the hosts by the workers that each of them has at work.
+    type: float
+    default: 0
+  max_rows:
+    description:
+      - Rows a second that are read at the source; 0 for no limit.
+    type: float
+    default: 0
+  max_megabytes:
+    description:
+      - Megabytes (10^6 bytes) of COPY data a second that are read at the source; 0 for no limit.
+    type: float
+    default: 0
+  max_source_lag:
+    description:
+      - Seconds by which a standby of the source may lag. While it lags more nothing is read. 0 for no limit.
+    type: float
+    default: 0
+  max_active:
+    description:
+      - Sessions that may be active at the source, ours left out. While there are more nothing is read. 0 for no limit.
+    type: int
+    default: 0
+  tune:
+    description:
+      - Copy nothing; give the limits to the hosts that copy at this moment, which go by them within two seconds.
+    type: bool
+    default: false
+  progress_file:
+    description:
+      - File on the worker host to which a line of JSON is added at every O(progress_interval).
+    type: path
+  progress_interval:
+    description:
+      - Seconds between two lines of progress. 0 keeps silent.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Shows the statements that a real run executes, also before the destination's tables stand.
@@ -48,6 +137,15 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Copy one table again, whose rows were changed where the stream does not tell
+  causeway.postgresql.pg_full_copy:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects:
+      - schema: sales
+    resync: [sales.rates]
+
 - name: Copy the rows
   causeway.postgresql.pg_full_copy:
     name: orders
@@ -95,7 +193,11 @@ bytes:
   returned: always
   type: int
 runs:
-  description: How many copy runs this call needed; more than one when a table changed under its copy.
+  description: How many copy runs this call took part in; more than one when a table changed under its copy.
+  returned: always
+  type: int
+parts:
+  description: How many parts this call copied itself; the others were copied by other hosts.
   returned: always
   type: int
 opened_at:
@@ -103,7 +205,7 @@ opened_at:
   returned: after the cutover
   type: str
 changed:
-  description: Whether a table was copied, or would be.
+  description: Whether this call copied anything, or would.
   returned: always
   type: bool
 diff:
@@ -134,19 +236,47 @@ error:
 from collections.abc import Mapping
 from typing import Any
 
-from ..module_utils._arguments import lock_timeout_arguments
+from ..module_utils._arguments import client_arguments, lock_timeout_arguments
 from ..module_utils._engine.copy import full_copy
+from ..module_utils._engine.copy.building import BuildLimits
+from ..module_utils._engine.copy.throttle import MEGABYTE, Pace
 from ..module_utils._engine.copy.workers import Limits
+from ..module_utils._engine.migration import Migration
+from ..module_utils._engine.plan import Plan
+from ..module_utils._engine.runner import Runner
 from ..module_utils._module import run
+
+
+def _pace(options: Mapping[str, Any]) -> Pace:
+    return Pace(
+        queries=options["max_queries"],
+        rows=options["max_rows"],
+        bytes=options["max_megabytes"] * MEGABYTE,
+        source_lag=options["max_source_lag"],
+        active=options["max_active"],
+    )
 
 
 def _limits(options: Mapping[str, Any]) -> Limits:
     return Limits(
         parallel=options["parallel"],
         part_size=options["part_size"],
+        part_by=options["part_by"],
         lock_timeout=float(options["lock_timeout"]),
         lock_retries=options["lock_retries"],
+        pace=None if options["assist"] else _pace(options),
+        progress_file=str(options.get("progress_file") or ""),
+        progress_interval=options["progress_interval"],
+        build=BuildLimits(options["index_jobs"], options["index_memory"] << 20),
     )
+
+
+def _planned(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
+    if options["tune"]:
+        return full_copy.plan_pace(migration, _pace(options))
+    patience = float(options["assist_timeout"]) if options["assist"] else None
+    programs = (runner, str(options.get("client_bin") or ""))
+    return full_copy.plan(migration, _limits(options), patience, programs, resync=options["resync"])
 
 
 def main() -> None:
@@ -155,9 +285,25 @@ def main() -> None:
         {
             "parallel": {"type": "int", "default": 2},
             "part_size": {"type": "int", "default": 1 << 30},
+            "part_by": {"type": "str", "choices": ["auto", "ctid", "key"], "default": "auto"},
+            "resync": {"type": "list", "elements": "str", "default": []},
+            "assist": {"type": "bool", "default": False},
+            "assist_timeout": {"type": "int", "default": 300},
+            "index_jobs": {"type": "int", "default": 2},
+            "index_memory": {"type": "int", "default": 512},
+            "max_queries": {"type": "float", "default": 0},
+            "max_rows": {"type": "float", "default": 0},
+            "max_megabytes": {"type": "float", "default": 0},
+            "max_source_lag": {"type": "float", "default": 0},
+            "max_active": {"type": "int", "default": 0},
+            "tune": {"type": "bool", "default": False},
+            "progress_file": {"type": "path"},
+            "progress_interval": {"type": "float", "default": 0},
             **lock_timeout_arguments(),
+            **client_arguments(),
         },
-        lambda migration, options, dummy: full_copy.plan(migration, _limits(options)),
+        _planned,
+        writes=False,  # it takes the lock itself, beside other hosts that copy too
     )
 
 

@@ -147,6 +147,47 @@ totals:
   returned: always
   type: dict
   sample: {tables: 12, waiting: 0, copying: 0, complete: 12, rows: 1000000, bytes: 734003200}
+copy:
+  description: How far the copy has come, over all hosts; empty before one has begun.
+  returned: success
+  type: dict
+  contains:
+    percent:
+      description: Of the bytes that its tables have at the source.
+      type: float
+    tables:
+      description: Tables that are selected.
+      type: int
+    complete:
+      description: Tables whose rows all stand.
+      type: int
+    rows:
+      description: Rows of the parts that are done.
+      type: int
+    bytes:
+      description: Bytes of COPY data that were moved.
+      type: int
+    rows_per_second:
+      description: Since it began.
+      type: int
+    bytes_per_second:
+      description: In the last ten seconds.
+      type: int
+    eta:
+      description: Seconds until it is done at this pace; none where that cannot be told.
+      type: float
+    hosts:
+      description: Worker hosts that copy at this moment.
+      type: int
+    workers:
+      description: Workers of all of them that have a part in hand.
+      type: int
+    held:
+      description: What holds the copy up altogether, such as a standby that lags; mostly empty.
+      type: str
+    pace:
+      description: The limits, 0 for none (C(queries), C(rows), C(bytes), C(source_lag), C(active)).
+      type: dict
 slot:
   description: The replication slot as the source shows it; empty if it was not reached.
   returned: always

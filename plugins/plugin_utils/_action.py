@@ -35,24 +35,29 @@ class ShowingAction(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module of the same name and show its result. Nothing is shown under C(no_log)."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        result.update(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val))
+        result.update(self._call(task_vars))
         if not (self._task.no_log or result.get("_ansible_no_log")):
             self._show(result, (task_vars or {}).get("inventory_hostname", ""))
         return result
+
+    def _call(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module."""
+        answer: dict[str, Any] = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
+        return answer
 
     def _show(self, result: Mapping[str, Any], host: str) -> None:
         display = Display()
         width = min(display.columns, _WIDEST)  # never below 79, which is also what it says of a pipe
         failed = bool(result.get("failed"))
         for block in self.blocks:
-            _print(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)
-        _print(display, host, notes(result, width), C.COLOR_OK)
+            shown(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)
+        shown(display, host, notes(result, width), C.COLOR_OK)
         if failed:
             lines = failure(result, width, module=self._task.action.rpartition(".")[2], host=host)
-            _print(display, host, lines, C.COLOR_ERROR)
+            shown(display, host, lines, C.COLOR_ERROR)
 
 
-def _print(display: Any, host: str, lines: Sequence[str], color: str) -> None:
+def shown(display: Any, host: str, lines: Sequence[str], color: str) -> None:
     """One block in one call: hosts run side by side, and their lines must not mix."""
     if lines:
         display.display(f"[{host}] " + "\n".join(lines) + "\n", color=color, stderr=True)

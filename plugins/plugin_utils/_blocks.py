@@ -122,6 +122,7 @@ def status(result: Result, width: int) -> list[str]:
             ("tags", _tags(result)),
             ("opened", str(result.get("opened_at") or "")),
             ("copy", _copy(result)),
+            ("copying", _running(result.get("copy") or {})),
             ("slot", _slot(result.get("slot") or {})),
             *_guard((result.get("slot") or {}).get("guard") or {}),
             ("CDC", _cdc(result.get("cdc") or {})),
@@ -150,6 +151,11 @@ def _copy(result: Result) -> str:
         return f"not begun: {count(selected.get('tables', 0))} tables, about {size(selected.get('bytes', 0))}"
     done = f"{count(totals['complete'])} of {count(totals['tables'])} tables"
     return f"{done}, {count(totals['rows'])} rows, {size(totals['bytes'])}"
+
+
+def _running(copy: Result) -> str:
+    """The same line that a copy shows of itself, while it runs."""
+    return "".join(progress(copy)) if copy.get("hosts") else ""
 
 
 def _slot(slot: Result) -> str:
@@ -293,6 +299,27 @@ def copied(result: Result, width: int) -> list[str]:
     moved = sum(one.get("bytes") or 0 for one in tables)
     said = f"{count(complete)} of {count(len(tables))} tables copied, {count(rows)} rows, {size(moved)}"
     return [said, *_copying(result, width)]
+
+
+def progress(line: Result) -> list[str]:
+    """One line of a copy that runs: where all stands, or a large table that is complete."""
+    if line.get("table"):
+        took = duration(line.get("seconds") or 0)
+        return [
+            f"table {line['table']} is complete: {count(line.get('rows') or 0)} rows, {size(line['bytes'])} in {took}"
+        ]
+    if line.get("percent") is None:
+        return []
+    left = line.get("eta")
+    said = [
+        f"{line['percent']:.1f} %",
+        f"{count(line.get('complete') or 0)} of {count(line.get('tables') or 0)} tables",
+        f"{count(line.get('rows') or 0)} rows",
+        f"{size(line.get('bytes_per_second') or 0)}/s",
+        f"{duration(left)} left" if left else "",
+        f"waits: {line['held']}" if line.get("held") else "",
+    ]
+    return [", ".join(one for one in said if one)]
 
 
 def _with_rest(lines: list[str], left_out: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("cdc_insert", "cdc_lag", "cdc_memory", "cdc_tpcb", "cdc_wide_update", "validate")
+NAMES = ("cdc_insert", "cdc_lag", "cdc_memory", "cdc_tpcb", "cdc_wide_update", "clone", "clone_mixed", "validate")
 
 
 def main() -> int:

@@ -92,7 +92,8 @@ class Drains:
                 self._workers.append(self._migration(home, number))
             self.workload.write(source, self._source.dsn("bench"))
             source.execute("INSERT INTO bench_done VALUES (1)")
-            self._end = source.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
+            position = source.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+            self._end = position[0] if position else ""
             source.execute("CHECKPOINT")
 
     def _migration(self, home: pathlib.Path, number: int) -> Streaming:

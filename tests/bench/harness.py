@@ -31,6 +31,8 @@ SETTINGS = {
     "checkpoint_timeout": "1h",
 }
 ROUNDS = 3
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+"""A part of the real size, for whoever works on a bench: its numbers then mean nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,15 @@ class Bench:
     def connect(self, cluster: Any, dbname: str = "postgres") -> psycopg.Connection[Any]:
         """An ordinary autocommit connection."""
         return psycopg.connect(cluster.dsn(dbname), autocommit=True)
+
+    def fresh(self, cluster: Any, dbname: str, *after: str) -> None:
+        """A new, empty database, and no work left over from before: nobody pays for the one who went first."""
+        with self.connect(cluster) as conn:
+            conn.execute(f"DROP DATABASE IF EXISTS {dbname} WITH (FORCE)")
+            conn.execute(f"CREATE DATABASE {dbname} TEMPLATE template0 {' '.join(after)}")
+        for end in (self.source, self.destination):
+            with self.connect(end) as conn:
+                conn.execute("CHECKPOINT")
 
     def options(self, dbname: str, schema: str, **more: Any) -> dict[str, Any]:
         """What all modules of one migration take, as the engine reads it."""
@@ -113,6 +124,7 @@ def report(bench: str, ours_s: list[float], peer_s: Mapping[str, list[float]], r
         "rows": rows,
         "versions": {"postgresql": VERSION, "python": platform.python_version(), "psycopg": psycopg.__version__},
         "cores": os.cpu_count(),
+        "scale": SCALE,
         **more,
     }
     print(json.dumps(line))

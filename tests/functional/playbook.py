@@ -74,8 +74,14 @@ class PlaybookFailed(AssertionError):
 class Playbooks:
     """The collection's playbooks, run from a copy of the checkout that nobody edits in between."""
 
-    def __init__(self, folder: pathlib.Path, hosts: Mapping[str, Mapping[str, Any]]) -> None:
-        """``folder`` is empty and private; ``hosts`` maps each inventory host of the group to its variables."""
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        hosts: Mapping[str, Mapping[str, Any]],
+        helpers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """``folder`` is empty and private; ``hosts`` maps each inventory host of the group to its variables, ``helpers``
+        those of the group causeway_copy_workers."""
         self.folder = folder
         copy = folder / "collections" / "ansible_collections" / "causeway" / "postgresql"
         copy.mkdir(parents=True)
@@ -87,16 +93,22 @@ class Playbooks:
                 shutil.copy(source, copy / name)
         (folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
         self.inventory = folder / "inventory.yml"
-        self.describe(hosts)
+        self.describe(hosts, helpers)
         self._runs = 0
 
-    def describe(self, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+    def describe(
+        self, hosts: Mapping[str, Mapping[str, Any]], helpers: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Write the inventory."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        known = {host: {**local, **variables} for host, variables in hosts.items()}
+        groups = {"migrations": hosts, **({"causeway_copy_workers": helpers} if helpers else {})}
+        known = {
+            group: {"hosts": {host: {**local, **variables} for host, variables in members.items()}}
+            for group, members in groups.items()
+        }
         self.inventory.unlink(missing_ok=True)
         with os.fdopen(os.open(self.inventory, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-            json.dump({"migrations": {"hosts": known}}, handle, indent=2)  # JSON is YAML
+            json.dump(known, handle, indent=2)  # JSON is YAML
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}

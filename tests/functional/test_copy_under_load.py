@@ -28,13 +28,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import run as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.admission import enqueue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import (
-    Claims,
-    Job,
-    enqueue,
-    open_run,
-)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, open_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables, lay_out
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.sessions import open_session
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
@@ -140,7 +136,7 @@ def test_each_table_holds_what_was_committed_before_its_mark(judged: Any, form: 
         time.sleep(0.5)
         for tables in (("one",), ("one", "two", "three")):
             with open_migration(judged, tables=tables) as migration:
-                assert copy_tables(migration, Limits(parallel=2, part_size=50_000), form) == 1
+                assert copy_tables(migration, Limits(parallel=2, part_size=50_000), form).runs == 1
             time.sleep(0.4)
     marks = assert_exact(judged)
     assert marks["one"] != marks["two"]
@@ -158,7 +154,7 @@ def test_where_a_slot_cannot_make_a_snapshot_tables_are_locked_for_a_moment(judg
     ):
         time.sleep(0.5)
         with too_large_for_a_slot(judged.source, beside, lambda: copy_tables(migration, Limits())) as copying:
-            assert copying.result(60) == 1
+            assert copying.result(60).runs == 1
         time.sleep(0.4)
     assert judged.destination.value("SELECT form FROM causeway.copy_run") == "share"
     assert_exact(judged)
@@ -330,7 +326,7 @@ def test_between_versions(make_pair: Any, source: str, destination: str) -> None
         "INSERT INTO t SELECT n, n / 3.0, now(), to_jsonb(n), n * interval '1 h' FROM generate_series(1, 20000) n"
     )
     with open_migration(pair) as migration:
-        assert copy_tables(migration, Limits(part_size=200_000)) == 1
+        assert copy_tables(migration, Limits(part_size=200_000)).runs == 1
     assert witness.assert_identical(pair) == 20000
 
 
@@ -350,7 +346,7 @@ def test_whoever_holds_the_snapshot_may_die(pair: Any) -> None:
         )
         assert pair.source.query(holders, [pair.source.dbname]) == [(True,)]
         release()
-        assert copying.result(30) == 2
+        assert copying.result(30).runs == 2
     assert witness.assert_identical(pair) == 5001
     (first, second) = pair.destination.query("SELECT run, mark FROM causeway.table_copy ORDER BY table_name")
     assert (first[0], second[0]) == (1, 2) and first[1] != second[1]

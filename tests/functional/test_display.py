@@ -88,3 +88,19 @@ def test_a_server_that_is_not_there_is_one_clear_block(play: Play, pair: Pair) -
     assert "pg_migration_info failed on localhost" in ran.stderr
     assert "connecting to the destination" in ran.stderr and "Check that the server runs" in ran.stderr
     assert "Traceback" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("interval", [0.2, 0])
+def test_a_copy_on_this_machine_shows_how_far_it_is(play: Play, pair: Pair, interval: float) -> None:
+    pair.source.run("INSERT INTO shop.log SELECT repeat('x', 100) FROM generate_series(1, 3000)")
+    pair.destination.run("CREATE SCHEMA shop; CREATE TABLE shop.log (line text)")
+    ran = play("pg_full_copy", types=["full"], max_rows=3000, progress_interval=interval)
+    assert ran.returncode == 0, ran.stdout
+    said = [line for line in ran.stderr.splitlines() if " % " in line or "%," in line]
+    if not interval:
+        assert said == []
+        return
+    assert said[-1].startswith("[localhost] 100.0 %, 1 of 1 tables"), said
+    assert any("0 of 1 tables" in line for line in said), said
+    hidden = play("pg_full_copy", {"no_log": True}, types=["full"], progress_interval=interval)
+    assert "%" not in hidden.stderr

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from functional import witness
+from functional.gate import held_up, ours, waits_at_the_gate
 from functional.modules import Migration, ModuleFailed
 from functional.opened import open_migration, until
 
@@ -98,38 +98,6 @@ def test_a_quiet_database_arrives_whole(pair: Any, migration: Any) -> None:
     assert formats["plain"] and formats["parts_1"] and not formats["own"], formats
 
 
-@contextlib.contextmanager
-def held_up(end: Any, table: str, condition: str) -> Iterator[Callable[[], None]]:
-    """Rows of a destination table that meet the condition wait until C(release()) is called, in replica mode too."""
-    end.run(
-        "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(4711); RETURN NEW; END $$;"
-        f"CREATE TRIGGER wait_here BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION wait_here();"
-        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER wait_here"
-    )
-    with end.connect() as gate:
-        gate.execute("SELECT pg_advisory_lock(4711)")
-
-        def release() -> None:
-            gate.execute("SELECT pg_advisory_unlock_all()")
-
-        yield release
-
-
-def waits_at_the_gate(end: Any) -> bool:
-    return bool(
-        end.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = %s", [end.dbname])
-    )
-
-
-def ours(end: Any) -> list[Any]:
-    """Sessions of ours that are still there."""
-    return end.query(
-        "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'causeway%%' AND datname = %s",
-        [end.dbname],
-    )
-
-
 LARGE = "CREATE TABLE large (id int PRIMARY KEY, t text)"
 LARGE_ROWS = "INSERT INTO large SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n"
 
@@ -161,7 +129,7 @@ def test_rows_beyond_the_last_page_that_was_there_when_the_table_was_cut(pair: A
             )
             late.execute("INSERT INTO large SELECT n, 'late' FROM generate_series(20001, 60000) n")
             older.execute("COMMIT")
-            assert copying.result(60) == 1
+            assert copying.result(60).runs == 1
     assert witness.assert_identical(pair) == 60001
     last, *others = (row[0] for row in pair.destination.query("SELECT rows FROM causeway.copy_part ORDER BY part DESC"))
     assert last > 40000 > sum(others)

@@ -49,7 +49,7 @@ def test_where_it_cannot_be_compiled(tmp_path: pathlib.Path) -> None:
     """auto: said once, and pure; require: an error that says what is missing; never: nothing is tried."""
     playbooks = Playbooks(tmp_path, {})
     current = tmp_path / "worker" / "engine" / "current"
-    no_index = {"causeway_worker_pip_extra_args": ["--no-index"]}
+    no_index: dict[str, Any] = {"causeway_worker_pip_extra_args": ["--no-index"]}
     first = prepare(playbooks, tmp_path, **no_index)
     assert "could not be compiled" in first.output and "installing mypy" in first.output
     pure = current.readlink()

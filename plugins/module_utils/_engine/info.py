@@ -18,6 +18,7 @@ from .cdc.compiled import says_compiled, version_of
 from .cdc.control import Holder, holder, read_control
 from .cdc.rates import Rates, forecast
 from .connect import speaking
+from .copy.progress import read_progress
 from .errors import EngineError
 from .fence import standing
 from .lsn import parse_lsn
@@ -47,8 +48,8 @@ SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark
        greatest(t.rows, coalesce(p.rows, 0))::bigint, greatest(t.bytes, coalesce(p.bytes, 0))::bigint,
        extract(epoch FROM coalesce(t.finished_at, pg_catalog.clock_timestamp()) - t.started_at)::float8
   FROM {s}.table_copy t
-  LEFT JOIN (SELECT relation, run, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
-              WHERE migration = %(name)s GROUP BY 1, 2) p ON p.relation = t.relation AND p.run = t.run
+  LEFT JOIN (SELECT relation, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
+              WHERE migration = %(name)s GROUP BY 1) p ON p.relation = t.relation
  WHERE t.migration = %(name)s ORDER BY 1, 2
 """
 
@@ -101,6 +102,7 @@ def plan(migration: Migration, engine: str = "") -> Plan:
         "selected": _selected(migration) if source["reachable"] else {},
         "tables": tables,
         "totals": _totals(tables),
+        "copy": dict(read_progress(migration.store)) if state else {},
         "slot": {key: value for key, value in slot.items() if key != "source_position"},
         "cdc": cdc,
         "validation": _validation(migration.store) if state else {},

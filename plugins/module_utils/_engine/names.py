@@ -48,7 +48,8 @@ def folder_name(name: str) -> str:
 
 
 def lock_key(name: str, purpose: str) -> int:
-    """A signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook), ``worker`` (one writer),
+    """A signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook), ``worker`` (one writer), ``copy`` (one leader),
+    ``build`` (shared: whoever builds indexes beside a copy that another one leads),
     ``state`` or ``bookkeeping`` (making a schema that migrations share; ``name`` is the schema's)."""
     digest = hashlib.sha256(f"causeway:{purpose}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

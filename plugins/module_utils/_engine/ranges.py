@@ -21,6 +21,15 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "timeout": (1, _SECONDS),
     "parallel": (1, 256),
     "part_size": (1, 1 << 50),
+    "assist_timeout": (1, _SECONDS),
+    "max_queries": (0, 1_000_000_000),
+    "max_rows": (0, 1_000_000_000_000),
+    "max_megabytes": (0, 1_000_000_000),
+    "max_source_lag": (0, _SECONDS),
+    "max_active": (0, 1_000_000),
+    "progress_interval": (0, _SECONDS),
+    "index_jobs": (1, 64),
+    "index_memory": (1, 1 << 30),
 }
 """Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
 it (`cdc.worker_config`)."""

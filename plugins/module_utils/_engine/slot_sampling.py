@@ -50,7 +50,10 @@ _PROMOTE = "Promote it, or name the primary."
 
 
 def sample_slot(source: Connection, name: str, publication: str) -> Sample:
-    """Look once at the slot ``name``, and whether the migration's publication still stands. Raises ServerError, ConnectError: what cannot be seen is no sample."""
+    """Look once at the slot ``name``, and whether the migration's publication still stands.
+
+    Raises ServerError, ConnectError: what cannot be seen is no sample.
+    """
     doing = "watching the replication slot"
     with speaking(doing, name):
         row = source.execute(_LOOK, (publication, HEARTBEAT, name), prepare=True).fetchone()

@@ -249,6 +249,23 @@ class StateStore:
             for row in rows
         }
 
+    def parts_of_several_marks(self) -> dict[int, list[tuple[str, int, int | None, int | None, Lsn]]]:
+        """The ranges of each table that was copied in ranges of a key under more than one mark, by source OID, in
+        ascending order: column, its type's OID, low, high (`key_order`), mark."""
+        rows = self._run(
+            "reading the state of the copy",
+            "SELECT relation::bigint, key_column, key_type::bigint, key_from, key_to, mark::text FROM {s}.copy_part"
+            " WHERE migration = %s AND relation IN (SELECT relation FROM {s}.copy_part WHERE migration = %s"
+            "  AND key_column IS NOT NULL GROUP BY relation HAVING count(DISTINCT mark) > 1 AND count(mark) = count(*))"
+            " ORDER BY relation, key_from NULLS FIRST",
+            (self.name, self.name),
+        )
+        tables: dict[int, list[tuple[str, int, int | None, int | None, Lsn]]] = {}
+        for relation, column, type_oid, low, high, mark in rows:
+            bounds = [None if bound is None else int(bound) for bound in (low, high)]
+            tables.setdefault(relation, []).append((column, type_oid, bounds[0], bounds[1], parse_lsn(mark)))
+        return tables
+
 
 def lsn_text(value: Lsn) -> str | None:
     """A position for a pg_lsn parameter; NULL for none."""

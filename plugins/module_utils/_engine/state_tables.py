@@ -53,6 +53,7 @@ _TABLES = (
         table_name text NOT NULL,
         state text NOT NULL CHECK (state IN ('waiting', 'copying', 'complete')),
         found_empty boolean,
+        fingerprint text,
         run bigint,
         mark pg_lsn,
         rows bigint NOT NULL DEFAULT 0,
@@ -69,6 +70,11 @@ _TABLES = (
         ordinal int NOT NULL,
         first_page bigint NOT NULL,
         end_page bigint,
+        key_column text,
+        key_type oid,
+        key_from numeric,
+        key_to numeric,
+        mark pg_lsn,
         state text NOT NULL CHECK (state IN ('waiting', 'done')),
         rows bigint NOT NULL DEFAULT 0,
         bytes bigint NOT NULL DEFAULT 0,
@@ -76,6 +82,25 @@ _TABLES = (
         finished_at timestamptz,
         PRIMARY KEY (migration, relation, part),
         FOREIGN KEY (migration, relation) REFERENCES {schema}.table_copy ON DELETE CASCADE)""",
+    """CREATE TABLE {schema}.copy_task (
+        migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
+        settings jsonb NOT NULL DEFAULT '{{}}',
+        tables int NOT NULL DEFAULT 0,
+        total bigint NOT NULL DEFAULT 0,
+        started_at timestamptz,
+        changed_at timestamptz NOT NULL DEFAULT pg_catalog.now())""",
+    """CREATE TABLE {schema}.copy_host (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        host text NOT NULL,
+        pid int NOT NULL,
+        active int NOT NULL,
+        rows bigint NOT NULL,
+        bytes bigint NOT NULL,
+        size bigint NOT NULL,
+        rate double precision NOT NULL,
+        held text NOT NULL,
+        heartbeat timestamptz NOT NULL,
+        PRIMARY KEY (migration, host, pid))""",
     """CREATE TABLE {schema}.cdc_task (
         migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
         wanted text NOT NULL CHECK (wanted IN ('started', 'paused', 'stopped', 'disarmed')),
@@ -133,7 +158,7 @@ _TABLES = (
 )
 
 TABLE_NAMES = (
-    *("migration", "copy_run", "table_copy", "copy_part"),
+    *("migration", "copy_run", "table_copy", "copy_part", "copy_task", "copy_host"),
     *("cdc_task", "cdc_progress", "validation", "event"),
 )
 

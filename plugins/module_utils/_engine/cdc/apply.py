@@ -20,13 +20,15 @@ from .._psycopg import psycopg, sql
 from ..breakpoints import reached
 from ..catalog import qualified
 from ..connect import server_error
+from ..copy.columns import where
+from ..copy.parts import KeyRange, Part
 from ..errors import EngineError, MismatchError, ServerError
 from .compaction import Compacted, compact, delete_then_insert
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE, Surprise, untangle
-from .destination_table import fit, observe_table
+from .destination_table import DestinationTable, fit, observe_table
 from .messages import BINARY, Change, Delete, Relation, Type
-from .pieces import Piece, RelationStep, Segment, SystemChange, TruncateStep
+from .pieces import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .rowwise import WrittenTable, key_row, replay, replay_one
 from .setwise import disappointed, few_statements, write_compacted
 from .staging import Loader
@@ -50,7 +52,9 @@ class Applier:
 
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
     source table by OID; ``binary`` says in which format values come; ``copied_as`` is the name under which each table,
-    by source OID, was copied; ``conflict_policy`` is one of `conflicts.POLICIES`. Every method raises EngineError; after that the connection is to be closed, which takes
+    by source OID, was copied; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
+    own; ``conflict_policy`` is one of `conflicts.POLICIES`. Every method raises EngineError; after that the connection is
+    to be closed, which takes
     back what was not committed.
     """
 
@@ -64,6 +68,7 @@ class Applier:
         *,
         binary: bool,
         copied_as: Mapping[int, Name] | None = None,
+        cut_by: Mapping[int, str] | None = None,
         conflict_policy: str = OVERWRITE,
     ) -> None:
         self._conn = conn
@@ -73,6 +78,7 @@ class Applier:
         self._source_uniques = source_uniques
         self._binary = binary
         self._copied_as = copied_as or {}
+        self._cut_by = cut_by or {}
         self._loader = Loader(conn)
         self._conflicts = ConflictLog(self._loader, progress.store, conflict_policy)
         self._tables: dict[int, WrittenTable] = {}
@@ -125,6 +131,8 @@ class Applier:
                 self._segment(step)
             elif isinstance(step, RelationStep):
                 self._learn(step.relation, step.previous)
+            elif isinstance(step, EmptyStep):
+                self._empty(step)
             else:
                 self._truncate(step)
         reached("after DML done")
@@ -144,6 +152,7 @@ class Applier:
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
         table = fit(relation, self._types, found, uniques, previous)
         self._require_own_rows(relation)
+        self._require_cut_in_key(relation, table)
         self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
@@ -156,6 +165,19 @@ class Applier:
             qualified(name),
             f"the source has given this name to the table whose rows were copied to {qualified(copied)}",
             "Run the migrate playbook: it copies the tables again that were renamed.",
+        )
+
+    def _require_cut_in_key(self, relation: Relation, table: DestinationTable) -> None:
+        """Until the newest mark is passed, a row may stand in two parts: its key has to tell the two apart."""
+        column = self._cut_by.get(relation.oid)
+        key = table.shape.key or ()
+        if column is None or any(relation.columns[at].name == column for at in key):
+            return
+        raise MismatchError(
+            "applying changes to",
+            str(table),
+            f"it was copied in ranges of column {column} at different moments, and rows are found by another key now",
+            "Copy the table again: run the full_copy role with the table in causeway_resync.",
         )
 
     def _segment(self, segment: Segment) -> None:
@@ -269,6 +291,13 @@ class Applier:
             self._back_to(_SEGMENT)
             for name in names:
                 self._conn.execute(sql.SQL("DELETE FROM ONLY {}").format(name))
+
+    def _empty(self, step: EmptyStep) -> None:
+        """The rows of these ranges; what lies in the others was copied after the TRUNCATE."""
+        table = sql.Identifier(step.relation.schema, step.relation.name)
+        for low, high in step.ranges:
+            part = Part(0, key=KeyRange(step.column, step.type_oid, low, high))
+            self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, where(part)))
 
 
 def marker_of(system: SystemChange, name: str) -> int:

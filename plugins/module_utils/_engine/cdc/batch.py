@@ -31,6 +31,7 @@ from .messages import (
     Type,
     Update,
 )
+from .part_marks import PartMarks, routed, truncated
 from .pieces import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 
 
@@ -61,7 +62,8 @@ class Batcher:
     """Decoded messages in, pieces out. One for each replication connection: a new connection starts a new one.
 
     ``marks``: source oid of every table of the migration, and its mark. ``system``: oids of our own tables, whose
-    changes go to ``Piece.system``. ``applied``: transactions whose commit record lies before it are skipped (the slot
+    changes go to ``Piece.system``. ``parts``: the tables whose ranges of a key have marks of their own; for those
+    ``marks`` has the newest, from which on they are like any other. ``applied``: transactions whose commit record lies before it are skipped (the slot
     may be behind us). ``limits`` may be set at any time.
     """
 
@@ -72,11 +74,13 @@ class Batcher:
         limits: BatchLimits | None = None,
         applied: Lsn = NO_LSN,
         clock: Callable[[], float] = time.monotonic,
+        parts: Mapping[int, PartMarks] | None = None,
     ) -> None:
         self.limits: BatchLimits = BatchLimits() if limits is None else limits
         self.types: dict[int, Type] = {}
         """Names of the types that are not built in, as the stream told them."""
         self._marks: dict[int, Lsn] = dict(marks)
+        self._parts: dict[int, PartMarks] = dict(parts or {})
         self._system: frozenset[int] = frozenset(system)
         self._applied: Lsn = applied
         self._clock: Callable[[], float] = clock
@@ -201,9 +205,9 @@ class Batcher:
         oid = change.relation_oid
         width = self._settled.get(oid)
         if width is None:
-            width = self._settle(oid, change)
+            width = self._settle(oid, change, size)
             if width is None:
-                return _NONE
+                return self._cut() if self._is_full(self._current) else _NONE
         row = change.old if isinstance(change, Delete) else change.new
         if len(row.kinds) != width:
             raise _misshapen(self._latest[oid])
@@ -218,7 +222,7 @@ class Batcher:
         piece.size += size
         return self._cut() if self._is_full(piece) else _NONE
 
-    def _settle(self, oid: int, change: Change) -> int | None:
+    def _settle(self, oid: int, change: Change, size: int) -> int | None:
         """The first change of a table since its Relation message, or since one that is not ours: the number of its
         columns if the change is to be kept. From then on later ones are, too: commits come in order.
         """
@@ -233,12 +237,34 @@ class Batcher:
             self._current.system.append(SystemChange(relation, change, self._final_lsn))
             return None
         if not self._keeps(relation):
-            self._current.filtered += 1
+            self._between(relation, change, size)
             return None
         if self._surfaced.get(oid) is not relation:
             self._surface(relation)
         self._settled[oid] = width
         return width
+
+    def _between(self, relation: Relation, change: Change, size: int) -> None:
+        """A change below the mark of its table: ours only where a part that it concerns has an older one."""
+        parts = self._parts.get(relation.oid)
+        row = change.old if isinstance(change, Delete) else change.new
+        if parts is not None and len(row.kinds) != len(relation.columns):
+            raise _misshapen(relation)
+        kept = None if parts is None else routed(change, relation, parts, self._final_lsn)
+        piece = self._current
+        if kept is None:
+            piece.filtered += 1
+            return
+        if self._surfaced.get(relation.oid) is not relation:
+            self._surface(relation)
+        self._segment().changes.append(kept)
+        if isinstance(kept, Update):
+            piece.updates += 1
+        elif isinstance(kept, Insert):
+            piece.inserts += 1
+        else:
+            piece.deletes += 1
+        piece.size += size
 
     def _truncate(self, truncate: Truncate) -> None:
         if not self._open:
@@ -256,11 +282,23 @@ class Batcher:
                 kept.append(relation)
                 if self._surfaced.get(oid) is not relation:
                     self._surface(relation)
-            else:
+            elif not self._empty_parts(relation):
                 self._current.filtered += 1
         if kept:
             self._current.steps.append(TruncateStep(tuple(kept), truncate.restart_identity))
             self._current.truncates += len(kept)
+
+    def _empty_parts(self, relation: Relation) -> bool:
+        """A TRUNCATE below the newest mark empties the parts that were copied before it; False where none was."""
+        parts = self._parts.get(relation.oid)
+        step = None if parts is None else truncated(relation, parts, self._final_lsn)
+        if step is None:
+            return False
+        if self._surfaced.get(relation.oid) is not relation:
+            self._surface(relation)
+        self._current.steps.append(step)
+        self._current.truncates += 1
+        return True
 
     def _keeps(self, relation: Relation) -> bool:
         """The rule of exactness: the commit record lies at or behind the mark of the table."""

@@ -61,7 +61,17 @@ class TruncateStep:
     restart_identity: bool
 
 
-Step: TypeAlias = "Segment | RelationStep | TruncateStep"
+@dataclass(frozen=True, slots=True)
+class EmptyStep:
+    """TRUNCATE of a table of which only these ranges of a key had been copied before it (`part_marks`)."""
+
+    relation: Relation
+    column: str
+    type_oid: int
+    ranges: tuple[tuple[int | None, int | None], ...]
+
+
+Step: TypeAlias = "Segment | RelationStep | TruncateStep | EmptyStep"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ..errors import StateError
 from ..lsn import Lsn, parse_lsn
 from ..selection import SchemaRule, select
 from ..slots import observe_slot
+from .part_marks import PartMarks, part_marks
 from .slot_guard import check_slot, copied_too_late, copy_again, position_after_switch, read_history
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) 
             "Run the migrate playbook: the full copy comes before the changes.",
         )
     return marks
+
+
+def table_parts(store: StateStore) -> dict[int, PartMarks]:
+    """The marks of the parts of every table that was copied in ranges of a key at different moments, by source OID."""
+    found: dict[int, PartMarks] = {}
+    for oid, ranges in store.parts_of_several_marks().items():
+        column, type_oid, *dummy = ranges[0]
+        parts = part_marks(column, type_oid, [(low, high, mark) for *dummy, low, high, mark in ranges])
+        if parts is not None:
+            found[oid] = parts
+    return found
 
 
 def agree(

@@ -41,7 +41,7 @@ from .store import (
     record_state,
 )
 from .stream import ReplicationStream
-from .taking_up import agree, binary_everywhere, table_marks, wait_free
+from .taking_up import agree, binary_everywhere, table_marks, table_parts, wait_free
 from .watch import Positions, Watcher
 from .worker_config import WorkerConfig, load_config
 
@@ -261,7 +261,8 @@ class Worker:
             ends.progress.claim(system.identifier, system.timeline, row.applied, confirmable)
             self._done = confirmable
             limits = self._steering.settings.batch_limits()
-            batcher = Batcher(marks, heartbeat_tables(source), limits, row.applied)
+            parts = table_parts(ends.store)
+            batcher = Batcher(marks, heartbeat_tables(source), limits, row.applied, parts=parts)
             stream = ReplicationStream(walsender, milliseconds / 1000, batcher, confirmable)
             stack.callback(stream.close)
             applier = Applier(
@@ -272,6 +273,7 @@ class Worker:
                 lambda oid: observe_uniques(source, oid),
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
+                cut_by={oid: part.column for oid, part in parts.items()},
                 conflict_policy=self._steering.settings.conflict_policy,
             )
             wait_free(source, slot["name"], _SLOT_TIMEOUT)

@@ -62,13 +62,18 @@ def select_statement(schema: str, name: str, columns: Sequence[str], part: Part)
     """The query whose result is copied: one part of one table, without its inheritance children."""
     fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     statement = sql.SQL("SELECT {} FROM ONLY {}").format(fields, sql.Identifier(schema, name))
-    first, end = part.bounds
+    return sql.SQL("{}{}").format(statement, where(part))
+
+
+def where(part: Part) -> Composed:
+    """The clause that limits a statement to one part; empty for a whole table."""
     limits = [
-        sql.SQL("ctid {} {}::tid").format(sql.SQL(o), sql.Literal(v)) for o, v in ((">=", first), ("<", end)) if v
+        sql.SQL("{} {} {}::{}").format(
+            sql.Identifier(column), sql.SQL(operator), sql.Literal(value), sql.SQL(type_name)
+        )
+        for column, operator, value, type_name in part.limits
     ]
-    if limits:
-        statement = sql.SQL("{} WHERE {}").format(statement, sql.SQL(" AND ").join(limits))
-    return statement
+    return sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(limits)) if limits else sql.Composed([])
 
 
 def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Part, form: Format) -> Composed:
@@ -77,10 +82,39 @@ def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Par
     return sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form))
 
 
-def copy_in_statement(schema: str, name: str, columns: Sequence[str], form: Format) -> Composed:
+FREEZE_FROM = 1 << 20
+"""Bytes from which a table is worth the new file that TRUNCATE makes."""
+
+# Whether a table that we have locked can be emptied once more, so that its rows may arrive frozen: nobody else's rows
+# are there, no foreign key forbids it, and we may.
+EMPTIABLE = """
+SELECT NOT EXISTS (SELECT FROM ONLY {table})
+   AND pg_catalog.has_table_privilege({relation}::oid, 'TRUNCATE')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                    WHERE k.contype = 'f' AND k.confrelid = {relation} AND k.conrelid <> k.confrelid)
+"""
+
+
+def emptying_statements(table: Table) -> tuple[str, str, str]:
+    """Lock the destination's table if nobody uses it; ask whether it may be emptied; empty it."""
+    name = sql.Identifier(table.schema, table.name)
+    lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(name)
+    ask = sql.SQL(EMPTIABLE).format(table=name, relation=sql.Literal(table.oid))
+    return lock.as_string(None), ask.as_string(None), truncate_statement(table.schema, table.name).as_string(None)
+
+
+def truncate_statement(schema: str, name: str) -> Composed:
+    """Empty one table and nothing else."""
+    return sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(schema, name))
+
+
+def copy_in_statement(
+    schema: str, name: str, columns: Sequence[str], form: Format, *, freeze: bool = False
+) -> Composed:
     """What the destination executes. A table without columns of its own takes no list of them."""
     fields = sql.SQL(" ({})").format(sql.SQL(", ").join(sql.Identifier(c) for c in columns)) if columns else sql.SQL("")
-    return sql.SQL("COPY {}{} FROM STDIN (FORMAT {})").format(sql.Identifier(schema, name), fields, sql.SQL(form))
+    options = sql.SQL(f"{form}, FREEZE" if freeze else form)
+    return sql.SQL("COPY {}{} FROM STDIN (FORMAT {})").format(sql.Identifier(schema, name), fields, options)
 
 
 def stage_statements(schema: str, name: str, columns: Sequence[str]) -> tuple[Composed, Composed]:

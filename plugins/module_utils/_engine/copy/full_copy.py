@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import require_asyncpg
@@ -13,8 +13,10 @@ from .._psycopg import sql
 from ..catalog import Table, qualified
 from ..cdc.control import read_control
 from ..connect import speaking
-from ..errors import StateError
+from ..errors import EngineError, StateError
 from ..plan import Change, Plan
+from ..schema.behind_copy import behind_copy
+from .admission import go_on
 from .columns import (
     STAGE,
     Format,
@@ -23,28 +25,54 @@ from .columns import (
     format_of,
     stage_statements,
     stored,
+    truncate_statement,
 )
 from .parts import WHOLE, Part
+from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied
-from .run import copy_tables, lay_out, missing_tables, unfinished, worker_kept_away
+from .resync import tables_again
+from .run import Share, lay_out, missing_tables, unfinished
+from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
 
 if TYPE_CHECKING:
+    from ..catalog import Name
     from ..migration import Migration
+    from ..runner import Runner
+    from ..schema.behind_copy import Behind
+    from .throttle import Pace
 
 
-def plan(migration: Migration, limits: Limits) -> Plan:
-    """Plan the copy of every selected table that is not complete. Raises SpecError, MismatchError, StateError."""
+def plan(
+    migration: Migration,
+    limits: Limits,
+    assist: float | None = None,
+    programs: tuple[Runner, str] | None = None,
+    resync: Sequence[str] = (),
+) -> Plan:
+    """Plan the copy of every selected table that is not complete, or is named by ``resync``.
+
+    With ``programs``, a Runner and where pg_dump is, keys and indexes are built as soon as their table is complete.
+    ``assist``: only help with a copy that another host leads, which is waited for while somebody works on the
+    migration, and so many seconds more.
+
+    Raises SpecError, MismatchError, StateError.
+    """
     if "full" not in migration.spec.types:
         return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
-    leaves = migration.selected().leaves
+    if assist is not None:
+        return _plan_help(migration, limits, assist, programs)
+    again = tables_again(migration, resync)
     waiting = unfinished(migration)
+    waiting += [table for table in again if table not in waiting]
     state = migration.state()
     reached = state is not None and state.reached("copied")
     if not waiting and reached:
         return Plan(result=_result(migration))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
+    going_on = [job for oid, job in jobs.items() if job is not None and oid not in {table.oid for table in again}]
+    jobs.update({job.source.oid: job for job in go_on(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
@@ -58,9 +86,12 @@ def plan(migration: Migration, limits: Limits) -> Plan:
     if waiting and control is not None and control.wanted in ("started", "paused"):
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
     begun = partly_copied(migration.store) if state is not None else set()
+    begun |= {table.oid for table in again}
+    behind = _behind(migration, programs, notes)
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
+    changes += [step.shown() for one in (behind or {}).values() for step in one.steps]
     if not reached:
         phase = state.phase if state is not None else None
         changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
@@ -69,9 +100,34 @@ def plan(migration: Migration, limits: Limits) -> Plan:
     return Plan(
         changes=tuple(changes),
         result=_result(migration),
-        apply=lambda: _apply(migration, limits, bool(leaves)),
+        apply=lambda: _apply(migration, limits, behind, again),
         notes=tuple(notes),
     )
+
+
+def plan_pace(migration: Migration, pace: Pace) -> Plan:
+    """Other limits for the copy that runs, or for the next one."""
+    known = read_pace(migration.store) if migration.state() is not None else None
+    if known == pace:
+        return Plan()
+
+    def apply() -> Mapping[str, object]:
+        set_pace(migration.store, pace)
+        return {}
+
+    before = None if known is None else known.stored()
+    return Plan((Change("destination", f"pace of the copy of {migration.name}", before, pace.stored()),), apply=apply)
+
+
+def _behind(migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]) -> dict[Name, Behind] | None:
+    """What is built on each table when its rows stand; None where the schema is not ours to make."""
+    if programs is None or "schema" not in migration.spec.types:
+        return None
+    try:
+        return behind_copy(migration, *programs)
+    except EngineError as exc:  # a table may be locked at this moment: its rows can be copied later, and others now
+        notes.append(f"Keys and indexes are left to pg_schema_sync, since the schema could not be read now: {exc.why}.")
+        return None
 
 
 def _table_changes(migration: Migration, table: Table, job: Job | None, begun: bool) -> list[Change]:
@@ -85,7 +141,9 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
     if merge:
         parts = WHOLE
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
-    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), begun)
+    freeze = job is not None and not merge and job.may_freeze
+    anew = begun and not (job is not None and job.resumes)
+    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew, freeze)
     before = "partly copied" if begun else "not copied"
     return [
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
@@ -93,9 +151,9 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
     ]
 
 
-def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool) -> tuple[str, ...]:
-    copy = _sql(copy_in_statement(table.schema, table.name, columns, form))
-    first = (_sql(sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(table.schema, table.name))),) if begun else ()
+def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool, freeze: bool) -> tuple[str, ...]:
+    copy = _sql(copy_in_statement(table.schema, table.name, columns, form, freeze=freeze))
+    first = (_sql(truncate_statement(table.schema, table.name)),) if begun or freeze else ()
     return (*first, *([copy] * parts))
 
 
@@ -115,7 +173,26 @@ def _holds_rows(migration: Migration, job: Job) -> bool:
     return bool(row and row[0])
 
 
-def _result(migration: Migration, runs: int = 0) -> Mapping[str, object]:
+def _plan_help(migration: Migration, limits: Limits, patience: float, programs: tuple[Runner, str] | None) -> Plan:
+    """What another host plans and leads is not planned again here."""
+    if finished(migration):
+        return Plan(result=_result(migration))
+    require_asyncpg()
+
+    def apply() -> Mapping[str, object]:
+        if not wait_for_leader(migration, patience):
+            return {**_result(migration), "changed": False}
+        return _apply(migration, limits, _behind(migration, programs, []))
+
+    return Plan(
+        changes=(Change("destination", f"copy of migration {migration.name}", None, "helped with"),),
+        result=_result(migration),
+        apply=apply,
+        notes=("Another host leads the copy: its plan names the tables.",),
+    )
+
+
+def _result(migration: Migration, share: Share | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
     known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
     tables: list[Mapping[str, Any]] = []
@@ -126,12 +203,19 @@ def _result(migration: Migration, runs: int = 0) -> Mapping[str, object]:
         "tables": tables,
         "rows": sum(entry["rows"] for entry in tables),
         "bytes": sum(entry["bytes"] for entry in tables),
-        "runs": runs,
+        "runs": share.runs if share else 0,
+        "parts": share.parts if share else 0,
     }
 
 
-def _apply(migration: Migration, limits: Limits, anything: bool) -> Mapping[str, object]:
-    """Copy, then note the phase."""
+def _apply(
+    migration: Migration, limits: Limits, behind: dict[Name, Behind] | None, again: Sequence[Table] = ()
+) -> Mapping[str, object]:
+    """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
+    migration.lock(shared=True)
+    opened = migration.opened_at()
+    if opened and not migration.spec.restart:  # in this moment: nothing is written into a destination in production
+        return {**_result(migration), "changed": False, "opened_at": opened}
     state = migration.state()
     if migration.spec.incremental and (state is None or state.slot is None):
         raise StateError(
@@ -140,9 +224,6 @@ def _apply(migration: Migration, limits: Limits, anything: bool) -> Mapping[str,
             "changes are to follow the copy, and the slot that keeps them has not been made",
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
-    runs = 0
-    if anything and unfinished(migration):
-        with worker_kept_away(migration):
-            runs = copy_tables(migration, limits)
-    migration.store.advance("copied")
-    return _result(migration, runs)
+    reached = state is not None and state.reached("copied")
+    share = take_part(migration, limits, again, behind)
+    return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}

@@ -3,37 +3,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a table is cut into parts. Pure.
 
-A part is a range of heap pages, read by a TID range scan, which PostgreSQL has from version 14 on. The last part is
+By pages: a part is a range of ctid, read by a TID range scan, which PostgreSQL has from version 14 on. The last part is
 open-ended: the table may have grown since its size was read, and the snapshot may see those rows.
+
+By keys: a part is a range of the leading column of a key, and all parts together reach from minus to plus infinity. A
+row belongs to a part whatever becomes of it, so parts that were copied at different moments make one table together
+with the changes in between (`cdc.part_marks`). A cut is a round number, and no value of a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..key_order import TYPE_NAMES, literal
 
 TID_RANGE_SCAN = 140000
 """Before this server version a range of ctid reads the whole table."""
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Values of a column from ``low`` up to but not including ``high``, as `key_order` has them; None has no end."""
+
+    column: str
+    type_oid: int
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """Heap pages ``first_page`` up to but not including ``end_page``; None means to the end. ``number`` counts from 0."""
+    """Heap pages ``first_page`` up to but not including ``end_page`` (None means to the end), or a range of a key.
+    ``number`` counts from 0."""
 
     number: int
     first_page: int = 0
     end_page: int | None = None
+    key: KeyRange | None = None
 
     @property
     def whole(self) -> bool:
         """Whether it is all of its table."""
+        if self.key is not None:
+            return self.key.low is None and self.key.high is None
         return self.first_page == 0 and self.end_page is None
 
     @property
-    def bounds(self) -> tuple[str | None, str | None]:
-        """First ctid that belongs to it and first one that no longer does, as tid literals; None is unbounded."""
-        first = f"({self.first_page},0)" if self.first_page else None
-        end = f"({self.end_page},0)" if self.end_page is not None else None
-        return first, end
+    def limits(self) -> tuple[tuple[str, str, str, str], ...]:
+        """The conditions that rows of it meet: column, operator, literal, type."""
+        if self.key is None:
+            first = f"({self.first_page},0)" if self.first_page else None
+            end = f"({self.end_page},0)" if self.end_page is not None else None
+            column, type_name = "ctid", "tid"
+        else:
+            first, end = (None if v is None else literal(self.key.type_oid, v) for v in (self.key.low, self.key.high))
+            column, type_name = self.key.column, TYPE_NAMES[self.key.type_oid]
+        return tuple((column, op, value, type_name) for op, value in ((">=", first), ("<", end)) if value is not None)
 
 
 WHOLE = (Part(0),)
@@ -50,3 +76,47 @@ def cut(heap_bytes: int, block_size: int, part_size: int, source_version: int) -
     firsts = range(0, pages, step)
     last = len(firsts) - 1
     return tuple(Part(n, first, None if n == last else first + step) for n, first in enumerate(firsts))
+
+
+def cut_by_key(sample: Sequence[int], count: int, column: str, type_oid: int) -> tuple[Part, ...]:
+    """Cut a table into about ``count`` ranges of a key that hold about as many rows each, as far as a sample of its
+    values can tell. One part less for every cut that would fall onto another."""
+    cuts = [at for at in _cuts(sorted(sample), count) if literal(type_oid, at) is not None]
+    lows, highs = [None, *cuts], [*cuts, None]
+    ranges = enumerate(zip(lows, highs, strict=True))
+    return tuple(Part(number, key=KeyRange(column, type_oid, low, high)) for number, (low, high) in ranges)
+
+
+def _cuts(values: Sequence[int], count: int) -> list[int]:
+    """Ascending cuts between the values, each at a round number close to where it should be."""
+    cuts: list[int] = []
+    if not values:
+        return cuts
+    below = values[0]
+    for number in range(1, count):
+        here = values[number * len(values) // count]
+        if here > below:
+            below = _roundest(here - (here - below - 1) // 8 - 1, here)
+            cuts.append(below)
+    return cuts
+
+
+def _roundest(low: int, high: int) -> int:
+    """The number above ``low``, up to ``high``, that ends in the most zero bits."""
+    for zeros in range((high - low).bit_length(), 0, -1):
+        number = high >> zeros << zeros
+        if number > low:
+            return number
+    return high
+
+
+def in_order(sample: Sequence[int]) -> float:
+    """How far values that were read in the order of the heap are in ascending (1) or descending (-1) order: the
+    correlation of place and rank. A range of a key whose rows lie all over the heap is dear to read."""
+    count = len(sample)
+    if count < 2:
+        return 1.0
+    places = sorted(range(count), key=lambda at: sample[at])
+    middle = (count - 1) / 2
+    together = sum((rank - middle) * (place - middle) for rank, place in enumerate(places))
+    return together / sum((rank - middle) ** 2 for rank in range(count))

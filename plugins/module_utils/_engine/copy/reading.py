@@ -170,11 +170,9 @@ class SnapshotReading:
 class OwnSlotReading:
     """A walsender that reads one table under the snapshot of its own temporary slot. Its calls block: use threads."""
 
-    def __init__(
-        self, migration: Migration, run_and_ordinal: tuple[int, int], lock_timeout: float, lock_retries: int
-    ) -> None:
+    def __init__(self, migration: Migration, run: int, lock_timeout: float, lock_retries: int) -> None:
         self._migration = migration
-        self._key = (migration.name, *run_and_ordinal)
+        self._run = run
         self._patience = lock_timeout * max(1, lock_retries)
         self._lock_timeout = lock_timeout
         self._lock_retries = lock_retries
@@ -192,13 +190,15 @@ class OwnSlotReading:
                 settings=waiting(self._patience),
             )
             self._stack.callback(conn.close)
-            mark = begin_under_slot(conn, ordinary, *self._key, wait=self._patience)
+            # The server gives its process another number than any other host's.
+            key = (self._migration.name, self._run, conn.info.backend_pid)
+            mark = begin_under_slot(conn, ordinary, *key, wait=self._patience)
             if self._locked(conn, table):
                 self._conn = conn
                 query = fingerprint.statement(table.oid, conn.info.server_version)
                 seen = fingerprint.read(simple_query(conn, query, "reading under its slot table", str(table)))
                 compared(seen, seen_now(ordinary, table), table)
-                drop_run_slot(conn, *self._key)
+                drop_run_slot(conn, *key)
                 return mark, seen
         raise not_locked(ordinary, table, (self._lock_retries + 1) * self._lock_timeout)
 

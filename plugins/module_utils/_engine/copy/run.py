@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -20,8 +21,10 @@ from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
 from ..lsn import Lsn, format_lsn, parse_lsn
 from ..slot_failover import observe_system
+from .admission import enqueue, go_on
+from .key_parts import cut_large
 from .parts import WHOLE, cut
-from .queue import Job, close_run, enqueue, open_run, set_run
+from .queue import Job, close_run, open_run, set_run, waiting_parts
 from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from .workers import Limits, Run, copy_run
 
@@ -29,12 +32,35 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..connect import Connection
     from ..migration import Migration
+    from .building import Builder
+    from .gauge import Gauge
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""
 
 WORKER_PATIENCE = 600.0
 """Seconds that the CDC worker has for draining to a commit."""
+
+
+POLL = 0.3
+"""Seconds between two looks at the parts that other hosts have claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What accompanies the runs of one host: who builds on what is complete, and who says how fast it may go."""
+
+    builder: Builder | None = None
+    gauge: Gauge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What this host did: ``runs`` that it took part in, ``parts`` that it copied itself, and whether it ``led``."""
+
+    runs: int = 0
+    parts: int = 0
+    led: bool = False
 
 
 def unfinished(migration: Migration) -> list[Table]:
@@ -58,8 +84,13 @@ def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there
         destination = by_name.get(table.qualified_name)
         heap, whole = sizes.get(table.oid, (0, 0))
         parts = cut(heap, block, limits.part_size, server.version)
-        jobs[table.oid] = None if destination is None else Job(table, destination, parts, whole)
-    return jobs
+        jobs[table.oid] = None if destination is None else Job(table, destination, parts, heap, whole)
+    return cut_large(migration, jobs, limits.part_size, limits.part_by)
+
+
+def bytes_of(migration: Migration, tables: Sequence[Table]) -> int:
+    """Bytes of these tables at the source, TOAST included."""
+    return sum(whole for dummy, whole in _sizes(migration.source, [table.oid for table in tables]).values())
 
 
 _SIZES = """
@@ -132,25 +163,28 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
             pass
 
 
-def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) -> int:
-    """Copy what is unfinished, in as many runs as it takes. Returns their number.
+def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, beside: Beside = Beside()) -> Share:
+    """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
-    ``form`` leaves out the probing and starts with that form. Raises EngineErrors of all kinds; what is complete
-    stays, and the next call goes on.
+    ``form`` leaves out the probing and starts with that form; ``beside`` gets each table as soon as it
+    is complete. Raises EngineErrors of all kinds; what is complete stays, and the next call goes on.
     """
     require_asyncpg()
+    parts = 0
     wanted: Form = form or ("slot" if migration.spec.incremental else "plain")
     for number in range(MAX_RUNS):
         if number:
             migration.look_again()
         tables = unfinished(migration)
         if not tables:
-            return number
+            return Share(number, parts, True)
         jobs = lay_out(migration, tables, limits, migration.destination_catalog())
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
             raise missing_tables(without)
-        wanted = _one_run(migration, limits, [job for job in jobs.values() if job is not None], wanted)
+        known = [job for job in jobs.values() if job is not None]
+        wanted, copied = _one_run(migration, limits, known, wanted, beside)
+        parts += copied
     left = unfinished(migration)
     if left:
         raise MismatchError(
@@ -159,11 +193,11 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None) 
             f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
             "Let the application leave its definition alone for a while, then run the playbook again.",
         )
-    return MAX_RUNS
+    return Share(MAX_RUNS, parts, True)
 
 
-def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form) -> Form:
-    """One run; returns the form that it came down to, which the next one starts with."""
+def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: Beside) -> tuple[Form, int]:
+    """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
     number = open_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
@@ -180,18 +214,31 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         mark = taken.mark if taken else 0
         _require_behind(migration, mark)
         if taken is None:  # marks hold for one table each, so a table is one part
-            jobs = [replace(job, parts=WHOLE) for job in jobs]
+            jobs = [replace(job, parts=WHOLE, key=None) for job in jobs]
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
-        todo = enqueue(store, number, mark, jobs, keep_foreign_rows=keep)
-        run = Run(migration, limits, number, form, name, {job.source.oid: job for job in todo})
+        todo = enqueue(store, number, mark, go_on(migration, jobs), keep_foreign_rows=keep)
+        run = Run(
+            migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
+        )
         if todo:
-            asyncio.run(copy_run(run))
+            work_through(run)
     close_run(store, number)
     again = [str(run.jobs[oid].source) for oid in sorted(run.changed)]
     store.event("copied", f"copy run {number} ({form})", {"tables": len(todo), "again": again[:50]})
-    return form
+    return form, run.copied
+
+
+def work_through(run: Run) -> None:
+    """Copy parts of a run until none is left. What other hosts have claimed is waited for: theirs are taken up again
+    when they die, and nobody may let go of the snapshot before."""
+    while True:
+        asyncio.run(copy_run(run))
+        while not (left := waiting_parts(run.migration.store, run.number, run.changed)).free:
+            if not left.claimed:
+                return
+            time.sleep(POLL)
 
 
 def can_import(migration: Migration, snapshot: str) -> bool:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,26 +13,36 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._asyncpg import asyncpg
 from ..errors import ServerError
 from ..lsn import Lsn
+from .building import Builder, BuildLimits
 from .columns import (
     STAGE,
     Format,
     check_columns,
+    emptying_statements,
     format_of,
     select_statement,
     stage_statements,
 )
 from .fingerprint import Fingerprint
+from .gauge import Gauge
+from .key_parts import PartBy
 from .parts import Part
-from .pump import Copied, pump
+from .pump import Copied, Sink, pump
 from .queue import Claims, Job
 from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
 from .sessions import open_session, talking
 from .snapshot import Form, Snapshot, open_shared_snapshot
+from .throttle import Pace, rows_in
 
 if TYPE_CHECKING:
+    from ..catalog import Table
     from ..migration import Migration
+
+QUERIES = 7
+"""Statements at the source for one part: the transaction, its snapshot, the lock, two looks at the definition, the rows."""
 
 NO_BINARY = ("22P03", "42883", "0A000")
 """What a destination says that cannot take a type's binary form after all."""
@@ -41,12 +50,17 @@ NO_BINARY = ("22P03", "42883", "0A000")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a copy is done: parts at once, bytes of heap in a part, and how patiently locks are asked for (seconds)."""
+    """How a copy is done: parts at once, bytes of heap in a part, what parts are ranges of, and how patiently locks are asked for (seconds)."""
 
     parallel: int = 2
     part_size: int = 1 << 30
+    part_by: PartBy = "auto"
     lock_timeout: float = 2.0
     lock_retries: int = 60
+    build: BuildLimits = field(default_factory=BuildLimits)
+    pace: Pace | None = None
+    progress_file: str = ""
+    progress_interval: float = 0.0
 
     @property
     def patience(self) -> float:
@@ -56,7 +70,9 @@ class Limits:
 
 @dataclass(slots=True)
 class Run:
-    """One copy run while it lasts. ``changed`` collects the tables that have to go to a new run."""
+    """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that have to go to a new run,
+    ``copied`` counts the parts that this host has copied; ``builder`` gets the tables that it completes,
+    ``gauge`` says how fast."""
 
     migration: Migration
     limits: Limits
@@ -64,10 +80,12 @@ class Run:
     form: Form
     snapshot: str
     jobs: Mapping[int, Job]
+    builder: Builder | None = None
+    gauge: Gauge | None = None
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
-    ordinals: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    copied: int = 0
 
     def format(self, job: Job) -> Format:
         """The format of a table's COPY, once the destination has not refused binary."""
@@ -176,6 +194,9 @@ class _Worker:
         job = run.jobs[relation]
         began = run.began.setdefault(relation, time.monotonic())
         with ExitStack() as stack:
+            if run.gauge is not None:
+                stack.enter_context(run.gauge.working())
+                await run.gauge.throttle.spend(queries=QUERIES)
             try:
                 reader = await self._read(job, stack)
                 copied = await self._transfer(job, part, reader)
@@ -186,10 +207,17 @@ class _Worker:
                 await reader.reading.end()
         async with talking("finishing a part of table", str(job.source)):
             seconds = time.monotonic() - began
-            await self._claims.finish(
+            complete = await self._claims.finish(
                 self._destination, relation, part, copied.rows, copied.bytes, mark=reader.mark, seconds=seconds
             )
             await self._destination.execute("COMMIT")
+        run.copied += 1
+        if run.gauge is not None:
+            run.gauge.rows += copied.rows
+            if complete:
+                run.gauge.complete(str(job.source), copied.rows, job.size, seconds)
+        if complete and run.builder is not None:
+            run.builder.begin(job.source, ranged=part.key is not None)
         return True
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:
@@ -197,9 +225,7 @@ class _Worker:
         run, limits = self._run, self._run.limits
         source = run.migration.source
         if run.form == "own_slot":
-            walsender = OwnSlotReading(
-                run.migration, (run.number, next(run.ordinals)), limits.lock_timeout, limits.lock_retries
-            )
+            walsender = OwnSlotReading(run.migration, run.number, limits.lock_timeout, limits.lock_retries)
             stack.callback(walsender.close)
             mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
             return _Reader(walsender, seen, mark)
@@ -232,19 +258,24 @@ class _Worker:
         columns = [column.name for column in reader.seen.columns]
         form = run.format(job)
         query = select_statement(table.schema, table.name, columns, part).as_string(None)
-        into, stage = (there.schema, there.name), None
+        into, stage, freeze = (there.schema, there.name), None, False
         if job.merge:
             stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns)]
             into = ("pg_temp", STAGE)
 
-        async def read(sink: Any) -> str:
+        async def read(sink: Sink) -> str:
             async with talking("reading at the source table", str(table)):
-                return await reader.reading.copy(query, form, sink)
+                return await reader.reading.copy(query, form, self._paced(sink, job, form))
 
         async def write(pieces: AsyncIterator[bytes]) -> str:
             async with talking("writing at the destination table", str(table)):
                 tag: str = await self._destination.copy_to_table(
-                    into[1], schema_name=into[0], columns=columns or None, source=pieces, format=form
+                    into[1],
+                    schema_name=into[0],
+                    columns=columns or None,
+                    source=pieces,
+                    format=form,
+                    freeze=freeze or None,
                 )
                 return tag
 
@@ -252,6 +283,7 @@ class _Worker:
             if stage:
                 async with talking("making a staging table for table", str(table)):
                     await self._destination.execute(stage[0])
+            freeze = job.may_freeze and await self._emptied(there)
             copied = await pump(str(table), read, write)
             if stage:
                 async with talking("adding the missing rows to table", str(table)):
@@ -262,6 +294,41 @@ class _Worker:
                 raise _Again from exc
             raise
         return copied
+
+    def _paced(self, sink: Sink, job: Job, form: Format) -> Sink:
+        """A sink that takes no more than the pace allows, and counts. COPY data is about as long as the heap is."""
+        gauge = self._run.gauge
+        if gauge is None:
+            return sink
+        left = job.size // max(1, len(job.parts))
+
+        async def paced(piece: bytes) -> None:
+            nonlocal left
+            rows = rows_in(piece, form) if gauge.throttle.counts_rows else 0
+            await gauge.throttle.spend(bytes=len(piece), rows=rows)
+            gauge.bytes += len(piece)
+            step = min(left, len(piece))
+            gauge.size, left = gauge.size + step, left - step
+            await sink(piece)
+
+        return paced
+
+    async def _emptied(self, table: Table) -> bool:
+        """Empty a table that is empty, so that this transaction may write frozen rows; False where that cannot be."""
+        lock, ask, empty = emptying_statements(table)
+        async with talking("emptying at the destination table", str(table)):
+            await self._destination.execute("SAVEPOINT emptying")
+            try:
+                await self._destination.execute(lock)
+                may = await self._destination.fetchval(ask)
+            except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError):
+                may = False
+            # The lock outlives a savepoint that is released. Under one, COPY would refuse to freeze.
+            await self._destination.execute(f"{'RELEASE' if may else 'ROLLBACK TO'} SAVEPOINT emptying")
+            if not may:
+                return False
+            await self._destination.execute(empty)
+        return True
 
 
 _REPLICA_REMEDY = "The migration's account must be a superuser, or have GRANT SET ON PARAMETER session_replication_role (15 and later)."

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ..catalog import Name, qualified
 from ..errors import MismatchError
+from .held_back import must_wait
 from .standing import one_line
 
 if TYPE_CHECKING:
     from ..selection import Selection
+    from .held_back import Held
     from .standing import Standing, Thing
     from .toc import Entry
 
@@ -69,12 +71,13 @@ class Comparison:
     dangling: tuple[Thing, ...]
 
 
-def sections(entries: tuple[Entry, ...], source: Standing) -> dict[int, int]:
+def sections(entries: tuple[Entry, ...], source: Standing, held: Held) -> dict[int, int]:
     """The number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
     found: dict[int, int] = {}
     for entry in entries:
         if not entry.kind.startswith(_NOT_MOVED):
-            own = _own_section(entry, source)
+            waits = must_wait(entry, source.things.get((entry.class_oid, entry.oid)), held)
+            own = len(SECTIONS) - 1 if waits else _own_section(entry, source)
             found[entry.dump_id] = max([own, *(found[need] for need in entry.needs if need in found)])
     return found
 
@@ -133,14 +136,16 @@ def compare(
     made: Collection[Name],
     *,
     first: bool,
+    held: Held | None = None,
 ) -> Comparison:
-    """What the destination lacks. ``made`` are the tables that this migration created there.
+    """What the destination lacks. ``made`` are the tables that this migration created there, ``held`` those on which
+    something has to wait for the last section (`held_back`).
 
     ``first`` says that this migration has not made its schema yet. Only then are the grants of a schema that stands
     completed: later somebody may have taken them away on purpose.
     """
     wanted = chosen(entries, source, selection)
-    number = sections(wanted, source)
+    number = sections(wanted, source, held or {})
     tables = {table.qualified_name for table in selection.tables}
     kept = {name for name in tables if destination.relation(name) and name not in made}
     part_of_kept = _parts_of(kept, selection)

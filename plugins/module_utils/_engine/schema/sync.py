@@ -27,6 +27,7 @@ from . import finish
 from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
+from .held_back import held_back
 from .standing import Standing, observe_standing, standing_extensions, used_extensions
 from .statements import adjust
 from .triggers import asleep, name_of, remember_asleep
@@ -102,19 +103,19 @@ class SchemaSync:
         """Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
-    def dump(self, source: Standing, snapshot: str = "") -> Script:
+    def dump(self, source: Standing, snapshot: str = "", attempts: int = LOCK_ATTEMPTS) -> Script:
         """Dump the selection, under a snapshot of ours or under pg_dump's own. Raises TimeoutExpired, ServerError."""
         conn = self.migration.source
         tables = [table.oid for table in self.selection.tables]
-        for attempt in range(LOCK_ATTEMPTS):
+        for attempt in range(attempts):
             try:
                 return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
             except TablesLocked as exc:
                 holders = lock_holders(conn, tables, BESIDE_A_READER)
                 if not holders and "timeout" not in exc.why:
                     raise
-                if attempt == LOCK_ATTEMPTS - 1:
-                    why = f"a table stayed locked against reading through {LOCK_ATTEMPTS} attempts: {named(holders)}"
+                if attempt == attempts - 1:
+                    why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
                     raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
             time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
         raise RuntimeError("unreachable")
@@ -148,6 +149,7 @@ class SchemaSync:
             self.selection,
             {name_of(text) for text in made},
             first=state is None or not state.reached("schema"),
+            held=held_back(self.migration),
         )
 
     def steps(self, comparison: Comparison, destination: Standing) -> Steps:

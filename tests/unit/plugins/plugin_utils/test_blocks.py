@@ -317,3 +317,19 @@ def test_a_destination_in_production_is_said_once() -> None:
     result = {"findings": [], "opened_at": "2026-01-01", "msg": "Migration orders was cut over at 2026-01-01."}
     assert _blocks.findings(result, 100) == ["Migration orders was cut over at 2026-01-01."]
     assert _blocks.settled({"changed": True}, 100) == []
+
+
+def test_a_copy_that_runs_is_one_line() -> None:
+    line = {
+        "percent": 42.31, "tables": 12, "complete": 3, "rows": 1234567, "bytes_per_second": 12_300_000, "eta": 200.0,
+        "held": "a standby lags",
+    }  # fmt: skip
+    (said,) = _blocks.progress(line)
+    assert (
+        said.startswith("42.3 %, 3 of 12 tables, ")
+        and "3 min 20 s left" in said
+        and said.endswith("waits: a standby lags")
+    )
+    (large,) = _blocks.progress({"table": "s.t", "rows": 5, "bytes": 10**9, "seconds": 61.0})
+    assert large.startswith("table s.t is complete: 5 rows")
+    assert _blocks.progress({}) == []

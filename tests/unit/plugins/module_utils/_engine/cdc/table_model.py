@@ -173,8 +173,8 @@ class Destination:
         """One change after the other, what conflicts do being decided for each; the number of conflicts."""
         conflicts = 0
         for change in changes:
+            before = copy.deepcopy(self.rows)
             try:
-                before = copy.deepcopy(self.rows)
                 self.replay([change])
             except (UniqueViolation, Surprise):
                 self.rows = before

@@ -64,7 +64,7 @@ def test_statements_quote_names_and_read_only_the_table_itself() -> None:
     out = columns.copy_out_statement("Sü d", 't"x', ["id", 'Na"me'], Part(1, 5, 9), "binary").as_string(None)
     assert out == (
         'COPY (SELECT "id", "Na""me" FROM ONLY "Sü d"."t""x"'
-        " WHERE ctid >= '(5,0)'::tid AND ctid < '(9,0)'::tid) TO STDOUT (FORMAT binary)"
+        " WHERE \"ctid\" >= '(5,0)'::tid AND \"ctid\" < '(9,0)'::tid) TO STDOUT (FORMAT binary)"
     )
     whole = columns.copy_out_statement("s", "t", ["id"], Part(0), "text").as_string(None)
     assert whole == 'COPY (SELECT "id" FROM ONLY "s"."t") TO STDOUT (FORMAT text)'

@@ -3,11 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import WHOLE, Part, cut
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import (
+    WHOLE,
+    KeyRange,
+    Part,
+    cut,
+    cut_by_key,
+    in_order,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.key_order import (
+    DATE,
+    INT4,
+    INT8,
+    TIMESTAMP,
+    UUID,
+)
 
 PAGE = 8192
 
@@ -42,7 +58,68 @@ def test_a_table_that_fits_is_not_cut(size: int) -> None:
 
 
 def test_bounds_are_tids_and_open_where_nothing_limits_them() -> None:
-    assert Part(0).bounds == (None, None)
-    assert Part(0, 0, 7).bounds == (None, "(7,0)")
-    assert Part(3, 7, 9).bounds == ("(7,0)", "(9,0)")
+    assert Part(0).limits == ()
+    assert Part(0, 0, 7).limits == (("ctid", "<", "(7,0)", "tid"),)
+    assert Part(3, 7, 9).limits == (("ctid", ">=", "(7,0)", "tid"), ("ctid", "<", "(9,0)", "tid"))
     assert (Part(0).whole, Part(0, 0, 1).whole, Part(1, 1).whole) == (True, False, False)
+
+
+SAMPLES = {
+    INT4: st.integers(-(2**31), 2**31 - 1),
+    INT8: st.integers(-(2**63), 2**63 - 1),
+    UUID: st.integers(0, 2**128 - 1),
+    DATE: st.integers(-(2**31), 2**31 - 1),
+    TIMESTAMP: st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@given(st.data(), st.sampled_from(sorted(SAMPLES)), st.integers(1, 40))
+def test_ranges_of_a_key_follow_each_other_from_end_to_end(data: st.DataObject, type_oid: int, count: int) -> None:
+    values = data.draw(st.lists(SAMPLES[type_oid], max_size=60))
+    parts = cut_by_key(values, count, "k", type_oid)
+    assert 1 <= len(parts) <= count
+    assert [part.number for part in parts] == list(range(len(parts)))
+    keys = [part.key for part in parts]
+    assert keys[0].low is None and keys[-1].high is None
+    for one, following in pairwise(keys):
+        assert one.high == following.low is not None
+        assert one.low is None or one.low < one.high
+    for value in values:
+        assert sum((k.low is None or k.low <= value) and (k.high is None or value < k.high) for k in keys) == 1
+
+
+def test_ranges_of_a_key_hold_about_as_many_rows_each() -> None:
+    for values in (range(100_000), [n * n for n in range(-300, 100_000)], [7 + 1000 * n for n in range(5000)]):
+        parts = cut_by_key(list(values), 10, "k", INT8)
+        held = [
+            sum((k.low is None or k.low <= v) and (k.high is None or v < k.high) for v in values)
+            for k in (part.key for part in parts)
+        ]
+        assert len(parts) == 10
+        assert max(held) <= 1.3 * len(values) / 10 and min(held) >= 0.7 * len(values) / 10
+
+
+def test_a_cut_is_a_round_number_and_no_value_of_a_row() -> None:
+    values = [987_654_321 * n + 12_345 for n in range(1000)]
+    cuts = [part.key.low for part in cut_by_key(values, 8, "k", INT8)[1:]]
+    assert not set(cuts) & set(values)
+    assert all(cut % (1 << 30) == 0 for cut in cuts)
+
+
+def test_limits_of_a_key_range_are_literals_of_its_type() -> None:
+    assert Part(0, key=KeyRange("k", INT4, None, -5)).limits == (("k", "<", "-5", "integer"),)
+    assert Part(1, key=KeyRange("d", DATE, 0, 366)).limits == (
+        ("d", ">=", "2000-01-01", "date"),
+        ("d", "<", "2001-01-01", "date"),
+    )
+    assert Part(1, key=KeyRange("u", UUID, 255, None)).limits == (
+        ("u", ">=", "00000000-0000-0000-0000-0000000000ff", "uuid"),
+    )
+    assert Part(0, key=KeyRange("k", INT4)).whole and not Part(0, key=KeyRange("k", INT4, 1)).whole
+
+
+def test_how_far_rows_lie_in_the_order_of_the_key() -> None:
+    assert in_order(range(1000)) == pytest.approx(1)
+    assert in_order(range(1000, 0, -1)) == pytest.approx(-1)
+    assert abs(in_order([hash((n, "x")) % 2**32 for n in range(5000)])) < 0.2
+    assert in_order([]) == in_order([3]) == 1

@@ -1,0 +1,163 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys, indexes and statistics of a table that is complete, built while other tables are still copied.
+
+Nothing here has to succeed for the copy to be right: the sections of pg_schema_sync compare the catalogs afterwards and
+make what is missing, as after a crash in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._psycopg import sql
+from ..errors import EngineError, ServerError
+from ..schema.behind_copy import Behind, analyze_statement
+from ..schema.held_back import held_back
+from .sessions import open_session, talking
+
+if TYPE_CHECKING:
+    from ..catalog import Name, Table
+    from ..migration import Migration
+
+BUILT_MEANWHILE = ("42P07", "42P16", "42710")
+"""What the server says when another worker host has built it before us."""
+
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLimits:
+    """How many indexes are built at once, and the bytes of memory that they share."""
+
+    jobs: int = 2
+    memory: int = 512 * _MEGABYTE
+
+    @property
+    def setting(self) -> str:
+        """maintenance_work_mem of one session; the server takes no less than 1 MB."""
+        return f"{max(1, self.memory // max(1, self.jobs) // _MEGABYTE)}MB"
+
+
+class Builder:
+    """The builds of one module call, in an event loop of their own beside the copy's runs.
+
+    ``wanted`` is by table and shrinks: a table is begun once. Leaving the context breaks off what is still built.
+    """
+
+    def __init__(self, migration: Migration, wanted: dict[Name, Behind], limits: BuildLimits) -> None:
+        self._migration = migration
+        self._wanted = wanted
+        self._limits = limits
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: list[Any] = []
+        self._room = asyncio.Semaphore(max(1, limits.jobs))
+        self._errors: list[EngineError] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Builder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def begin(self, table: Table, *, ranged: bool = False) -> None:
+        """Its rows stand: build what belongs to it. A second call for the same table does nothing.
+
+        ``ranged``: it was cut by a key, so that some of it may have to wait (`held_back`).
+        """
+        behind = self._wanted.pop(table.qualified_name, None)
+        if behind is not None and ranged:
+            behind = behind.without_held(held_back(self._migration))
+        if behind is not None:
+            self._loop.call_soon_threadsafe(self._begin, table, behind)
+
+    def begin_complete(self) -> None:
+        """The same for tables that an earlier call has copied, where something is still missing."""
+        copies = self._migration.copies()
+        for table in self._migration.selected().leaves:
+            copy = copies.get(table.oid)
+            if copy is not None and copy.state == "complete" and copy.name == table.qualified_name:
+                self.begin(table)
+
+    def finish(self) -> None:
+        """Wait for all that was begun. Raises the first error; whatever else could be built has been."""
+        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+        if self._errors:
+            raise self._errors[0]
+
+    def _begin(self, table: Table, behind: Behind) -> None:
+        task = self._loop.create_task(self._build(table, behind))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self) -> None:
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        while self._idle:
+            await self._idle.pop().close(timeout=10)
+
+    async def _cancel(self) -> None:
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._idle:
+            self._idle.pop().terminate()
+
+    async def _build(self, table: Table, behind: Behind) -> None:
+        try:
+            for step in behind.keys:
+                await self._execute(step.what, step.statements)
+            others = [self._execute(step.what, step.statements) for step in behind.others]
+            for outcome in await asyncio.gather(*others, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            if behind.analyze:
+                await self._execute(f"statistics of {table}", (analyze_statement(table).as_string(None),))
+        except EngineError as exc:
+            self._errors.append(exc)
+
+    async def _execute(self, what: str, statements: Iterable[str]) -> None:
+        """One object in one transaction, on a session of ours that is free."""
+        async with self._room:
+            session = self._idle.pop() if self._idle else await self._open()
+            try:
+                async with talking("creating at the destination", what), session.transaction():
+                    for statement in statements:
+                        await session.execute(statement)
+            except ServerError as exc:
+                if exc.sqlstate not in BUILT_MEANWHILE:
+                    raise
+            finally:
+                if session.is_closed():
+                    session.terminate()
+                else:
+                    self._idle.append(session)
+
+    async def _open(self) -> Any:
+        """A session that builds. A crash that loses what it made loses what comes after it, too: nothing waits for the
+        disk here."""
+        migration = self._migration
+        session = await open_session(migration.destination, migration.spec.destination, f"index {migration.name}")
+        pinned = {
+            "maintenance_work_mem": self._limits.setting,
+            "synchronous_commit": "off",
+            "standard_conforming_strings": "on",
+            "client_min_messages": "warning",
+        }
+        async with talking("preparing a session at the", "destination"):
+            for name, value in pinned.items():
+                text = sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)).as_string(None)
+                await session.execute(text)
+        return session

@@ -1,0 +1,205 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host's part in a copy, told to the others twice a second; and from what they tell, the pace that is left for it.
+
+A thread with sessions of its own, so that neither a COPY nor an index build keeps it from hearing of a new limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from .._psycopg import sql
+from ..connect import connect, speaking
+from ..errors import EngineError
+from ..lsn import Lsn, parse_lsn
+from ..state import StateStore
+from .progress import ALIVE, read_progress
+from .throttle import Pace, Throttle, pace_of
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..migration import Migration
+
+TICK = 0.5
+"""Seconds between two looks: a changed limit is in effect within two of them."""
+
+LARGE = 100_000_000
+"""Bytes of a table that is told of when it is complete."""
+
+_TELL = """
+WITH me AS (
+    INSERT INTO {host} AS h (migration, host, pid, active, rows, bytes, size, rate, held, heartbeat)
+    VALUES (%(name)s, %(host)s, %(pid)s, %(active)s, %(rows)s, %(bytes)s, %(size)s, %(rate)s, %(held)s,
+            pg_catalog.clock_timestamp())
+    ON CONFLICT (migration, host, pid) DO UPDATE SET (active, rows, bytes, size, rate, held, heartbeat) =
+        (excluded.active, excluded.rows, excluded.bytes, excluded.size, excluded.rate, excluded.held, excluded.heartbeat)
+)
+SELECT coalesce((SELECT settings FROM {task} WHERE migration = %(name)s), '{{}}'::jsonb),
+       coalesce((SELECT sum(active) FROM {host} WHERE migration = %(name)s AND (host, pid) <> (%(host)s, %(pid)s)
+           AND heartbeat > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(alive)s)), 0)::int
+"""
+
+_STANDBYS = """
+SELECT pg_catalog.pg_current_wal_lsn()::text, min(r.replay_lsn)::text
+  FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
+ WHERE coalesce(s.slot_type, 'physical') = 'physical' AND r.application_name NOT LIKE 'causeway%'
+   AND r.application_name NOT LIKE 'pg_basebackup%'
+"""
+
+_ACTIVE = """
+SELECT count(*) FROM pg_catalog.pg_stat_activity
+ WHERE state = 'active' AND backend_type = 'client backend' AND application_name NOT LIKE 'causeway%'
+   AND pid <> pg_catalog.pg_backend_pid()
+"""
+
+
+class LagMeter:
+    """How long ago the source wrote what its slowest standby replays now. Pure: by what was looked at."""
+
+    def __init__(self) -> None:
+        self._written: deque[tuple[float, Lsn]] = deque(maxlen=4000)
+
+    def lag(self, now: float, written: Lsn, replayed: Lsn | None) -> float:
+        """Seconds; 0 without a standby. A standby further back than our first look lags at least since then."""
+        self._written.append((now, written))
+        if replayed is None or replayed >= written:
+            return 0.0
+        while len(self._written) > 1 and self._written[1][1] <= replayed:
+            self._written.popleft()
+        return now - self._written[0][0]
+
+
+def held_up(pace: Pace, lag: float, active: int, before: str) -> str:
+    """What holds the copy up, for a person; empty for nothing. It ends at four fifths of a limit, so as not to flutter."""
+    ease = 0.8 if before else 1.0
+    if pace.source_lag and lag > pace.source_lag * ease:
+        return f"a standby of the source lags {lag:.1f} s (max_source_lag {pace.source_lag:g})"
+    if pace.active and active > pace.active * ease:
+        return f"{active} sessions are active at the source (max_active {pace.active})"
+    return ""
+
+
+def share_of(own: int, others: int) -> float:
+    """This host's share of the limits: by the workers that copy. One that is about to begin counts."""
+    return max(1, own) / (max(1, own) + others)
+
+
+class Gauge:
+    """Counts what this host does, tells it, and tells the throttle. Leaving the context tells for the last time."""
+
+    def __init__(self, migration: Migration, progress_file: str = "", interval: float = 0.0) -> None:
+        self.throttle = Throttle()
+        self.active = self.rows = self.bytes = self.size = 0
+        self._migration = migration
+        self._key = {"name": migration.name, "host": socket.gethostname(), "pid": os.getpid()}
+        self._file, self._interval, self._told = progress_file, interval, 0.0
+        self._lines: IO[str] | None = None
+        self._large: deque[dict[str, Any]] = deque()
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=21)
+        self._lag = LagMeter()
+        self._stack = ExitStack()
+        self._conn: Connection | None = None
+        self._source: Connection | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Gauge:
+        if self._file and self._interval:
+            self._lines = self._stack.enter_context(Path(self._file).open("a", encoding="utf-8"))
+        self._tick()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.active = 0
+        with suppress(EngineError):
+            self._tick(last=True)
+        self._stack.close()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """One of this host's workers copies a part."""
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+    def complete(self, table: str, rows: int, size: int, seconds: float) -> None:
+        """A table is complete; a large one is worth a line of its own."""
+        if size >= LARGE:
+            self._large.append({"table": table, "rows": rows, "bytes": size, "seconds": round(seconds, 1)})
+
+    def _watch(self) -> None:
+        while not self._stop.wait(TICK):
+            try:
+                self._tick()
+            except EngineError:  # what is wrong with the server the workers will say; try again
+                self._conn = self._source = None
+
+    def _tick(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._conn is None:
+            self._conn = self._open(self._migration.spec.destination)
+        store = StateStore(self._conn, self._migration.spec.state_schema, self._migration.name)
+        self._sizes.append((now, self.size))
+        began, before = self._sizes[0]
+        rate = (self.size - before) / (now - began) if now > began else 0.0
+        counts = {"active": self.active, "rows": self.rows, "bytes": self.bytes, "size": self.size, "rate": rate}
+        query = sql.SQL(_TELL).format(host=store.table("copy_host"), task=store.table("copy_task"))
+        held = self.throttle.held
+        with speaking("telling how far the copy has come of migration", self._migration.name):
+            row = self._conn.execute(query, {**self._key, **counts, "held": held, "alive": ALIVE}).fetchone()
+        if row is not None:
+            pace = pace_of(row[0])
+            self.throttle.tell(pace, share_of(self.active, row[1]), self._held(pace, now))
+        if self._lines is not None and (last or self._large or now - self._told >= self._interval):
+            self._write(store, now, last=last)
+
+    def _held(self, pace: Pace, now: float) -> str:
+        """What holds the copy up; looked at only where somebody has asked for it."""
+        if not pace.source_lag and not pace.active:
+            return ""
+        if self._source is None:
+            self._source = self._open(self._migration.spec.source)
+        lag, active = 0.0, 0
+        with speaking("looking at the load of the", "source"):
+            standbys = self._source.execute(_STANDBYS).fetchone() if pace.source_lag else None
+            sessions = self._source.execute(_ACTIVE).fetchone() if pace.active else None
+        if standbys is not None:
+            lag = self._lag.lag(now, parse_lsn(standbys[0]), parse_lsn(standbys[1]) if standbys[1] else None)
+        if sessions is not None:
+            active = int(sessions[0])
+        return held_up(pace, lag, active, self.throttle.held)
+
+    def _open(self, endpoint: Any) -> Connection:
+        conn = connect(endpoint, f"gauge {self._migration.name}", settings={"synchronous_commit": "off"})
+        self._stack.callback(conn.close)
+        return conn
+
+    def _write(self, store: StateStore, now: float, *, last: bool) -> None:
+        """JSON lines: large tables that are complete, and where all stands."""
+        lines = []
+        while self._large:
+            lines.append(self._large.popleft())
+        if last or now - self._told >= self._interval:
+            self._told = now
+            lines.append(dict(read_progress(store)))
+        if self._lines is not None:
+            for line in lines:
+                if line:
+                    self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copying tables again that were complete: for what changed rows outside the stream, or was found to differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..connect import speaking
+from ..errors import SpecError, StateError
+
+if TYPE_CHECKING:
+    from ..catalog import Table
+    from ..migration import Migration
+
+
+def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...]:
+    """The selected tables of these names (``schema.table``, quoted as PostgreSQL prints them, or as they are), those
+    of a partitioned table being its partitions.
+
+    Raises SpecError for a name that is not among them, StateError for a table that held rows before us.
+    """
+    selection = migration.selected()
+    leaves = {table.oid: table for table in selection.leaves}
+    found: dict[int, Table] = {}
+    for name in names:
+        named = [t for t in migration.source_catalog.tables.values() if name in (str(t), f"{t.schema}.{t.name}")]
+        below = _leaves_below(migration, named)
+        chosen = [leaves[oid] for oid in below if oid in leaves]
+        if not chosen:
+            raise SpecError(
+                "reading the tables that are to be copied again",
+                name,
+                "no table of that name is part of the migration",
+                "Name it with its schema, as in public.orders.",
+            )
+        found.update({table.oid: table for table in chosen})
+    copies = migration.copies()
+    foreign = [str(table) for oid, table in found.items() if oid in copies and copies[oid].found_empty is False]
+    if foreign:
+        raise StateError(
+            "copying again table",
+            ", ".join(foreign),
+            "the destination's table held rows before this migration, and nothing tells them from ours any more",
+            "Compare the two by hand; or release the migration, empty the table, and begin again.",
+        )
+    return tuple(found.values())
+
+
+def _leaves_below(migration: Migration, tables: Sequence[Table]) -> list[int]:
+    """The tables themselves and, of partitioned ones, all partitions, by OID."""
+    below = [table.oid for table in tables]
+    for table in tables:
+        if table.kind == "p":
+            below += _leaves_below(migration, migration.source_catalog.children_of(table.oid))
+    return below
+
+
+def reset(migration: Migration, tables: Sequence[Table]) -> None:
+    """Forget that these tables are complete: the next run empties them, and no part of theirs stays."""
+    store = migration.store
+    with speaking("preparing to copy tables again in migration", store.name):
+        store.conn.execute(
+            sql.SQL(
+                "UPDATE {} SET state = 'copying', fingerprint = NULL WHERE migration = %s AND relation = ANY (%s::oid[])"
+            ).format(store.table("table_copy")),
+            (store.name, [table.oid for table in tables]),
+        )
+    store.event("copied", "tables are copied again", {"tables": [str(table) for table in tables][:50]})

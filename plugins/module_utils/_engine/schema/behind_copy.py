@@ -1,0 +1,98 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be built on a table as soon as its rows stand, while others are still copied: keys, indexes, statistics.
+
+From the same comparison as the sections C(keys) and C(indexes), which find it done afterwards: what belongs to several
+tables at once (the index of a partitioned table and what is attached to it), or could not be built, is left to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from .held_back import must_wait
+from .standing import observe_standing
+from .sync import SchemaSync, Step
+
+if TYPE_CHECKING:
+    from ..catalog import Name, Table
+    from ..migration import Migration
+    from ..runner import Runner
+    from .compare import Section
+    from .held_back import Held
+
+_BUILT = ("CONSTRAINT", "INDEX")
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is built on one table: ``keys`` one after the other, each locks the table; then the ``others`` side by side;
+    then, with ``analyze``, its statistics are gathered."""
+
+    keys: tuple[Step, ...] = ()
+    others: tuple[Step, ...] = ()
+    analyze: bool = True
+
+    def without_held(self, held: Held) -> Behind:
+        """The same without what has to wait since the table's parts have different marks."""
+
+        def now(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+            return tuple(s for s in steps if not (s.missing and must_wait(s.missing.entry, s.missing.thing, held)))
+
+        return replace(self, keys=now(self.keys), others=now(self.others))
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of it, in order."""
+        return self.keys + self.others
+
+
+def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[Name, Behind]:
+    """By table, what the destination lacks. Raises EngineError where the source's schema cannot be dumped now."""
+    sections: tuple[Section, ...] = ("keys", "indexes")
+    # an index has no owner and no grants of its own
+    works = [SchemaSync(migration, runner, one, client_bin=client_bin, privileges=False) for one in sections]
+    source = observe_standing(migration.source, "source", works[0].schemas)
+    destination = observe_standing(migration.destination, "destination", works[0].schemas)
+    comparison = works[0].compared(works[0].dump(source, attempts=1), source, destination)
+    steps = [step for work in works for step in work.steps(comparison, destination).steps]
+    leaves = migration.selected().leaves
+    found = by_table(steps, {table.qualified_name for table in leaves})
+    # the statistics of a partitioned table bring its partitions along
+    return {
+        t.qualified_name: replace(found.get(t.qualified_name, Behind()), analyze=not t.is_partition) for t in leaves
+    }
+
+
+def by_table(steps: Iterable[Step], tables: Iterable[Name]) -> dict[Name, Behind]:
+    """The steps that concern one of these tables alone. Pure.
+
+    A comment goes with what it is about. A step that needs another one which is not built here is not built either.
+    """
+    known, names = [(step, step.missing) for step in steps if step.missing], set(tables)
+    kinds = {missing.entry.dump_id: missing.entry.kind for dummy, missing in known}
+    chosen: dict[int, Step] = {}
+    for step, missing in known:
+        entry = missing.entry
+        # the index of a partition needs its parent's for being attached to it, not for being built
+        late = [need for need in entry.needs if kinds.get(need, _BUILT[0]) not in _BUILT]
+        about = next((need for need in entry.needs if need in chosen), 0)
+        if entry.kind == "COMMENT" and about:
+            chosen[about] = replace(chosen[about], statements=chosen[about].statements + step.statements)
+        elif entry.kind in _BUILT and missing.thing and missing.thing.relation in names and not late:
+            chosen[entry.dump_id] = step
+    found: dict[Name, tuple[list[Step], list[Step]]] = {}
+    for step in chosen.values():
+        if step.missing is not None and step.missing.thing is not None:
+            keys, others = found.setdefault(step.missing.thing.relation, ([], []))
+            (others if step.missing.entry.kind == "INDEX" else keys).append(step)
+    return {name: Behind(tuple(keys), tuple(others)) for name, (keys, others) in found.items()}
+
+
+def analyze_statement(table: Table) -> sql.Composed:
+    """Statistics of one table."""
+    return sql.SQL("ANALYZE {}").format(sql.Identifier(table.schema, table.name))

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unique and exclusion indexes that would find a row twice, until CDC has passed the newest mark of their table.
+
+A table that was copied in ranges of a key under several marks may hold a row in two of them, as it was and as it became.
+An index that has the column which tells the ranges apart tells the two apart, too; any other waits for the section that
+is made when all changes since the copy have been applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..connect import speaking
+
+if TYPE_CHECKING:
+    from ..catalog import Name, Table
+    from ..migration import Migration
+    from ..state import StateStore
+    from .standing import Thing
+    from .toc import Entry
+
+Held = Mapping["Name", frozenset[str]]
+"""By table, the names of its unique indexes that need not wait."""
+
+
+def columns_between_marks(store: StateStore) -> dict[int, str]:
+    """The tables, by source OID, of which ranges of a key have or are about to get more than one mark: that key."""
+    with speaking("reading the marks of the copy of migration", store.name):
+        rows = store.conn.execute(
+            sql.SQL(
+                "SELECT relation::bigint, min(key_column) FROM {} WHERE migration = %s AND key_column IS NOT NULL"
+                " GROUP BY relation HAVING count(DISTINCT mark) > 1 OR count(DISTINCT state) > 1"
+            ).format(store.table("copy_part")),
+            (store.name,),
+        ).fetchall()
+    return dict(rows)
+
+
+def held_back(migration: Migration) -> Held:
+    """The tables between marks, and the partitioned tables above them, with what may be built on them all the same."""
+    if not migration.spec.incremental or migration.state() is None:
+        return {}
+    tables = migration.source_catalog.tables
+    held: dict[Name, frozenset[str]] = {}
+    for oid, column in columns_between_marks(migration.store).items():
+        table = tables.get(oid)
+        while table is not None:
+            safe = frozenset(index.name for index in table.unique_indexes if column in index.columns)
+            held[table.qualified_name] = safe & held.get(table.qualified_name, safe)
+            table = _above(table, tables)
+    return held
+
+
+def _above(table: Table, tables: Mapping[int, Table]) -> Table | None:
+    return tables.get(table.parents[0]) if table.is_partition and table.parents else None
+
+
+def must_wait(entry: Entry, thing: Thing | None, held: Held) -> bool:
+    """Whether this object may be built only when the newest mark is passed. Pure."""
+    if thing is None or thing.relation not in held:
+        return False
+    unique = (entry.kind == "CONSTRAINT" and thing.detail[:1] in ("p", "u", "x")) or (
+        entry.kind == "INDEX" and thing.detail == "unique"
+    )
+    return unique and thing.own_name not in held[thing.relation]
