@@ -265,7 +265,7 @@ def grounds(
             home = tmp_path_factory.mktemp("schedules") / str(len(made))
             made.append(Ground(make_lasting_pair, home, request.param == "text"))
             made[-1].drain()
-            assert f", {request.param}, " in made[-1].streaming.log()
+            assert f'"format": "{request.param}"' in made[-1].streaming.log()
         return made[-1]
 
     yield living
