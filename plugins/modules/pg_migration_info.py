@@ -147,7 +147,7 @@ totals:
   returned: always
   type: dict
   sample: {tables: 12, waiting: 0, copying: 0, complete: 12, rows: 1000000, bytes: 734003200}
-copy:
+full_copy:
   description: How far the copy has come, over all hosts; empty before one has begun.
   returned: success
   type: dict

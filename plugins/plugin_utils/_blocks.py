@@ -122,7 +122,7 @@ def status(result: Result, width: int) -> list[str]:
             ("tags", _tags(result)),
             ("opened", str(result.get("opened_at") or "")),
             ("copy", _copy(result)),
-            ("copying", _running(result.get("copy") or {})),
+            ("copying", _running(result.get("full_copy") or {})),
             ("slot", _slot(result.get("slot") or {})),
             *_guard((result.get("slot") or {}).get("guard") or {}),
             ("CDC", _cdc(result.get("cdc") or {})),

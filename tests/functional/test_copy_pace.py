@@ -96,7 +96,7 @@ def test_it_waits_while_too_many_sessions_are_active_and_says_so(pair: Any, wide
             )
             until(lambda: path.exists() and "max_active 1" in path.read_text())
             assert pair.destination.value(TAKEN) < 2_000_000
-            assert "sessions are active" in wide.run("pg_migration_info")["copy"]["held"]
+            assert "sessions are active" in wide.run("pg_migration_info")["full_copy"]["held"]
         finally:
             one.cancel()
             two.cancel()
@@ -110,7 +110,7 @@ def test_progress_is_told_in_lines_and_by_pg_migration_info(pair: Any, wide: Mig
         "pg_full_copy", part_size=2_000_000, max_megabytes=8, progress_file=str(path), progress_interval=0.5
     )
     until(lambda: lines(path) and 20 < lines(path)[-1]["percent"] < 90)
-    seen = wide.run("pg_migration_info")["copy"]
+    seen = wide.run("pg_migration_info")["full_copy"]
     assert seen.keys() == lines(path)[-1].keys()
     assert (seen["tables"], seen["complete"], seen["hosts"], seen["workers"]) == (1, 0, 1, 2)
     assert 10 < seen["percent"] < 100 and seen["rows"] > 0 and seen["eta"] > 0
@@ -120,7 +120,7 @@ def test_progress_is_told_in_lines_and_by_pg_migration_info(pair: Any, wide: Mig
     assert (last["percent"], last["complete"], last["rows"], last["eta"]) == (100.0, 1, ROWS, 0.0)
     percents = [line["percent"] for line in lines(path)]
     assert percents == sorted(percents)
-    assert wide.run("pg_migration_info")["copy"]["percent"] == 100.0
+    assert wide.run("pg_migration_info")["full_copy"]["percent"] == 100.0
 
 
 def test_without_an_interval_nothing_is_written(pair: Any, wide: Migration, tmp_path: Any) -> None:

@@ -266,10 +266,12 @@ def test_a_dry_run_changes_nothing_and_shows_what_is_then_done(trip: Trip) -> No
     # While the source is written to neither run sets its sequences; what they would set moves on.
     assert done.pop("Set the sequences") and shown.pop("Set the sequences")
     assert shown.keys() == done.keys()
+    behind = done["Copy the rows"]
     for name, statements in done.items():
         assert [s for s in statements if s not in shown[name]] == [], name
-        # Autovacuum may be quicker than we are at counting a table; nothing else of what was shown is left out.
-        left_out = [s for s in shown[name] if s not in statements and not s[1].startswith("ANALYZE ")]
+        # What the copy builds as soon as a table's rows stand is shown there too, and found done by whoever would build
+        # it else. Nothing else of what was shown is left out.
+        left_out = [s for s in shown[name] if s not in statements and s not in behind]
         assert left_out == [], name
         assert [s for s in shown[name] if s in statements] == statements, name
     assert sum(map(len, done.values())) > 40

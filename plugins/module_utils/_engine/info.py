@@ -102,7 +102,7 @@ def plan(migration: Migration, engine: str = "") -> Plan:
         "selected": _selected(migration) if source["reachable"] else {},
         "tables": tables,
         "totals": _totals(tables),
-        "copy": dict(read_progress(migration.store)) if state else {},
+        "full_copy": dict(read_progress(migration.store)) if state else {},
         "slot": {key: value for key, value in slot.items() if key != "source_position"},
         "cdc": cdc,
         "validation": _validation(migration.store) if state else {},

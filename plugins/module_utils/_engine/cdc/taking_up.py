@@ -50,8 +50,8 @@ def table_parts(store: StateStore) -> dict[int, PartMarks]:
     """The marks of the parts of every table that was copied in ranges of a key at different moments, by source OID."""
     found: dict[int, PartMarks] = {}
     for oid, ranges in store.parts_of_several_marks().items():
-        column, type_oid, *dummy = ranges[0]
-        parts = part_marks(column, type_oid, [(low, high, mark) for *dummy, low, high, mark in ranges])
+        column, type_oid = ranges[0][:2]
+        parts = part_marks(column, type_oid, [row[2:] for row in ranges])
         if parts is not None:
             found[oid] = parts
     return found

@@ -72,17 +72,18 @@ def parse_config(text: str, path: str) -> WorkerConfig:
 _WRITE_AGAIN = "Run the migrate playbook, which writes it again."
 
 
-def load_config(path: str, environ: Mapping[str, str] = os.environ) -> WorkerConfig:
+def load_config(path: str, environ: Mapping[str, str] | None = None) -> WorkerConfig:
     """Read the file, or the copy that systemd hands over as a credential where the file itself is out of reach.
 
     The file comes first, since a credential keeps the password that was right when the unit started. Raises SpecError.
     """
-    credential = Path(environ.get("CREDENTIALS_DIRECTORY", ""), Path(path).name)
+    folder = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
+    credential = Path(folder, Path(path).name)
     try:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except OSError:
-            if not environ.get("CREDENTIALS_DIRECTORY") or not credential.exists():
+            if not folder or not credential.exists():
                 raise
             text = credential.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:

@@ -82,7 +82,7 @@ def test_ranges_of_a_key_follow_each_other_from_end_to_end(data: st.DataObject, 
     keys = [part.key for part in parts]
     assert keys[0].low is None and keys[-1].high is None
     for one, following in pairwise(keys):
-        assert one.high == following.low is not None
+        assert one.high is not None and one.high == following.low
         assert one.low is None or one.low < one.high
     for value in values:
         assert sum((k.low is None or k.low <= value) and (k.high is None or value < k.high) for k in keys) == 1
