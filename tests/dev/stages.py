@@ -130,7 +130,7 @@ class Stages:
         return sorted(str(file.relative_to(copy)) for folder in folders for file in (copy / folder).rglob("*.py"))
 
     def unit(self) -> bool:
-        return self.run(self.python, "-m", "pytest", "tests/unit")
+        return self.run(self.python, "-m", "pytest", "tests/unit", "--numprocesses", "2", "--dist", "loadfile")
 
     def fuzz(self) -> bool:
         environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
