@@ -15,7 +15,7 @@ from ..cdc.control import read_control
 from ..connect import speaking
 from ..errors import EngineError, StateError
 from ..plan import Change, Plan
-from ..schema.behind_copy import behind_copy
+from ..schema.behind_copy import analyze_statement, behind_copy
 from .admission import go_on
 from .columns import (
     STAGE,
@@ -91,7 +91,7 @@ def plan(
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
-    changes += [step.shown() for one in (behind or {}).values() for step in one.steps]
+    changes += _behind_changes(behind or {}, waiting)
     if not reached:
         phase = state.phase if state is not None else None
         changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
@@ -149,6 +149,16 @@ def _table_changes(migration: Migration, table: Table, job: Job | None, begun: b
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
         Change("destination", f"table {table}", before, "merged" if merge else "copied", into),
     ]
+
+
+def _behind_changes(behind: Mapping[Name, Behind], waiting: Sequence[Table]) -> list[Change]:
+    """What is built on the tables, and the statistics of those that are copied."""
+    changes = [step.shown() for one in behind.values() for step in one.steps]
+    for table in waiting:
+        if (one := behind.get(table.qualified_name)) is not None and one.analyze:
+            statement = _sql(analyze_statement(table))
+            changes.append(Change("destination", f"statistics of {table}", None, "gathered", (statement,)))
+    return changes
 
 
 def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool, freeze: bool) -> tuple[str, ...]:
