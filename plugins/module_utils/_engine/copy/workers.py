@@ -269,7 +269,7 @@ class _Worker:
 
         async def write(pieces: AsyncIterator[bytes]) -> str:
             async with talking("writing at the destination table", str(table)):
-                tag: str = await self._destination.copy_to_table(
+                writing = self._destination.copy_to_table(
                     into[1],
                     schema_name=into[0],
                     columns=columns or None,
@@ -277,14 +277,14 @@ class _Worker:
                     format=form,
                     freeze=freeze or None,
                 )
-                return tag
+                return await _while_connected(self._destination, writing)
 
         try:
             if stage:
                 async with talking("making a staging table for table", str(table)):
                     await self._destination.execute(stage[0])
             freeze = job.may_freeze and await self._emptied(there)
-            copied = await pump(str(table), read, write)
+            copied = await pump(str(table), read, write, self.terminate)
             if stage:
                 async with talking("adding the missing rows to table", str(table)):
                     await self._destination.execute(stage[1])
@@ -329,6 +329,22 @@ class _Worker:
                 return False
             await self._destination.execute(empty)
         return True
+
+
+async def _while_connected(session: Any, writing: Any) -> str:
+    """The tag of a COPY to a session. The driver does not notice that the server has gone while it waits for room to
+    write, and would wait for ever: here that is looked at every second. Raises ConnectionError.
+    """
+    task = asyncio.ensure_future(writing)
+    try:
+        while not (await asyncio.wait({task}, timeout=1.0))[0]:
+            if session.is_closed():
+                raise ConnectionError("the server closed the connection")
+        tag: str = task.result()
+        return tag
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 _REPLICA_REMEDY = "The migration's account must be a superuser, or have GRANT SET ON PARAMETER session_replication_role (15 and later)."
