@@ -49,15 +49,11 @@ def rows_of(status: str) -> int:
 
 
 async def pump(
-    what: str,
-    read: Callable[[Sink], Awaitable[str]],
-    write: Callable[[AsyncIterator[bytes]], Awaitable[str]],
-    drop: Callable[[], None] = lambda: None,
+    what: str, read: Callable[[Sink], Awaitable[str]], write: Callable[[AsyncIterator[bytes]], Awaitable[str]]
 ) -> Copied:
     """Run both COPYs side by side; each answers with its command tag.
 
-    When one fails both sessions are good for nothing but to be closed, which ``drop`` does, and the other is cancelled:
-    a reader that has more than anybody takes would wait for its server, and that one for the reader. Raises what they
+    When one fails the other is cancelled, and both sessions are good for nothing but to be closed. Raises what they
     raise, and MismatchError when the two count different numbers of rows.
     """
     pipe = _Pipe()
@@ -75,9 +71,6 @@ async def pump(
             if task.done():
                 task.result()
         sent, taken = rows_of(await reading), rows_of(await writing)
-    except BaseException:
-        drop()
-        raise
     finally:
         for task in (reading, writing):
             task.cancel()

@@ -284,7 +284,7 @@ class _Worker:
                 async with talking("making a staging table for table", str(table)):
                     await self._destination.execute(stage[0])
             freeze = job.may_freeze and await self._emptied(there)
-            copied = await pump(str(table), read, write, self.terminate)
+            copied = await pump(str(table), read, write)
             if stage:
                 async with talking("adding the missing rows to table", str(table)):
                     await self._destination.execute(stage[1])
