@@ -26,6 +26,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from processes import command_lines  # noqa: E402
 from servers import local_clusters  # noqa: E402
 
 from demo import shop  # noqa: E402
@@ -279,13 +280,11 @@ class Demo:
 
     def processes(self) -> dict[int, str]:
         """Processes of the demo other than its servers and this one: those that name its private folder."""
-        found = {}
-        for process in pathlib.Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                argv = (process / "cmdline").read_bytes()
-                if os.fsencode(self.private) in argv and int(process.name) != os.getpid():
-                    found[int(process.name)] = argv.replace(b"\0", b" ").decode(errors="replace").strip()[:200]
-        return found
+        return {
+            pid: argv.replace(b"\0", b" ").decode(errors="replace").strip()[:200]
+            for pid, argv in command_lines().items()
+            if os.fsencode(self.private) in argv and pid != os.getpid()
+        }
 
     def end_load(self) -> None:
         if self.load is not None and self.load.poll() is None:

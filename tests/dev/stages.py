@@ -20,6 +20,11 @@ from .workspace import COLLECTION, MARK, Workspace, link_tree
 PACKAGE = "ansible_collections.causeway.postgresql"
 ENGINE = PACKAGE + ".plugins.module_utils._engine"
 
+_STEERING = (
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE"),
+    *("VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS"),
+)
+
 
 class Stages:
     """Runs stages by name; each returns whether every command of it succeeded."""
@@ -38,8 +43,7 @@ class Stages:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("ANSIBLE_", "PG", "MOLECULE_"))
-            and name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS")
+            if not name.startswith(("ANSIBLE_", "PG", "MOLECULE_")) and name not in _STEERING
         }
         return {
             **kept,
@@ -47,7 +51,8 @@ class Stages:
             "PATH": os.pathsep.join([str(self.bin), os.environ.get("PATH", os.defpath)]),
             "LC_ALL": "C.UTF-8",  # ansible-core refuses to run under anything that is not UTF-8
             "PYTHONPATH": tree,
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # compiled once a run, and not into the checkout
+            "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder),
             "ANSIBLE_COLLECTIONS_PATH": tree,

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs one module as Ansible does, in a process of its own with its arguments on standard input, against a real pair.
+"""Runs one module as Ansible does, in a process of its own, against a real pair.
 
-A play would cost a second and a half a call; this costs a third of one and leaves out only the transport.
+A play would cost a second and a half a call; this leaves out only the transport.
 """
 
 from __future__ import annotations
@@ -11,21 +11,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-_START = """
-import runpy, sys
-import ansible.module_utils.basic as basic
-basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
-basic._ANSIBLE_PROFILE = "legacy"
-name = "ansible_collections.causeway.postgresql.plugins.modules." + sys.argv[1]
-runpy.run_module(name, run_name="__main__", alter_sys=True)
-"""
+from functional.module_process import ModuleProcess
 
 
 class ModuleFailed(AssertionError):
@@ -52,25 +43,11 @@ class Migration:
         internal = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": "/tmp"}
         return json.dumps({"ANSIBLE_MODULE_ARGS": {**common, **self.more, **more, **internal}}).encode()
 
-    def start(self, module: str, *, check: bool = False, **more: Any) -> subprocess.Popen[bytes]:
+    def start(self, module: str, *, check: bool = False, **more: Any) -> ModuleProcess:
         """Start a module and leave it running, in a process group of its own."""
-        root = pathlib.Path(__file__).resolve().parents[2]
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START, module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": collection_tree(root)},
-            start_new_session=True,
-        )
-        if process.stdin is None:
-            raise RuntimeError("no pipe to the module")
-        process.stdin.write(self.arguments(more, check=check))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return ModuleProcess(module, self.arguments(more, check=check))
 
-    def finish(self, module: str, process: subprocess.Popen[bytes], timeout: float = 300) -> dict[str, Any]:
+    def finish(self, module: str, process: ModuleProcess, timeout: float = 300) -> dict[str, Any]:
         """Wait for a started module and read its answer. Raises ModuleFailed."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -97,15 +74,3 @@ class Migration:
         if results[0]["statements"] != results[1]["statements"]:
             raise AssertionError(f"{module}: the dry run showed other statements than the real run")
         return results
-
-
-def collection_tree(root: pathlib.Path) -> str:
-    """The folder to put on PYTHONPATH so that ``ansible_collections.causeway.postgresql`` is this checkout."""
-    parts = root.parts
-    if parts[-3:] == ("ansible_collections", "causeway", "postgresql"):
-        return str(root.parents[2])
-    for entry in sys.path:
-        tree = pathlib.Path(entry) / "ansible_collections" / "causeway" / "postgresql"
-        if tree.exists() and tree.resolve() == root:
-            return entry
-    raise RuntimeError("run the tests with the collection tree on PYTHONPATH (make functional does)")

@@ -15,7 +15,6 @@ import os
 import pathlib
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from functional.module_process import ModuleProcess
 from functional.modules import Migration, ModuleFailed
 from functional.streaming import unpack_engine, wait_stopped
 from psycopg import sql
@@ -142,7 +142,7 @@ class Moved:
             self.writers, "42501"
         )
 
-    def break_at(self, place: str, **more: Any) -> subprocess.Popen[bytes]:
+    def break_at(self, place: str, **more: Any) -> ModuleProcess:
         """A cutover that has stopped at a break point; it is a process group of its own."""
         os.environ["CAUSEWAY_BREAK"] = place
         try:
@@ -175,7 +175,7 @@ class Moved:
             self.task(state="absent", stop_timeout=5)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: ModuleProcess) -> None:
     """kill -9 of a module and all of its group."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)

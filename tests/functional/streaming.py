@@ -8,7 +8,9 @@ The modules do the same for a user; here a test sees the worker alone, and can s
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -17,12 +19,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from functional.module_process import ModuleProcess
+from processes import state_of
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker, names
@@ -39,11 +44,22 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_
 from .conftest import ROOT, End, Pair
 
 
+@functools.cache
+def _compiled_engine() -> pathlib.Path:
+    """A copy of the engine with the bytecode that each of its workers would otherwise make anew."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="engine-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source = ROOT / "plugins" / "module_utils" / "_engine"
+    shutil.copytree(source, folder / "_engine", ignore=shutil.ignore_patterns("__pycache__"))
+    done = [sys.executable, "-m", "compileall", "-q", str(folder)]
+    subprocess.run(done, env={"PATH": os.environ["PATH"]}, check=True)
+    return folder / "_engine"
+
+
 def unpack_engine(home: pathlib.Path, name: str = "engine-under-test") -> pathlib.Path:
     """The engine as the role unpacks it: worker_home/engine/NAME/_engine, and the link C(current)."""
     folder = home / "engine" / name
-    source = ROOT / "plugins" / "module_utils" / "_engine"
-    shutil.copytree(source, folder / "_engine", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(_compiled_engine(), folder / "_engine")
     link = home / "engine" / "current"
     if not link.is_symlink():
         link.symlink_to(name)
@@ -250,16 +266,7 @@ class Streaming:
         self.kill()
 
 
-def state_of(pid: int) -> str:
-    """A process's state letter; empty when there is none."""
-    stat = pathlib.Path("/proc", str(pid), "stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def wait_stopped(process: subprocess.Popen[bytes], place: str) -> None:
+def wait_stopped(process: subprocess.Popen[bytes] | ModuleProcess, place: str) -> None:
     """Wait until a process has stopped itself at a break point."""
     deadline = time.monotonic() + 60
     while state_of(process.pid) != "T":

@@ -18,6 +18,10 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from processes import lives
+
 FOLDER = pathlib.Path(os.environ["SYSTEMD_UNIT_PATH"])
 
 
@@ -34,8 +38,7 @@ def process(unit: str) -> int:
     """The process of the unit, 0 where none lives."""
     file = FOLDER / f"{unit}.pid"
     pid = int(file.read_text()) if file.exists() else 0
-    stat = pathlib.Path("/proc", str(pid), "stat")
-    return pid if pid and stat.exists() and not stat.read_text().rpartition(")")[2].strip().startswith("Z") else 0
+    return pid if pid and lives(pid) else 0
 
 
 def start(unit: str) -> None:

@@ -40,12 +40,6 @@ class Task:
         return int(self.streaming.progress("pid"))
 
 
-def lives(pid: int) -> bool:
-    """Whether a process does anything; one that init has not buried yet does not."""
-    stat = pathlib.Path("/proc", str(pid), "stat")
-    return stat.exists() and not stat.read_text().rpartition(")")[2].strip().startswith("Z")
-
-
 @pytest.fixture
 def task(pair: Pair, tmp_path: pathlib.Path) -> Iterator[Task]:
     pair.run("CREATE TABLE t (id int PRIMARY KEY, v text)")

@@ -14,8 +14,9 @@ import pytest
 from functional.conftest import Pair
 from functional.modules import ModuleFailed
 from functional.streaming import slot_position, unpack_engine
-from functional.tasks import Task, lives
+from functional.tasks import Task
 from functional.witness import assert_identical
+from processes import lives
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 

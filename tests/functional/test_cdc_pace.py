@@ -160,7 +160,7 @@ def test_a_transaction_larger_than_a_batch_keeps_it_too_and_is_paused_promptly(m
     source, destination = streaming.pair.ends
     destination.run(COUNTED)
     # feedback that came late would end the walsender
-    source.run(f"ALTER DATABASE {source.dbname} SET wal_sender_timeout = '2s'")
+    source.run(f"ALTER DATABASE {source.dbname} SET wal_sender_timeout = '4s'")
     streaming.begin(batch_size=1000, rows_per_second=rate)
     streaming.start()
     streaming.wait_state("running")
@@ -172,7 +172,7 @@ def test_a_transaction_larger_than_a_batch_keeps_it_too_and_is_paused_promptly(m
         streaming.drain()
         assert sampler.most() <= 1.1 * 5 * rate
         assert took > rows / rate / 1.1 - 0.5
-        assert source.value(sender, [streaming.slot]) == first
+        assert source.value(sender, [streaming.slot]) == first, streaming.log()[-3000:]
         assert same(streaming) == rows
         # a command does not wait for its turn: nothing of the transaction stands, and it comes again
         source.run(f"INSERT INTO t SELECT n, 'y' FROM generate_series({rows + 1}, {3 * rows}) n")

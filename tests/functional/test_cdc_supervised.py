@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from functional.modules import ModuleFailed
 from functional.streaming import MakeStreaming, Streaming, python_environment
-from functional.tasks import Task, lives
+from functional.tasks import Task
 from functional.witness import assert_identical
+from processes import lives
 
 DDL = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 

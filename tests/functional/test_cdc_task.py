@@ -14,8 +14,9 @@ import time
 import pytest
 from functional.modules import Migration, ModuleFailed
 from functional.streaming import unpack_engine
-from functional.tasks import Task, lives
+from functional.tasks import Task
 from functional.witness import assert_identical, fingerprint
+from processes import lives
 
 from .conftest import Pair
 

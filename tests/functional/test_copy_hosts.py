@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import subprocess
 import sysconfig
 import venv
 from collections.abc import Callable
@@ -17,10 +16,12 @@ from typing import Any
 
 import pytest
 from functional import witness
+from functional.module_process import ModuleProcess
 from functional.modules import Migration
 from functional.opened import until
 from functional.playbook import Playbooks
 from functional.trip import end_worker
+from processes import command_lines
 
 from .conftest import Clusters
 from .test_full_copy import LARGE, LARGE_ROWS, held_up, ours
@@ -43,7 +44,7 @@ def migration() -> Callable[..., Migration]:
     return make
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: ModuleProcess) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -170,12 +171,10 @@ def interpreter(folder: pathlib.Path) -> str:
 
 def kill_module_of(python: str) -> None:
     """End with -9 what runs under this interpreter."""
-    found = [
-        p for p in pathlib.Path("/proc").glob("[0-9]*") if (p / "cmdline").read_bytes().startswith(python.encode())
-    ]
+    found = [pid for pid, line in command_lines().items() if line.startswith(python.encode())]
     assert found
-    for process in found:
-        os.kill(int(process.name), signal.SIGKILL)
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.faults

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from functional import witness
 from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved
-from functional.streaming import state_of
+from processes import lives
 
 
 def everything(moved: Moved) -> list[Any]:
@@ -86,7 +86,7 @@ def test_what_follows_an_opening(moved: Moved) -> None:
     assert everything(moved) == before, "a dry run takes nothing"
     moved.assert_writable(1)
     first = moved.cut()
-    assert state_of(worker) in ("", "Z")
+    assert not lives(worker)
     assert destination.value("SELECT wanted FROM causeway.cdc_task") == "disarmed"
     assert destination.value("SELECT state FROM causeway.cdc_progress") == "disarmed"
     assert source.value("SELECT count(*) FROM pg_replication_slots WHERE active AND database = current_database()") == 0

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import subprocess
 import time
 from typing import Any
 
 import pytest
 from functional import witness
+from functional.module_process import ModuleProcess
 from functional.modules import ModuleFailed
 from functional.moved import Load, MakeMoved, Moved, kill
-from functional.streaming import state_of
+from processes import lives
 from psycopg import sql
 
 pytestmark = pytest.mark.faults
@@ -25,7 +25,7 @@ SECONDS = 8
 """Within which the writers must have their rights back: a guard looks at once, the machine may be busy."""
 
 
-def go_on(moved: Moved, process: subprocess.Popen[bytes], match: str) -> dict[str, Any]:
+def go_on(moved: Moved, process: ModuleProcess, match: str) -> dict[str, Any]:
     """Let a stopped cutover go on; it must fail with a message like this."""
     os.kill(process.pid, signal.SIGCONT)
     with pytest.raises(ModuleFailed, match=match) as failure:
@@ -43,7 +43,7 @@ def finish(moved: Moved) -> dict[str, Any]:
     return certificate
 
 
-def guard_of(process: subprocess.Popen[bytes]) -> int:
+def guard_of(process: ModuleProcess) -> int:
     """The one child of a stopped cutover."""
     children = pathlib.Path("/proc", str(process.pid), "task", str(process.pid), "children").read_text().split()
     (child,) = children
@@ -164,7 +164,7 @@ def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:
     began = time.monotonic()
     go_on(moved, process, "its CDC worker is gone")
     assert time.monotonic() - began < 20
-    assert state_of(worker) in ("", "Z")
+    assert not lives(worker)
     moved.assert_writable(1)
     moved.task(wait="caught_up")
     finish(moved)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 from typing import Any
 
 import pytest
-from functional.modules import Migration, ModuleFailed, collection_tree
+from functional.modules import Migration, ModuleFailed
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import compare
 
 _TABLES = """
 CREATE SCHEMA s;
@@ -34,13 +35,6 @@ INSERT INTO s.child VALUES (2, 'c');
 @pytest.fixture
 def verdicts(pair: Any) -> Any:
     """Compares the two databases of a pair as they stand and gives {table: Verdict}."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    tree = collection_tree(root)
-    if tree not in sys.path:
-        sys.path.insert(0, tree)
-    from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine
-    from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import compare
-
     pair.run(_TABLES)
     pair.run(_ROWS)
     options = {

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from functional.conftest import ROOT, Clusters, Pair
-from functional.modules import collection_tree
+from functional.conftest import Clusters, Pair
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,7 +39,6 @@ def play(pair: Pair, clusters: Clusters, tmp_path: pathlib.Path) -> Play:
             [sys.executable, "-m", "ansible.cli.playbook", str(tmp_path / "play.json")],
             env={
                 **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": collection_tree(ROOT),
                 "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
                 "ANSIBLE_LOCALHOST_WARNING": "false",
                 "ANSIBLE_HOME": str(tmp_path / "home"),

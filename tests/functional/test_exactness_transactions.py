@@ -63,7 +63,7 @@ class Straddler:
             prepared.execute(f"PREPARE TRANSACTION '{self.journey.name} {module}'")
             late = self.writer(stack, f"{module} late")
             second.execute("COMMIT")
-            assert not process.stdout.closed
+            assert process.poll() is None
             self.journey.migration.finish(module, process)
             late.execute("SAVEPOINT s")
             late.execute("INSERT INTO line VALUES ('taken back')")

@@ -18,6 +18,7 @@ import pytest
 from functional.playbook import Playbooks, Played, read_recap, read_results
 from functional.trip import LEFT_OVER, end_worker, schema_text
 from functional.witness import assert_identical
+from processes import command_lines
 
 from .conftest import Clusters, Pair
 
@@ -178,5 +179,4 @@ def test_beginning_again_is_asked_for_twice_over(two: Two, migrated: Played) -> 
 def test_no_worker_is_left(two: Two) -> None:
     """Runs last: what the releases ended has ended."""
     ours = os.fsencode(two.playbooks.folder)
-    commands = [path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [command for command in commands if ours in command and b"_engine.daemon" in command]
+    assert not [line for line in command_lines().values() if ours in line and b"_engine.daemon" in line]

@@ -17,6 +17,7 @@ from typing import Any
 
 from functional import witness
 from functional.playbook import Playbooks, Played
+from processes import command_lines
 from psycopg import conninfo, sql
 
 from .conftest import Clusters, End, Pair
@@ -85,8 +86,7 @@ def schema_text(clusters: Clusters, end: End, *options: str) -> list[str]:
 def end_worker(pid_file: pathlib.Path) -> None:
     """Kill the CDC worker of this file, if it still lives: only a failed test leaves one."""
     text = pid_file.read_text(encoding="utf-8").strip()
-    argv = pathlib.Path("/proc", text or "none", "cmdline")
-    if argv.exists() and os.fsencode(pid_file.parent) in argv.read_bytes():
+    if text and os.fsencode(pid_file.parent) in command_lines().get(int(text), b""):
         os.kill(int(text), signal.SIGKILL)
 
 
