@@ -9,6 +9,7 @@ import pathlib
 import stat
 import threading
 from collections.abc import Iterable
+from typing import Self
 
 from .psql import Psql, PsqlError, identifier
 
@@ -45,6 +46,13 @@ class Watch(threading.Thread):
                 if any(password in text for password in self.passwords):
                     program = argv.split(b"\0")[0].decode(errors="replace")
                     self.found.add(f"the {where} of {pathlib.Path(program).name}")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.end()
 
     def end(self) -> None:
         self._ended.set()

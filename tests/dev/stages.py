@@ -156,8 +156,9 @@ class Stages:
     def _on_servers(self, marked: str, *options: str) -> bool:
         # a test that hangs says where it does, and the others still run
         options += ("--timeout", "600")
-        # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up
-        options += ("--numprocesses", "2", "--dist", "loadfile")
+        # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
+        # and files that are few tests and long ones are not left for the end
+        options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
         return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options)
 
     def sanity(self) -> bool:

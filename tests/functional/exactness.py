@@ -261,15 +261,6 @@ class Journey:
             self.pair.source.run(f"ROLLBACK PREPARED '{gid[0]}'")
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-    return found
-
-
 MakeJourney = Callable[..., Journey]
 
 

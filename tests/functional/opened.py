@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
@@ -38,12 +37,3 @@ def open_migration(
         if register:
             migration.ensure_registered()
         yield migration
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-    return found

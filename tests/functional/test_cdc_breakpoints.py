@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from functional.durability import held_to, sampled
-from functional.exactness import until
 from functional.load import LOADED, Load, identical
 from functional.streaming import Streaming
+from functional.waiting import until
 
 from .conftest import Pair
 

@@ -10,8 +10,8 @@ import re
 
 import psycopg
 import pytest
-from functional.exactness import until
 from functional.streaming import MakeStreaming, Streaming
+from functional.waiting import until
 from functional.witness import assert_identical
 
 from .conftest import End

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from functional.exactness import until
 from functional.streaming import Streaming
+from functional.waiting import until
 from functional.witness import assert_identical
 
 SIZES = (1, 7, 100000)

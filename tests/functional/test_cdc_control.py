@@ -15,6 +15,7 @@ from functional.conftest import Pair
 from functional.modules import ModuleFailed
 from functional.streaming import slot_position, unpack_engine
 from functional.tasks import Task
+from functional.waiting import until
 from functional.witness import assert_identical
 from processes import lives
 from prometheus_client.parser import text_string_to_metric_families
@@ -42,6 +43,7 @@ def test_paused_keeps_process_and_slot_and_says_what_that_costs(task: Task) -> N
     assert answer["task"]["state"] == "paused" and answer["task"]["running"]
     assert answer["task"]["slot_keeps_bytes"] > 2_000_000 > answers[1]["task"]["slot_keeps_bytes"] - 10_000_000
     assert "The slot keeps" in answer["notes"][0] and "MB of WAL" in answer["notes"][0]
+    until(lambda: task.streaming.progress("lag_bytes") > 2_000_000)  # the worker looks at the source now and then
     info = task.migration.run("pg_migration_info")
     assert info["cdc"]["state"] == "paused" and not info["cdc"]["down"]
     assert "the slot keeps" in info["msg"]

@@ -15,6 +15,7 @@ import pytest
 from functional.conftest import End
 from functional.modules import Migration
 from functional.streaming import MakeStreaming, Streaming
+from functional.waiting import until
 from functional.witness import assert_identical
 
 DDL = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -165,7 +166,7 @@ def test_a_transaction_larger_than_a_batch_keeps_it_too_and_is_paused_promptly(m
     streaming.start()
     streaming.wait_state("running")
     sender = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
-    first = source.value(sender, [streaming.slot])
+    first = until(lambda: source.value(sender, [streaming.slot]))
     with sampled(destination, WRITTEN) as sampler:
         source.run(f"INSERT INTO t SELECT n, 'x' FROM generate_series(1, {rows}) n")
         took = sampler.wait(rows, 60)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from functional import witness
 from functional.modules import Migration
-from functional.opened import until
+from functional.waiting import until
 
 ROWS = 70_000
 FILL = f"INSERT INTO wide SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, {ROWS}) n"

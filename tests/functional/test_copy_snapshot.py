@@ -13,7 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.opened import open_migration, until
+from functional.opened import open_migration
+from functional.waiting import until
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import guard, snapshot

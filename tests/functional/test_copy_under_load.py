@@ -22,7 +22,8 @@ from typing import Any
 import psycopg
 import pytest
 from functional import witness
-from functional.opened import open_migration, until
+from functional.opened import open_migration
+from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted

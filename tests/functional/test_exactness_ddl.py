@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from functional import witness
-from functional.exactness import Journey, MakeJourney, until
+from functional.exactness import Journey, MakeJourney
 from functional.modules import ModuleFailed
+from functional.waiting import until
 
 HEAVY = pytest.mark.faults_heavy
 

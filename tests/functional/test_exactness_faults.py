@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from functional.durability import held_to, sampled
-from functional.exactness import Clients, Journey, MakeJourney, until
+from functional.exactness import Clients, Journey, MakeJourney
 from functional.modules import ModuleFailed
+from functional.waiting import until
 from psycopg import sql
 
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "2s", "fsync": "on"}

@@ -18,7 +18,8 @@ import pytest
 from functional import witness
 from functional.gate import held_up, ours, waits_at_the_gate
 from functional.modules import Migration, ModuleFailed
-from functional.opened import open_migration, until
+from functional.opened import open_migration
+from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits

@@ -14,7 +14,7 @@ import pytest
 from functional import witness
 from functional.gate import held_up, ours, waits_at_the_gate
 from functional.modules import Migration, ModuleFailed
-from functional.opened import until
+from functional.waiting import until
 
 SHOP = """
 CREATE SCHEMA s;

@@ -49,15 +49,12 @@ def trip(
     source, destination = request.param
     folder = tmp_path_factory.mktemp("trip")
     made = Trip(make_lasting_pair(source, destination), folder, clusters, make_lasting_role)
-    watch = Watch(made.secrets)
-    watch.start()
+    whole = request.param == VERSIONS[0]
     try:
-        travel(made, whole=request.param == VERSIONS[0])
-        watch.end()
-        made.seen["watch"] = watch
+        with Watch(made.secrets) if whole else contextlib.nullcontext() as made.seen["watch"]:
+            travel(made, whole=whole)
         yield made
     finally:
-        watch.end()
         made.clean()
 
 
@@ -122,7 +119,7 @@ def told(trip: Trip) -> list[tuple[Any, ...]]:
         " FROM causeway.cdc_task t JOIN causeway.cdc_progress p USING (migration)"
     )
     tuned = ("-e", json.dumps({"causeway_cdc_rows_per_second": 50_000, "causeway_tags": {"stage": "test"}}))
-    for name, options in (("pause", ()), ("pause", ()), ("tune", tuned), ("tune", tuned), ("resume", ())):
+    for name, options in (("pause", ()), ("tune", tuned), ("tune", tuned), ("resume", ())):
         played = trip.play(name, *options)
         found += [(*trip.pair.destination.query(query)[0], len(played.changed))]
     return found
@@ -201,10 +198,9 @@ def test_a_release_leaves_nothing_behind(trip: Trip) -> None:
 
 
 @WHOLE
-def test_a_running_task_is_told_by_playbooks_and_each_again_changes_nothing(trip: Trip) -> None:
+def test_a_running_task_is_told_by_playbooks_and_the_same_again_changes_nothing(trip: Trip) -> None:
     assert trip.seen["told"] == [
         ("paused", "paused", 0, 1),
-        ("paused", "paused", 0, 0),
         ("paused", "paused", 50_000, 1),
         ("paused", "paused", 50_000, 0),
         ("started", "running", 0, 1),

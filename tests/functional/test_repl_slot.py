@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
-from functional.opened import until
+from functional.waiting import until
 
 SCHEMA = """
 CREATE SCHEMA sales;

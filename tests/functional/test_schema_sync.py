@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
-from functional.opened import until
+from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine_migration

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from functional.exactness import Journey, MakeJourney, until
+from functional.exactness import Journey, MakeJourney
 from functional.modules import ModuleFailed
 from functional.streaming import MakeStreaming, Streaming
+from functional.waiting import until
 
 from .conftest import End
 

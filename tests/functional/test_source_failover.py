@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from functional.durability import held_to, sampled
-from functional.exactness import Clients, Journey, MakeJourney, until
+from functional.exactness import Clients, Journey, MakeJourney
 from functional.modules import ModuleFailed
 from functional.standby import end_on, pause_replay, promote, standby_of, wait_replayed, wait_synced
+from functional.waiting import until
 
 from .conftest import Clusters, Pair, Server
 

@@ -103,8 +103,12 @@ class SchemaSync:
         """Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
-    def dump(self, source: Standing, snapshot: str = "", attempts: int = LOCK_ATTEMPTS) -> Script:
-        """Dump the selection, under a snapshot of ours or under pg_dump's own. Raises TimeoutExpired, ServerError."""
+    def dump(self, source: Standing, snapshot: str = "", attempts: int | None = None) -> Script:
+        """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` is LOCK_ATTEMPTS otherwise.
+
+        Raises TimeoutExpired, ServerError.
+        """
+        attempts = attempts or LOCK_ATTEMPTS
         conn = self.migration.source
         tables = [table.oid for table in self.selection.tables]
         for attempt in range(attempts):
