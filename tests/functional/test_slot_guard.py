@@ -186,6 +186,19 @@ def test_copies_that_were_forgotten_are_not_taken_for_made(standing: Journey) ->
     assert "did not copy" in refused(standing, "pg_full_copy")
 
 
+@pytest.mark.parametrize("back", ["", "; ALTER PUBLICATION {} ADD TABLE t"], ids=["taken out", "and put back"])
+def test_a_table_that_leaves_the_publication_stops_the_task(standing: Journey, back: str) -> None:
+    """What is written to it meanwhile is in no stream: without a word, were it not looked for."""
+    source = standing.pair.source
+    (publication,) = source.query("SELECT pubname FROM pg_publication")[0]
+    source.run(f"ALTER PUBLICATION {publication} DROP TABLE t; INSERT INTO t VALUES (2){back.format(publication)}")
+    source.run("INSERT INTO t VALUES (3)")
+    until(lambda: standing.progress("state") == "failed", "the worker goes on")
+    assert "public.t was taken out of it" in str(standing.progress("last_error"))
+    told = refused(standing) + refused(standing, "pg_publication")
+    assert told.count("public.t was taken out of it") == 2
+
+
 def test_what_is_dropped_at_the_source_is_named(standing: Journey) -> None:
     source, destination = standing.pair.ends
     source.run("DROP TABLE causeway.heartbeat")

@@ -21,7 +21,8 @@ from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
 from .identity import identifies_rows
 from .locks import Locked, Patience, each_under_lock, wait_for_running
-from .plan import Leftover, Plan, SqlChange, shown
+from .plan import Change, Leftover, Plan, SqlChange, shown
+from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from .connect import Connection
     from .migration import Migration
     from .state import MigrationState
-
-BEFORE = "publication"
-"""Key of the before-image: {"name": …, "oid": …}; the OID is there once it was made."""
 
 # ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.
 _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
@@ -47,7 +45,7 @@ SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelet
 
 # Row filters and column lists exist from PostgreSQL 15 on; to_jsonb sees the columns that there are.
 _MEMBERS = """
-SELECT c.oid::bigint, n.nspname, c.relname,
+SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
        coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL
   FROM pg_catalog.pg_publication_rel r
   JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
@@ -58,7 +56,8 @@ SELECT c.oid::bigint, n.nspname, c.relname,
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication as it stands. ``whole_rows`` is false where a member has a row filter or a column list."""
+    """A publication as it stands. ``whole_rows`` is false where a member has a row filter or a column list; ``rows`` are
+    the OIDs in pg_publication_rel by the member's."""
 
     oid: int
     all_tables: bool
@@ -66,6 +65,7 @@ class Publication:
     via_root: bool
     whole_rows: bool
     members: Mapping[int, Name]
+    rows: Mapping[int, int]
 
     @property
     def as_we_make_them(self) -> bool:
@@ -81,9 +81,14 @@ def observe_publication(conn: Connection, name: str) -> Publication | None:
             return None
         members = conn.execute(_MEMBERS, (row[0],)).fetchall()
     oid, all_tables, all_operations, via_root = row
-    whole_rows = not any(member[3] for member in members)
     return Publication(
-        oid, all_tables, all_operations, via_root, whole_rows, {member[0]: (member[1], member[2]) for member in members}
+        oid,
+        all_tables,
+        all_operations,
+        via_root,
+        whole_rows=not any(member[4] for member in members),
+        members={member[0]: (member[1], member[2]) for member in members},
+        rows={member[0]: member[3] for member in members},
     )
 
 
@@ -101,14 +106,11 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     wanted = migration.selected().published(found.members if found else ())
     if found is None:
         return _plan_create(migration, name, wanted, options)
-    return _plan_alter(migration, name, found, wanted, options)
+    return _plan_alter(migration, name, found, recorded or {}, wanted, options)
 
 
 def _has_slot(state: MigrationState | None) -> bool:
     return bool(state and state.slot and state.slot.get("consistent_point"))
-
-
-_BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew."
 
 
 def _check_ownership(
@@ -120,7 +122,7 @@ def _check_ownership(
                 "looking at the publication",
                 name,
                 "it was dropped while the slot kept streaming: what was written since cannot be decoded",
-                _BEGIN_AGAIN,
+                BEGIN_AGAIN,
             )
         return
     if not recorded or recorded.get("oid") not in (None, found.oid):
@@ -129,14 +131,14 @@ def _check_ownership(
             "looking at the publication",
             name,
             f"a publication of that name {since}",
-            _BEGIN_AGAIN if recorded else "Drop it if nobody needs it, or give the migration another causeway_name.",
+            BEGIN_AGAIN if recorded else "Drop it if nobody needs it, or give the migration another causeway_name.",
         )
     if not found.as_we_make_them:
         raise MismatchError(
             "looking at the publication",
             name,
             "it was altered: it must publish whole rows, all four operations, and partitions as themselves",
-            _BEGIN_AGAIN,
+            BEGIN_AGAIN,
         )
 
 
@@ -167,7 +169,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
 
     def apply() -> Mapping[str, object]:
         _require_identities(migration)
-        migration.store.forget_before(BEFORE, ["name", "oid"])
+        migration.store.forget_before(BEFORE, ["name", "oid", MEMBERS])
         # The intent first: a publication of our name that stands after a crash is then known to be ours.
         migration.store.remember_before(BEFORE, {"name": name})
         make(migration.source, migration.name, options["lock_timeout"])
@@ -217,32 +219,44 @@ def _require_identities(migration: Migration) -> None:
 
 
 def _record(migration: Migration, name: str, oids: set[int]) -> None:
-    """Record the OID of what was made, after looking at it. Raises MismatchError."""
+    """Record what was made, after looking at it. Raises MismatchError."""
     made = observe_publication(migration.source, name)
     if made is None or not made.as_we_make_them or not oids <= made.members.keys():
         raise MismatchError(_DOING, name, "it is not what was asked for right after", "Run the playbook again.")
-    migration.store.remember_before(BEFORE, {"oid": made.oid})
+    migration.store.forget_before(BEFORE, [MEMBERS])
+    members = {str(oid): row for oid, row in made.rows.items()}
+    migration.store.remember_before(BEFORE, {"oid": made.oid, MEMBERS: members})
 
 
 def _plan_alter(
-    migration: Migration, name: str, found: Publication, wanted: Sequence[Table], options: Mapping[str, Any]
+    migration: Migration,
+    name: str,
+    found: Publication,
+    recorded: Mapping[str, Any],
+    wanted: Sequence[Table],
+    options: Mapping[str, Any],
 ) -> Plan:
     published = set(found.members)
     heartbeat = {oid for oid, member in found.members.items() if member == HEARTBEAT_NAME}
     bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
     if not heartbeat:
         raise LossError(
-            "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was taken out of it", _BEGIN_AGAIN
+            "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was taken out of it", BEGIN_AGAIN
         )
     added = [table for table in wanted if table.oid not in published]
     gone = sorted(published - heartbeat - {table.oid for table in wanted})
     _refuse_reentry(migration, name, added)
+    _require_members_of_copies(migration, name, recorded)
     if added:
         _refuse_unpublishable(migration)
     work = [_addition(migration, name, table) for table in added]
     work += [_removal(name, oid, found.members[oid]) for oid in gone]
+    # killed after the work and before this, an earlier run has left it to us
+    noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]
 
     def apply() -> Mapping[str, object]:
+        # what is altered by us is no loss to whoever looks meanwhile
+        migration.store.forget_before(BEFORE, [MEMBERS])
         make(migration.source, migration.name, options["lock_timeout"])
         if added:
             _require_identities(migration)
@@ -254,7 +268,7 @@ def _plan_alter(
         return {}
 
     return Plan(
-        changes=shown([*bookkeeping, *(piece.change for piece in work)], migration.source),
+        changes=(*shown([*bookkeeping, *(piece.change for piece in work)], migration.source), *noting),
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
     )
@@ -270,8 +284,15 @@ def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> 
                 "looking at the publication",
                 name,
                 f"{table} was taken out of it after it had been copied: changes of its rows are missing",
-                _BEGIN_AGAIN,
+                BEGIN_AGAIN,
             )
+
+
+def _require_members_of_copies(migration: Migration, name: str, recorded: Mapping[str, Any]) -> None:
+    """The same for one that has come back. What has no mark yet is copied later, with all that was written."""
+    marked = {str(oid) for oid, copy in migration.copies().items() if copy.mark}
+    members = {oid: row for oid, row in recorded.get(MEMBERS, {}).items() if oid in marked}
+    require_members(migration.source, name, {**recorded, MEMBERS: members})
 
 
 def _with_descendants(children_of: Any, table: Table) -> tuple[int, ...]:

@@ -20,8 +20,8 @@ from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
 from .lsn import Lsn, format_lsn, parse_lsn
 from .plan import Change, Leftover, Plan
-from .publication import BEFORE as PUBLICATION
 from .publication import observe_publication
+from .publication_members import BEFORE as PUBLICATION
 from .server import Server, System, identify_system
 from .slot_creation import create_slot, creation_statement, drop_slot, wait_inactive
 from .slot_failover import following, observe_system, with_former

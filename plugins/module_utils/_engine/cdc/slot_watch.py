@@ -19,6 +19,8 @@ from .. import names
 from .._psycopg import psycopg, sql
 from ..connect import connect, speaking
 from ..errors import EngineError, LossError, StateError
+from ..publication_members import BEFORE as PUBLICATION
+from ..publication_members import require_members
 from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ..slot_sampling import sample_slot
 from ..state import StateStore
@@ -66,7 +68,8 @@ class SlotWatch:
 
     def require(self) -> None:
         """Raise what ends the task, as soon as it was seen: a slot that is lost (LossError), which a task that rests
-        would not meet, and a state table that is gone (StateError), which one that streams would not."""
+        would not meet; a state table that is gone (StateError) or a table that has left the publication (LossError),
+        which one that streams would not."""
         if self._end is not None:
             raise self._end
 
@@ -94,7 +97,13 @@ class SlotWatch:
                 try:
                     if source is None:
                         source = connect(self._load().source, f"guard {store.name}")
-                    sample = sample_slot(source, self._slot, names.publication_name(store.name))
+                    publication = names.publication_name(store.name)
+                    sample = sample_slot(source, self._slot, publication)
+                    if known is not None:
+                        require_members(source, publication, known.before_image.get(PUBLICATION, {}))
+                except LossError as exc:
+                    self._end = exc
+                    return
                 except EngineError as exc:
                     if source is not None:
                         source.close()

@@ -20,6 +20,8 @@ from ..catalog import observe_catalog
 from ..connect import connect, server_error
 from ..errors import EngineError, StateError
 from ..lsn import Lsn, format_lsn
+from ..publication_members import BEFORE as PUBLICATION
+from ..publication_members import require_members
 from ..server import identify_system
 from ..state import MigrationState, StateStore
 from .apply import Applier
@@ -257,6 +259,8 @@ class Worker:
             walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
             system = identify_system(walsender, config.source)
             confirmable = agree(source, walsender, slot, row, system, ends.store, self._log)
+            publication = names.publication_name(config.name)
+            require_members(source, publication, ends.migration.before_image.get(PUBLICATION, {}))
             binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
             ends.progress.claim(system.identifier, system.timeline, row.applied, confirmable)
             self._done = confirmable
@@ -277,7 +281,7 @@ class Worker:
                 conflict_policy=self._steering.settings.conflict_policy,
             )
             wait_free(source, slot["name"], _SLOT_TIMEOUT)
-            stream.start(slot["name"], names.publication_name(config.name), binary=binary)
+            stream.start(slot["name"], publication, binary=binary)
             self._stream = stream
             self._say_running(
                 ends,
