@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import secrets
+import shutil
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
@@ -123,29 +125,41 @@ def test_a_table_is_dropped_during_the_run(pair: Any, migration: Any) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(pair: Any, megabytes: int) -> Iterator[str]:
-    """A tablespace of the destination with so much room, on a file system of its own."""
+def disk(owner: os.stat_result, megabytes: int) -> Iterator[pathlib.Path]:
+    """A file system of its own with so much room, for a server that runs as C(owner)."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
     folder = pathlib.Path("/var/tmp") / f"causeway-disk-{secrets.token_hex(4)}"
-    data = pathlib.Path(pair.destination.value("SHOW data_directory"))
-    owner = data.stat()
-    name = f"small_{secrets.token_hex(4)}"
     folder.mkdir()
     try:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, check=False
-        )
-        if mounted.returncode:
+        if mount(f"size={megabytes}m", folder).returncode:
             pytest.skip("no file system can be mounted here")
         os.chown(folder, owner.st_uid, owner.st_gid)
-        pair.destination.run(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
-        yield name
+        yield folder
     finally:
-        pair.destination.run("DROP TABLE IF EXISTS large")
-        pair.destination.run(f"DROP TABLESPACE IF EXISTS {name}")
         subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
         folder.rmdir()
+
+
+def mount(options: str, folder: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False)
+
+
+def data_of(end: Any) -> pathlib.Path:
+    return pathlib.Path(end.value("SHOW data_directory"))
+
+
+@contextlib.contextmanager
+def small_tablespace(end: Any, megabytes: int) -> Iterator[str]:
+    name = f"small_{secrets.token_hex(4)}"
+    with disk(data_of(end).stat(), megabytes) as folder:
+        end.run(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+        try:
+            yield name
+        finally:
+            end.run("DROP TABLE IF EXISTS large")
+            end.run(f"DROP TABLESPACE IF EXISTS {name}")
 
 
 def test_the_destination_s_disk_is_full(make_pair: Any, migration: Any) -> None:
@@ -154,7 +168,7 @@ def test_the_destination_s_disk_is_full(make_pair: Any, migration: Any) -> None:
     pair.source.run(LARGE_ROWS)
     pair.source.run("INSERT INTO large SELECT n, repeat('y', 100) FROM generate_series(20001, 80000) n")
     one = migration(pair)
-    with small_disk(pair, 6) as name:
+    with small_tablespace(pair.destination, 6) as name:
         pair.destination.run(f"ALTER TABLE large SET TABLESPACE {name}")
         with pytest.raises(ModuleFailed) as caught:
             one.run("pg_full_copy", **CUT)
@@ -166,6 +180,40 @@ def test_the_destination_s_disk_is_full(make_pair: Any, migration: Any) -> None:
         pair.destination.run("ALTER TABLE large SET TABLESPACE pg_default")
         assert one.run("pg_full_copy", **CUT)["changed"]
         assert witness.assert_identical(pair) == 80000
+
+
+def fill(end: Any) -> None:
+    """Write until the server has no room for its WAL any more, and goes down."""
+    with pytest.raises(psycopg.OperationalError):
+        while True:
+            end.run("CREATE TABLE filler AS SELECT repeat('z', 500) FROM generate_series(1, 20000); DROP TABLE filler")
+
+
+def test_the_source_s_disk_is_full(make_pair: Any, migration: Any) -> None:
+    """A source without room for its WAL goes down in the middle of the copy."""
+    pair = make_pair(private=True)
+    pair.run(LARGE)
+    pair.source.run(LARGE_ROWS)
+    one = migration(pair)
+    data, server = data_of(pair.source), pair.source.server
+    server.stop()
+    with disk(data.stat(), 80) as folder:
+        shutil.copytree(data / "pg_wal", folder / "pg_wal")
+        for path in (folder / "pg_wal", *(folder / "pg_wal").rglob("*")):
+            os.chown(path, data.stat().st_uid, data.stat().st_gid)
+        (data / "pg_wal").rename(data / "pg_wal_before")
+        (data / "pg_wal").symlink_to(folder / "pg_wal")
+        server.start()
+        pair = pair.reconnect()
+        error = interrupted(pair, one, lambda: fill(pair.source))
+        assert error["code"] == "connect_failed" and ("large" in error["object"] or "source" in error["object"]), error
+        assert error["remedy"]
+        assert mount("remount,size=400m", folder).returncode == 0
+        server.restart("immediate")  # it may have come up by itself, and may not
+        pair = pair.reconnect()
+        assert one.run("pg_full_copy", **CUT)["changed"]
+        assert witness.assert_identical(pair) == 20000
+        server.stop("immediate")
 
 
 def test_writers_never_wait_behind_us_for_longer_than_lock_timeout(pair: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import asyncpg
-from ..errors import ServerError
+from ..errors import ConnectError, ServerError
 from ..lsn import Lsn
 from .building import Builder, BuildLimits
 from .columns import (
@@ -127,7 +127,7 @@ async def _work(run: Run, number: int) -> None:
         worker = _Worker(run, number)
         try:
             # Whatever nobody on the way has said better: a server may go away at any statement.
-            async with talking("copying the tables of migration", run.migration.name):
+            async with talking(_COPYING, run.migration.name):
                 await worker.open()
                 while await worker.one_part():
                     pass
@@ -139,10 +139,15 @@ async def _work(run: Run, number: int) -> None:
             return
         except _Again:
             pass
+        except ConnectError as exc:
+            raise worker.at_its_end(exc) from exc
         else:
             return
         finally:
             worker.terminate()
+
+
+_COPYING = "copying the tables of migration"
 
 
 class _Again(Exception):
@@ -174,6 +179,16 @@ class _Worker:
         for session in (self._source, self._destination):
             if session is not None:
                 await session.close(timeout=10)
+
+    def at_its_end(self, error: ConnectError) -> ConnectError:
+        """The error, with the end whose session has closed where it does not say that itself."""
+        if error.doing == _COPYING:
+            for end, session in (("source", self._source), ("destination", self._destination)):
+                if session is not None and session.is_closed():
+                    return ConnectError(
+                        _COPYING, f"{error.what}, at the {end}", "its server has ended the session", error.remedy
+                    )
+        return error
 
     def terminate(self) -> None:
         """Drop both sessions; whatever was open is rolled back. Harmless after `close`."""
