@@ -157,7 +157,7 @@ class Stages:
         # a test that hangs says where it does, and the others still run
         options += ("--timeout", "600")
         # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
-        # and files that are few tests and long ones are not left for the end
+        # in their order: by the number of its tests nobody knows how long a file takes
         options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
         return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options)
 

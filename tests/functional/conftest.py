@@ -47,6 +47,8 @@ TEST_SETTINGS = {
     # what is to be analyzed is part of some plans: between a dry run and the real one nobody may come first
     "autovacuum": "off",
 }
+# They run whole playbooks.
+LONG = ("test_lifecycle", "test_side_by_side", "test_copy_hosts", "test_worker_compile")
 EXTERNAL = {"source": "CAUSEWAY_TEST_SOURCE", "destination": "CAUSEWAY_TEST_DESTINATION"}
 ENDPOINT_WORDS = {
     "host": "login_host",
@@ -221,6 +223,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes first, so that none of them keeps the end waiting for itself."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
