@@ -78,7 +78,7 @@ def test_rows_and_statements_are_limited_too(pair: Any, wide: Migration, limit: 
     if "max_rows" in limit:
         assert abs((rows_then - rows) - 5000 * seconds) < 0.1 * 5000 * seconds + 2000
     else:
-        assert abs((parts_then - parts) - 2 * seconds) <= 2
+        assert abs((parts_then - parts) - 2 * seconds) <= 3
     wide.run("pg_full_copy", tune=True, **LIMITS)
     wide.finish("pg_full_copy", process)
     assert witness.assert_identical(pair) == ROWS
