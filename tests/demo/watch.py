@@ -9,7 +9,6 @@ import pathlib
 import stat
 import threading
 from collections.abc import Iterable
-from typing import Self
 
 from .psql import Psql, PsqlError, identifier
 
@@ -47,7 +46,7 @@ class Watch(threading.Thread):
                     program = argv.split(b"\0")[0].decode(errors="replace")
                     self.found.add(f"the {where} of {pathlib.Path(program).name}")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Watch:
         self.start()
         return self
 
