@@ -45,7 +45,7 @@ build: ## the collection's archive, in build/
 compat: ## sanity and the main job on the oldest ansible-core that meta/runtime.yml promises
 	@$(DEV) compat
 
-bench: ## measure against peers, side by side: BENCH=validate, clone, clone_mixed; the last line is the result as JSON
+bench: ## measure against peers, side by side: BENCH=clone, clone_mixed, copy_scale, tables_10k, validate, cdc_…; the last line is the result as JSON
 	@$(DEV) bench
 
 fuzz: ## the property tests with many more examples

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("cdc_insert", "cdc_lag", "cdc_memory", "cdc_tpcb", "cdc_wide_update", "clone", "clone_mixed", "validate")
+CDC = ("cdc_insert", "cdc_lag", "cdc_memory", "cdc_tpcb", "cdc_wide_update")
+NAMES = (*CDC, "clone", "clone_mixed", "copy_scale", "tables_10k", "validate")
 
 
 def main() -> int:

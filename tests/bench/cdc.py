@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bench.harness import ROUNDS, Bench, clusters, in_turn, report
+from bench.harness import ROUNDS, Bench, clusters, in_turn, peak_rss_mb, report
 from compiling import compiled_engine
 from functional.conftest import End, Pair, Server
 from functional.streaming import Streaming
@@ -182,9 +182,7 @@ class Drains:
 
     def look_at(self, pid: int) -> None:
         """Peak memory and CPU of a worker that is still there."""
-        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-        self.seen.peak_rss_mb = max(self.seen.peak_rss_mb, round(peak / 1024))
+        self.seen.peak_rss_mb = max(self.seen.peak_rss_mb, peak_rss_mb(pid))
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         self.seen.cpu_s.append(round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 2))
 

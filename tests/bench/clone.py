@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 
 from bench.clone_peers import Peers, contents, version_of_pgcopydb
-from bench.engine import clone
+from bench.engine import Steps, carry_out
 from bench.harness import SCALE, Bench, clusters, in_turn, report, timed
+from bench.playbook import overhead
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 
@@ -40,7 +41,7 @@ def measure(name: str, schemas: Sequence[str], fill: Callable[[Bench, Peers], in
 
         def ours() -> float:
             bench.fresh(bench.destination, DBNAME)
-            seconds = timed(lambda: steps.append(clone(options, bench.bin_dir, LIMITS)))
+            seconds = timed(lambda: steps.append(carry_out(options, Steps(bench.bin_dir, LIMITS).clone())))
             if len(steps) == 1:
                 at_source, at_destination = contents(bench, DBNAME)
                 if at_source != at_destination:
@@ -57,7 +58,8 @@ def measure(name: str, schemas: Sequence[str], fill: Callable[[Bench, Peers], in
         only = os.environ.get("BENCH_PEERS")
         chosen = {key: peer(work) for key, work in peers.all().items() if only is None or key in only.split(",")}
         seconds, peer_seconds = in_turn(ours, chosen)
-        report(name, seconds, peer_seconds, rows, steps=steps, pgcopydb=version_of_pgcopydb(), missing=peers.missing)
+        more = {"steps": steps, "pgcopydb": version_of_pgcopydb(), "missing": peers.missing, **overhead(bench)}
+        report(name, seconds, peer_seconds, rows, **more)
 
 
 def main() -> None:

@@ -12,14 +12,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import identity, publication, slots
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import full_copy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
 
 Planner = Callable[[Migration], Plan]
+
+PATIENCE = {"lock_timeout": 2.0, "lock_retries": 60}
+"""What the modules have by default, and what the roles give them."""
+
+SLOT = {"state": "present", "failover": "auto", "former_sources": [], "wal_disk_size": 0, "wait_timeout": 60}
 
 
 class ProgramRunner:
@@ -33,31 +40,59 @@ class ProgramRunner:
         return shutil.which(program, path=folder or None) or ""
 
 
-def call(options: Mapping[str, Any], planner: Planner) -> Mapping[str, object]:
+def call(options: Mapping[str, Any], planner: Planner, *, writes: bool = True) -> Mapping[str, object]:
     """One module call, as C(_module.run) makes it."""
     with Migration(spec_of(options)) as migration:
-        migration.lock()
+        if writes:
+            migration.lock()
         plan = planner(migration)
         if plan.changed:
             migration.ensure_registered()
-            return {**plan.apply(), **plan.record()}
-        return plan.record()
+            return {**plan.result, **plan.apply(), **plan.record()}
+        return {**plan.result, **plan.record()}
 
 
-def clone(options: Mapping[str, Any], bin_dir: str, limits: Limits) -> dict[str, float]:
-    """Schema, copy and keys, as the roles C(schema), C(full_copy) and C(finalize) do it; the seconds of each step."""
-    runner = ProgramRunner()
+class Steps:
+    """The module calls of the roles, by the name of each step. C(bin_dir) has pg_dump."""
 
-    def section(name: str) -> Planner:
-        return lambda migration: sync.plan(migration, {"section": name, "client_bin": bin_dir}, runner)
+    def __init__(self, bin_dir: str, limits: Limits) -> None:
+        self.bin_dir = bin_dir
+        self.limits = limits
+        self._runner = ProgramRunner()
 
-    steps: dict[str, Planner] = {
-        "pre_data": section("pre_data"),
-        "full_copy": lambda migration: full_copy.plan(migration, limits, None, (runner, bin_dir)),
-        "keys": section("keys"),
-        "indexes": section("indexes"),
-        "foreign_keys": section("foreign_keys"),
-    }
+    def precheck(self, migration: Migration) -> Plan:
+        return precheck.plan(migration, self._runner, precheck.Wanted(client_bin=self.bin_dir))
+
+    def identity(self, migration: Migration) -> Plan:
+        return identity.plan(migration, {"identity": "full", "state": "present", **PATIENCE})
+
+    def publication(self, migration: Migration) -> Plan:
+        return publication.plan(migration, {"wait_timeout": 60, "state": "present", **PATIENCE})
+
+    def slot(self, migration: Migration) -> Plan:
+        return slots.plan(migration, SLOT)
+
+    def section(self, name: str) -> Planner:
+        """A section of pg_schema_sync."""
+        return lambda migration: sync.plan(migration, {"section": name, "client_bin": self.bin_dir}, self._runner)
+
+    def full_copy(self, migration: Migration) -> Plan:
+        return full_copy.plan(migration, self.limits, None, (self._runner, self.bin_dir))
+
+    def clone(self) -> dict[str, Planner]:
+        """Of the roles C(schema), C(full_copy) and C(finalize), for a database that nobody writes to meanwhile."""
+        sections = {name: self.section(name) for name in ("keys", "indexes", "foreign_keys")}
+        return {"pre_data": self.section("pre_data"), "full_copy": self.full_copy, **sections}
+
+    def capture(self) -> dict[str, Planner]:
+        """Of the roles C(precheck), C(prepare), C(schema) and C(full_copy)."""
+        before = {"precheck": self.precheck, "identity": self.identity, "publication": self.publication}
+        copy = {"pre_data": self.section("pre_data"), "full_copy": self.full_copy, "keys": self.section("keys")}
+        return {**before, "slot": self.slot, **copy}
+
+
+def carry_out(options: Mapping[str, Any], steps: Mapping[str, Planner]) -> dict[str, float]:
+    """One step after the other; the seconds of each."""
     seconds: dict[str, float] = {}
     for name, planner in steps.items():
         began = time.perf_counter()

@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import shutil
 import statistics
 import time
@@ -51,11 +50,14 @@ class Bench:
         """An ordinary autocommit connection."""
         return psycopg.connect(cluster.dsn(dbname), autocommit=True)
 
-    def fresh(self, cluster: Any, dbname: str, *after: str) -> None:
-        """A new, empty database, and no work left over from before: nobody pays for the one who went first."""
+    def fresh(self, cluster: Any, dbname: str, template: str = "template0") -> None:
+        """A new database, empty or like C(template), and no work left over from before: nobody pays for who went first."""
         with self.connect(cluster) as conn:
+            conn.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", (dbname,)
+            )
             conn.execute(f"DROP DATABASE IF EXISTS {dbname} WITH (FORCE)")
-            conn.execute(f"CREATE DATABASE {dbname} TEMPLATE template0 {' '.join(after)}")
+            conn.execute(f"CREATE DATABASE {dbname} TEMPLATE {template} STRATEGY file_copy")
         for end in (self.source, self.destination):
             with self.connect(end) as conn:
                 conn.execute("CHECKPOINT")
@@ -77,12 +79,13 @@ class Bench:
 
 
 @contextlib.contextmanager
-def clusters() -> Iterator[Bench]:
+def clusters(**settings: str) -> Iterator[Bench]:
     """Source and destination of the same version, on loopback ports, with settings that leave the disk out of it."""
     home = local_clusters.own_folder(local_clusters.default_home())
     folder = local_clusters.own_folder(home / f"bench-{os.getpid()}")
     try:
-        ends = [local_clusters.ensure(folder / name, name, VERSION, SETTINGS)[0] for name in ("source", "destination")]
+        wanted = {**SETTINGS, **settings}
+        ends = [local_clusters.ensure(folder / name, name, VERSION, wanted)[0] for name in ("source", "destination")]
         yield Bench(folder, *ends)
     finally:
         for name in ("source", "destination"):
@@ -95,6 +98,12 @@ def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def peak_rss_mb(pid: int | str = "self") -> int:
+    """The most memory that a process has had since it began, in MB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return round(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
 
 
 def in_turn(ours: Callable[[], float], peers: Mapping[str, Callable[[], float]]) -> tuple[list[float], dict[str, Any]]:
@@ -120,7 +129,7 @@ def report(bench: str, ours_s: list[float], peer_s: Mapping[str, list[float]], r
         "vs": ratios,
         "ours_s": ours_s,
         "peer_s": dict(peer_s),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": peak_rss_mb(),
         "rows": rows,
         "versions": {"postgresql": VERSION, "python": platform.python_version(), "psycopg": psycopg.__version__},
         "cores": os.cpu_count(),
