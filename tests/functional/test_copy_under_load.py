@@ -278,7 +278,7 @@ def test_two_that_finish_the_last_two_parts_at_once(pair: Any) -> None:
 
     with open_migration(pair) as migration:
         (table,) = migration.selected().leaves
-        job = Job(table, migration.destination_catalog().table_named(("public", "t")), (Part(0, 0, 9), Part(1, 9)))
+        job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], (Part(0, 0, 9), Part(1, 9)))
         number = open_run(migration.store, "slot")
         enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
         assert asyncio.run(both(migration, number, table.oid)) == [False, True]

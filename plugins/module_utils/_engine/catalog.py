@@ -10,11 +10,14 @@ Names are PostgreSQL's own, unquoted; `qualified()` prints them as PostgreSQL do
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from sys import intern
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import catalog_queries as queries
+from ._psycopg import sql
 from .connect import speaking
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 Name = tuple[str, str]
 """(schema, name)."""
+
+Made = TypeVar("Made")
+
+_AT_ONCE = 200
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
@@ -160,72 +167,100 @@ class Catalog:
     schemas: Mapping[str, str]
     """Each schema's owner."""
 
-    def table_named(self, name: Name) -> Table | None:
-        """The table of that name, or None."""
-        return next((t for t in self.tables.values() if t.qualified_name == name), None)
-
     def tables_by_name(self) -> dict[Name, Table]:
         """All tables by (schema, name)."""
         return {table.qualified_name: table for table in self.tables.values()}
 
-    def children_of(self, oid: int) -> tuple[Table, ...]:
-        """Direct partitions or inheritance children."""
-        return tuple(table for table in self.tables.values() if oid in table.parents)
+    def children(self) -> dict[int, list[Table]]:
+        """Direct partitions or inheritance children of every table that has any, by its OID."""
+        below: dict[int, list[Table]] = {}
+        for table in self.tables.values():
+            for parent in table.parents:
+                below.setdefault(parent, []).append(table)
+        return below
 
 
 def observe_catalog(conn: Connection, end: End, *, leave_out: tuple[str, ...] = ("causeway",)) -> Catalog:
-    """Read the catalog in six queries. ``leave_out`` names schemas of our own. Raises ServerError."""
-    left_out = list(leave_out)
+    """Read the catalog in seven queries. ``leave_out`` names schemas of our own. Raises ServerError."""
+    left_out = (list(leave_out),)
     with speaking("reading the catalog of the", end):
-        version = conn.info.server_version
-        schemas: dict[str, str] = dict(conn.execute(queries.SCHEMAS, (left_out,)).fetchall())
-        tables = conn.execute(queries.TABLES, (left_out,)).fetchall()
-        columns = _grouped(conn.execute(queries.columns(version), (left_out,)).fetchall())
-        indexes = _grouped(conn.execute(queries.UNIQUE_INDEXES, (left_out,)).fetchall())
-        parents = _grouped(conn.execute(queries.PARENTS).fetchall())
-        sequences = conn.execute(queries.SEQUENCES, (left_out,)).fetchall()
+        schemas: dict[str, str] = dict(conn.execute(queries.SCHEMAS, left_out).fetchall())
+        tables = conn.execute(queries.TABLES, left_out).fetchall()
+        columns = _grouped(conn.execute(queries.columns(conn.info.server_version), left_out), _shared(Column))
+        indexes = _grouped(conn.execute(queries.UNIQUE_INDEXES, left_out), _unique_index)
+        parents = _grouped(conn.execute(queries.PARENTS), int)
+        sequences = conn.execute(queries.SEQUENCES, left_out).fetchall()
+        drawn = _grouped(conn.execute(queries.DRAWN), int)
     return Catalog(
         end=end,
         tables={
-            row[0]: _table(
-                row,
-                columns.get(row[0], []),
-                indexes.get(row[0], []),
-                tuple(p[0] for p in parents.get(row[0], [])),
-            )
+            row[0]: _table(row, columns.get(row[0], ()), indexes.get(row[0], ()), parents.get(row[0], ()))
             for row in tables
         },
-        sequences={row[0]: Sequence(*(*row[:7], tuple(row[7]))) for row in sequences},
+        sequences={row[0]: Sequence(*(*row, tuple(drawn.get(row[0], ())))) for row in sequences},
         schemas=schemas,
     )
 
 
-def _grouped(rows: list[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:
-    """Rows by their first column, which is left off."""
-    groups: dict[int, list[tuple[Any, ...]]] = {}
+def _grouped(rows: Iterable[tuple[Any, ...]], make: Callable[..., Made]) -> dict[int, list[Made]]:
+    """What is made of rows, by their first column, which is left off."""
+    groups: dict[int, list[Made]] = {}
     for row in rows:
-        groups.setdefault(row[0], []).append(row[1:])
+        groups.setdefault(row[0], []).append(make(*row[1:]))
     return groups
 
 
+def _shared(make: Callable[..., Made]) -> Callable[..., Made]:
+    """The same, one object for all like rows: ten thousand tables have a few kinds of columns between them."""
+    made: dict[tuple[Any, ...], Made] = {}
+
+    def shared(*values: Any) -> Made:
+        found = made.get(values)
+        if found is None:
+            found = made[values] = make(*values)
+        return found
+
+    return shared
+
+
+def _unique_index(name: str, columns: list[str], *flags: bool) -> UniqueIndex:
+    return UniqueIndex(name, tuple(columns), *flags)
+
+
 def _table(
-    row: tuple[Any, ...], columns: list[tuple[Any, ...]], indexes: list[tuple[Any, ...]], parents: tuple[int, ...]
+    row: tuple[Any, ...], columns: Iterable[Column], indexes: Iterable[UniqueIndex], parents: Iterable[int]
 ) -> Table:
     oid, schema, name, kind, persistence, owner, identity, identity_index, is_partition, pages, rows, size = row
     return Table(
         oid=oid,
-        schema=schema,
+        schema=intern(schema),
         name=name,
-        kind=kind,
-        persistence=persistence,
-        owner=owner,
-        replica_identity=identity,
+        kind=intern(kind),
+        persistence=intern(persistence),
+        owner=intern(owner),
+        replica_identity=intern(identity),
         identity_index=identity_index or "",
-        parents=parents,
+        parents=tuple(parents),
         is_partition=is_partition,
         pages=pages,
         rows=rows,
         bytes=size,
-        columns=tuple(Column(*values) for values in columns),
-        unique_indexes=tuple(UniqueIndex(i[0], tuple(i[1]), i[2], i[3], i[4], i[5], i[6]) for i in indexes),
+        columns=tuple(columns),
+        unique_indexes=tuple(indexes),
     )
+
+
+def holding_rows(conn: Connection, tables: Items[Name]) -> frozenset[Name]:
+    """Which of these tables of the destination hold a row, some hundreds in one statement. Raises ServerError."""
+    found: list[Name] = []
+    for first in range(0, len(tables), _AT_ONCE):
+        some = tables[first : first + _AT_ONCE]
+        query = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {}::int WHERE EXISTS (SELECT FROM ONLY {})").format(
+                sql.Literal(number), sql.Identifier(*name)
+            )
+            for number, name in enumerate(some)
+        )
+        with speaking("looking for rows in the selected tables at the", "destination"):
+            found += [some[row[0]] for row in conn.execute(query)]
+    return frozenset(found)

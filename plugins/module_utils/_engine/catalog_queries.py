@@ -109,10 +109,7 @@ SELECT i.inhrelid::bigint, i.inhparent::bigint FROM pg_catalog.pg_inherits i
 
 SEQUENCES = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner),
-       coalesce(d.refobjid, 0)::bigint, coalesce(a.attname::text, ''), coalesce(d.deptype = 'i', false),
-       ARRAY(SELECT DISTINCT v.adrelid::bigint FROM pg_catalog.pg_depend u
-               JOIN pg_catalog.pg_attrdef v ON u.classid = 'pg_catalog.pg_attrdef'::regclass AND v.oid = u.objid
-              WHERE u.refclassid = 'pg_catalog.pg_class'::regclass AND u.refobjid = c.oid ORDER BY 1)
+       coalesce(d.refobjid, 0)::bigint, coalesce(a.attname::text, ''), coalesce(d.deptype = 'i', false)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
@@ -120,4 +117,14 @@ SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowne
   LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
  WHERE c.relkind = 'S' AND {_VISIBLE} AND {_NOT_EXTENSION}
  ORDER BY 2, 3
+"""
+
+# By itself: joined to the sequences it is read once for each of them, in a catalog that nobody has analyzed yet.
+DRAWN = """
+SELECT DISTINCT u.refobjid::bigint, v.adrelid::bigint
+  FROM pg_catalog.pg_depend u
+  JOIN pg_catalog.pg_attrdef v ON u.classid = 'pg_catalog.pg_attrdef'::regclass AND v.oid = u.objid
+  JOIN pg_catalog.pg_class c ON c.oid = u.refobjid
+ WHERE u.refclassid = 'pg_catalog.pg_class'::regclass AND c.relkind = 'S'
+ ORDER BY 1, 2
 """

@@ -249,7 +249,7 @@ def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], 
     }
 
     def refused(piece: Locked, exc: ServerError) -> None:
-        table, wanted = next(entry for entry in work.values() if entry[0].oid == piece.relations[0])
+        table, wanted = work[str(piece.relations[0])]
         failed[table.oid] = _leftover(migration, table, wanted, exc.why)
 
     pieces = [_locked(table, wanted) for table, wanted in work.values() if table.oid not in failed]

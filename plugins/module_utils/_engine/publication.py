@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import fence, names
 from ._psycopg import sql
 from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
-from .catalog import Name, Table, observe_catalog, qualified
+from .catalog import Catalog, Name, Table, observe_catalog, qualified
 from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
 from .identity import identifies_rows
@@ -249,7 +249,9 @@ def _plan_alter(
     _require_members_of_copies(migration, name, recorded)
     if added:
         _refuse_unpublishable(migration)
-    work = [_addition(migration, name, table) for table in added]
+    catalog = migration.source_catalog
+    children = catalog.children() if added else {}
+    work = [_addition(catalog, name, table, children) for table in added]
     work += [_removal(name, oid, found.members[oid]) for oid in gone]
     # killed after the work and before this, an earlier run has left it to us
     noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]
@@ -276,10 +278,9 @@ def _plan_alter(
 
 def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> None:
     """A table that has a mark was published when it was copied: its changes since are missing. Raises LossError."""
-    copies = migration.copies()
-    catalog = migration.source_catalog
+    copies, children = migration.copies(), migration.source_catalog.children()
     for table in added:
-        if any(oid in copies and copies[oid].mark for oid in _with_descendants(catalog.children_of, table)):
+        if any(oid in copies and copies[oid].mark for oid in _with_descendants(table, children)):
             raise LossError(
                 "looking at the publication",
                 name,
@@ -295,22 +296,21 @@ def _require_members_of_copies(migration: Migration, name: str, recorded: Mappin
     require_members(migration.source, name, {**recorded, MEMBERS: members})
 
 
-def _with_descendants(children_of: Any, table: Table) -> tuple[int, ...]:
+def _with_descendants(table: Table, children: Mapping[int, Sequence[Table]]) -> tuple[int, ...]:
     """A table's OID and, for a partitioned one, those of all its partitions, in the order of their names."""
     found = {table.oid: table}
     todo = [table] if table.kind == "p" else []
     while todo:
-        for child in children_of(todo.pop().oid):
+        for child in children.get(todo.pop().oid, ()):
             if child.oid not in found:
                 found[child.oid] = child
                 todo.append(child)
     return tuple(found)
 
 
-def _addition(migration: Migration, name: str, table: Table) -> Locked:
+def _addition(catalog: Catalog, name: str, table: Table, children: Mapping[int, Sequence[Table]]) -> Locked:
     """Lock first: an addition while transactions write to the table loses their later changes (before May 2025)."""
-    catalog = migration.source_catalog
-    oids = _with_descendants(catalog.children_of, table)
+    oids = _with_descendants(table, children)
     members = sorted(catalog.tables[oid].qualified_name for oid in oids)
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(map(_only, members)))
     add = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _only(table.qualified_name))

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .catalog import Catalog, Sequence, Table, qualified, quoted
 from .errors import SpecError
@@ -32,7 +33,7 @@ class SchemaRule:
 
     def leaves_out(self, name: str) -> bool:
         """Whether a relation of the schema, of whatever kind, is excluded by name."""
-        return any(_matches(pattern, name) for pattern in self.exclude)
+        return _patterns(self.exclude).match(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +125,30 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
     problems: list[Problem] = []
     chosen: dict[int, Table] = {}
     excluded: set[int] = set()
+    by_schema: dict[str, dict[str, Table]] = {}
+    for table in catalog.tables.values():
+        by_schema.setdefault(table.schema, {})[table.name] = table
     for rule in rules:
-        in_schema = [table for table in catalog.tables.values() if table.schema == rule.schema]
+        in_schema = by_schema.get(rule.schema, {})
         if rule.schema not in catalog.schemas:
             problems.append(_missing(quoted(rule.schema), "the source has no schema of that name"))
         problems.extend(
             _missing(qualified((rule.schema, pattern)), "it matches no table of the source")
             for pattern in rule.tables
-            if not any(_matches(pattern, table.name) for table in in_schema)
+            if pattern not in in_schema and not any(map(_patterns((pattern,)).match, in_schema))
         )
-        for table in in_schema:
-            if any(_matches(pattern, table.name) for pattern in rule.exclude):
+        wanted, unwanted = _patterns(rule.tables), _patterns(rule.exclude)
+        for name, table in in_schema.items():
+            if unwanted.match(name):
                 excluded.add(table.oid)
-            elif rule.whole or any(_matches(pattern, table.name) for pattern in rule.tables):
+            elif rule.whole or wanted.match(name):
                 chosen[table.oid] = table
     _complete_partitions(catalog, chosen, excluded, problems)
     whole = {rule.schema for rule in rules if rule.whole and rule.schema in catalog.schemas}
-    sequences = [s for s in catalog.sequences.values() if _takes_sequence(s, chosen, whole, rules)]
+    ruled: dict[str, list[SchemaRule]] = {}
+    for rule in rules:
+        ruled.setdefault(rule.schema, []).append(rule)
+    sequences = [s for s in catalog.sequences.values() if _takes_sequence(s, chosen, whole, ruled.get(s.schema, ()))]
     if not chosen and not sequences and not whole:
         problems.append(
             Problem("nothing_selected", "objects", "they select nothing at the source", "Name a schema that exists.")
@@ -154,9 +162,22 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
     )
 
 
-def _matches(pattern: str, name: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Patterns:
+    """Names and patterns as one question: thousands of tables may be asked for by thousands of names."""
+
+    names: frozenset[str]
+    expressions: tuple[re.Pattern[str], ...]
+
+    def match(self, name: str) -> bool:
+        return name in self.names or any(expression.match(name) for expression in self.expressions)
+
+
+@lru_cache
+def _patterns(texts: tuple[str, ...]) -> _Patterns:
     """``*`` and ``?`` only, case-sensitive: brackets are ordinary characters in a name."""
-    return re.match(fnmatch.translate(pattern.replace("[", "[[]")), name) is not None
+    expressions = [re.compile(fnmatch.translate(t.replace("[", "[[]"))) for t in texts if "*" in t or "?" in t]
+    return _Patterns(frozenset(texts), tuple(expressions))
 
 
 def _missing(what: str, why: str) -> Problem:
@@ -168,8 +189,9 @@ def _complete_partitions(
 ) -> None:
     """A partitioned table comes with all its partitions; leaving one out on purpose is a problem."""
     todo = [table for table in chosen.values() if table.kind == "p"]
+    children = catalog.children() if todo else {}
     while todo:
-        for child in catalog.children_of(todo.pop().oid):
+        for child in children.get(todo.pop().oid, ()):
             if child.oid in excluded:
                 problems.append(
                     Problem(
@@ -197,14 +219,12 @@ def _complete_partitions(
             )
 
 
-def _takes_sequence(
-    sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], rules: tuple[SchemaRule, ...]
-) -> bool:
+def _takes_sequence(sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], rules: Items[SchemaRule]) -> bool:
     """Owned and identity sequences follow their table, the others their schema; and each a default that draws from it:
-    the dump takes it along there, and a value that it gives twice would be a row's key."""
+    the dump takes it along there, and a value that it gives twice would be a row's key. ``rules`` are its schema's."""
     if sequence.owner_table in chosen:
         return True
-    if any(rule.schema == sequence.schema and rule.leaves_out(sequence.name) for rule in rules):
+    if any(rule.leaves_out(sequence.name) for rule in rules):
         return False
     if any(table in chosen for table in sequence.drawn_by):
         return True

@@ -262,8 +262,8 @@ def _verified(migration: Migration, situation: Situation) -> dict[str, object]:
     }
     if writable and situation.role == situation.login:
         endpoint = migration.spec.source if situation.end == "source" else migration.spec.destination
-        tables = [table for table in situation.tables if str(table) in set(writable)]
-        state = _try_new_session(endpoint, tables[0])
+        known = set(writable)
+        state = _try_new_session(endpoint, next(table for table in situation.tables if str(table) in known))
         result["read_only_sessions"] = state == READ_ONLY
         result["verified"] = state == READ_ONLY
     return result

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .._psycopg import sql
@@ -26,10 +26,10 @@ def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...
     selection = migration.selected()
     leaves = {table.oid: table for table in selection.leaves}
     found: dict[int, Table] = {}
+    children = migration.source_catalog.children() if names else {}
     for name in names:
         named = [t for t in migration.source_catalog.tables.values() if name in (str(t), f"{t.schema}.{t.name}")]
-        below = _leaves_below(migration, named)
-        chosen = [leaves[oid] for oid in below if oid in leaves]
+        chosen = [leaves[oid] for oid in _with_all_below(named, children) if oid in leaves]
         if not chosen:
             raise SpecError(
                 "reading the tables that are to be copied again",
@@ -50,12 +50,12 @@ def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...
     return tuple(found.values())
 
 
-def _leaves_below(migration: Migration, tables: Sequence[Table]) -> list[int]:
+def _with_all_below(tables: Sequence[Table], children: Mapping[int, Sequence[Table]]) -> list[int]:
     """The tables themselves and, of partitioned ones, all partitions, by OID."""
     below = [table.oid for table in tables]
     for table in tables:
         if table.kind == "p":
-            below += _leaves_below(migration, migration.source_catalog.children_of(table.oid))
+            below += _with_all_below(children.get(table.oid, ()), children)
     return below
 
 

@@ -65,9 +65,9 @@ def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
 def _keyless_with_ignore(seen: Observation, source: SourceView) -> Iterator[Found]:
     if seen.spec.conflicting_tables != "ignore":
         return
+    there = seen.destination.catalog.tables_by_name() if seen.destination else {}
     for table in source.selection.leaves:
-        stands = seen.destination and seen.destination.catalog.table_named(table.qualified_name)
-        if not table.keys and stands and not seen.owns(table.qualified_name):
+        if not table.keys and table.qualified_name in there and not seen.owns(table.qualified_name):
             yield Found(str(table), _indexes_of(table), "SELECT * FROM pg_index")
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
 from .._psycopg import psycopg, sql
+from ..catalog import holding_rows
 from ..cdc.control import holder
 from ..connect import server_error, speaking
 from ..errors import ConnectError, EngineError
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from ..state import MigrationState
 
 Answer = TypeVar("Answer")
-
-_TABLES_AT_ONCE = 200
 
 
 class _Guard:
@@ -201,7 +200,7 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         unwritable=tuple(
             ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, ([oid for oid, dummy in standing], wanted))
         ),
-        filled=guard("destination: rows", lambda: frozenset(_filled(conn, [n for dummy, n in standing])), frozenset()),
+        filled=guard("destination: rows", lambda: holding_rows(conn, [n for dummy, n in standing]), frozenset()),
         clock=_clock(ask),
         state=state,
         state_failure=state_failure,
@@ -239,21 +238,6 @@ def _replica_role(conn: Connection) -> EngineError | None:
     except psycopg.Error as exc:
         return server_error(exc, "trying session_replication_role at the", "destination")
     return None
-
-
-def _filled(conn: Connection, tables: Sequence[Name]) -> Iterator[Name]:
-    """Which of these tables hold a row."""
-    for first in range(0, len(tables), _TABLES_AT_ONCE):
-        some = tables[first : first + _TABLES_AT_ONCE]
-        query = sql.SQL(" UNION ALL ").join(
-            sql.SQL("SELECT {}::int WHERE EXISTS (SELECT FROM ONLY {})").format(
-                sql.Literal(number), sql.Identifier(*name)
-            )
-            for number, name in enumerate(some)
-        )
-        with speaking("looking for rows in the selected tables at the", "destination"):
-            found = conn.execute(query).fetchall()
-        yield from (some[row[0]] for row in found)
 
 
 def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Name]:
