@@ -82,6 +82,8 @@ _TABLES = (
         finished_at timestamptz,
         PRIMARY KEY (migration, relation, part),
         FOREIGN KEY (migration, relation) REFERENCES {schema}.table_copy ON DELETE CASCADE)""",
+    # whoever claims a part looks for the next one, and not at all that have been done
+    "CREATE INDEX copy_part_queue ON {schema}.copy_part (migration, run, ordinal)",
     """CREATE TABLE {schema}.copy_task (
         migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
         settings jsonb NOT NULL DEFAULT '{{}}',

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._psycopg import psycopg, sql
-from ..catalog import Name, qualified
+from ..catalog import Name, holding_rows, qualified
 from ..connect import speaking
 from ..errors import MismatchError
 from ..lsn import Lsn
@@ -50,12 +50,15 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
         known = _lock_known(store, jobs)
         _take_back_moved(store, jobs, known)
         biggest_first = sorted(jobs, key=lambda job: (-job.size, job.source.qualified_name))
-        todo = [
-            _admit(store.conn, job, known.get(job.source.oid), keep_foreign_rows)
-            for job in biggest_first
-            if not is_complete(known.get(job.source.oid), job.source)
-        ]
+        open_jobs = [job for job in biggest_first if not is_complete(known.get(job.source.oid), job.source)]
+        unknown = [job for job in open_jobs if not _is_ours(known.get(job.source.oid))]
+        filled = holding_rows(store.conn, [job.destination.qualified_name for job in unknown])
+        todo = [_admit(store.conn, job, known.get(job.source.oid), filled, keep_foreign_rows) for job in open_jobs]
         _write(store, run, mark, todo)
+    with speaking("counting the parts of the copy of migration", store.name):
+        # Nobody has, and without it whoever finishes a part may read all of its run to find it.
+        for name in ("copy_part", "table_copy"):
+            store.conn.execute(sql.SQL("ANALYZE {}").format(store.table(name)))
     return tuple(todo)
 
 
@@ -122,16 +125,21 @@ def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, _K
         del known[relation]
 
 
-def _admit(conn: Connection, job: Job, found: _Known | None, keep_foreign_rows: bool) -> Job:
-    """Make sure that the destination's table may be filled, and say whether by copying or by merging."""
+def _is_ours(found: _Known | None) -> bool:
+    """Whether all rows that stand in the destination's table are ours."""
+    return found is not None and bool(found.found_empty and found.parts_done)
+
+
+def _admit(conn: Connection, job: Job, found: _Known | None, filled: frozenset[Name], keep_foreign_rows: bool) -> Job:
+    """Make sure that the destination's table may be filled, and say whether by copying or by merging. ``filled`` are the
+    tables that hold rows which may be somebody's."""
     name = job.destination.qualified_name
-    if found is not None and found.found_empty and found.parts_done:
+    if _is_ours(found):
         if not job.resumes:
             empty_table(conn, name)
         return job
     job = replace(job, resumes=False)
-    row = conn.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(*name))).fetchone()
-    if row is not None and not row[0]:
+    if name not in filled:
         return job
     if not keep_foreign_rows:
         raise MismatchError(

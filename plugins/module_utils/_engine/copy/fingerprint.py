@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .._psycopg import sql
 from ..catalog import Name
 
 _STATEMENT = """
@@ -57,10 +56,11 @@ class Fingerprint:
         )
 
 
-def statement(oid: int, server_version: int) -> str:
-    """The query for the fingerprint of one table, without parameters: it also runs on a walsender."""
+def statement(oid: str, server_version: int) -> str:
+    """The query for the fingerprint of one table. ``oid`` is its number, which is all that a walsender takes, or a
+    driver's own parameter: then one statement is prepared for all tables."""
     generated = "a.attgenerated::text" if server_version >= 120000 else "''"
-    return sql.SQL(_STATEMENT).format(oid=sql.Literal(oid), generated=sql.SQL(generated)).as_string(None)
+    return _STATEMENT.format(oid=oid, generated=generated)
 
 
 def read(rows: Iterable[Sequence[object]]) -> Fingerprint:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._asyncpg import require_asyncpg
 from .._psycopg import sql
-from ..catalog import Table, qualified
+from ..catalog import Table, holding_rows, qualified
 from ..cdc.control import read_control
-from ..connect import speaking
 from ..errors import EngineError, StateError
 from ..plan import Change, Plan
 from ..schema.behind_copy import analyze_statement, behind_copy
@@ -63,15 +62,15 @@ def plan(
     if assist is not None:
         return _plan_help(migration, limits, assist, programs)
     again = tables_again(migration, resync)
-    waiting = unfinished(migration)
-    waiting += [table for table in again if table not in waiting]
+    anew = {table.oid for table in again}
+    waiting = [*(table for table in unfinished(migration) if table.oid not in anew), *again]
     state = migration.state()
     reached = state is not None and state.reached("copied")
     if not waiting and reached:
         return Plan(result=_result(migration))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
-    going_on = [job for oid, job in jobs.items() if job is not None and oid not in {table.oid for table in again}]
+    going_on = [job for oid, job in jobs.items() if job is not None and oid not in anew]
     jobs.update({job.source.oid: job for job in go_on(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
@@ -85,12 +84,12 @@ def plan(
     control = read_control(migration.store) if state is not None else None
     if waiting and control is not None and control.wanted in ("started", "paused"):
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
-    begun = partly_copied(migration.store) if state is not None else set()
-    begun |= {table.oid for table in again}
+    begun = anew | (partly_copied(migration.store) if state is not None else set())
     behind = _behind(migration, programs, notes)
+    merged = _merged(migration, [job for oid, job in jobs.items() if job is not None and oid not in begun])
     changes: list[Change] = []
     for table in waiting:
-        changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun)
+        changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun, merged)
     changes += _behind_changes(behind or {}, waiting)
     if not reached:
         phase = state.phase if state is not None else None
@@ -130,14 +129,15 @@ def _behind(migration: Migration, programs: tuple[Runner, str] | None, notes: li
         return None
 
 
-def _table_changes(migration: Migration, table: Table, job: Job | None, begun: bool) -> list[Change]:
-    """What is read at the source and written at the destination for one table."""
+def _table_changes(
+    migration: Migration, table: Table, job: Job | None, begun: bool, merged: Collection[Name]
+) -> list[Change]:
+    """What is read at the source and written at the destination for one table. ``merged`` are the destination's tables
+    that keep their rows."""
     form = format_of(table, migration.source_server.version, migration.destination_server.version)
     columns = [column.name for column in stored(table)]
     parts: tuple[Part, ...] = job.parts if job else WHOLE
-    merge = (
-        job is not None and not begun and migration.spec.conflicting_tables == "ignore" and _holds_rows(migration, job)
-    )
+    merge = job is not None and job.destination.qualified_name in merged
     if merge:
         parts = WHOLE
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
@@ -176,11 +176,11 @@ def _sql(statement: sql.Composable) -> str:
     return statement.as_string(None)
 
 
-def _holds_rows(migration: Migration, job: Job) -> bool:
-    table = sql.Identifier(job.destination.schema, job.destination.name)
-    with speaking("looking into table", str(job.destination)):
-        row = migration.destination.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(table)).fetchone()
-    return bool(row and row[0])
+def _merged(migration: Migration, jobs: Sequence[Job]) -> Collection[Name]:
+    """Which of the destination's tables keep rows that stand there."""
+    if migration.spec.conflicting_tables != "ignore":
+        return ()
+    return holding_rows(migration.destination, [job.destination.qualified_name for job in jobs])
 
 
 def _plan_help(migration: Migration, limits: Limits, patience: float, programs: tuple[Runner, str] | None) -> Plan:

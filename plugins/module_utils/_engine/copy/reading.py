@@ -79,8 +79,8 @@ def lock_statement(table: Table) -> str:
 def seen_now(ordinary: Connection, table: Table) -> Fingerprint:
     """The table's fingerprint as an ordinary session sees it at this moment."""
     with speaking("comparing with its present definition table", str(table)):
-        query = sql.SQL(fingerprint.statement(table.oid, ordinary.info.server_version))
-        return fingerprint.read(ordinary.execute(query).fetchall())
+        query = sql.SQL(fingerprint.statement("%(oid)s::oid", ordinary.info.server_version))
+        return fingerprint.read(ordinary.execute(query, {"oid": table.oid}).fetchall())
 
 
 def compared(seen: Fingerprint, now: Fingerprint, table: Table) -> Fingerprint:
@@ -123,9 +123,8 @@ class SnapshotReading:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # nosec: spreads attempts, guards nothing
             async with talking("reading under the snapshot table", str(table)):
                 if await self._locked(snapshot, table):
-                    rows = await self.session.fetch(
-                        fingerprint.statement(table.oid, self._ordinary.info.server_version)
-                    )
+                    query = fingerprint.statement("$1::oid", self._ordinary.info.server_version)
+                    rows = await self.session.fetch(query, table.oid)
                     now = await asyncio.to_thread(seen_now, self._ordinary, table)
                     return compared(fingerprint.read([tuple(row) for row in rows]), now, table)
         waited = (self._lock_retries + 1) * self._lock_timeout
@@ -133,10 +132,21 @@ class SnapshotReading:
 
     async def _locked(self, snapshot: str, table: Table) -> bool:
         """One attempt; False when the lock was not given in time."""
-        await self.session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         name = sql.Literal(snapshot).as_string(None)
+        # One message: of ten thousand small tables it is the round trips that take the time.
+        steps = (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            f"SET TRANSACTION SNAPSHOT {name}",
+            f"SET LOCAL lock_timeout = {max(1, int(self._lock_timeout * 1000))}",
+            lock_statement(table),
+        )
         try:
-            await self.session.execute(f"SET TRANSACTION SNAPSHOT {name}")
+            await self.session.execute("; ".join(steps))
+        except asyncpg.LockNotAvailableError:
+            await self.session.execute("ROLLBACK")
+            return False
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError) as exc:
+            raise changed(table) from exc
         except asyncpg.PostgresError as exc:
             if exc.sqlstate in SNAPSHOT_GONE:
                 raise SnapshotGone(
@@ -147,14 +157,6 @@ class SnapshotReading:
                     sqlstate=exc.sqlstate,
                 ) from exc
             raise
-        await self.session.execute(f"SET LOCAL lock_timeout = {max(1, int(self._lock_timeout * 1000))}")
-        try:
-            await self.session.execute(lock_statement(table))
-        except asyncpg.LockNotAvailableError:
-            await self.session.execute("ROLLBACK")
-            return False
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError) as exc:
-            raise changed(table) from exc
         return True
 
     async def copy(self, query: str, form: Format, sink: Sink) -> str:
@@ -195,7 +197,7 @@ class OwnSlotReading:
             mark = begin_under_slot(conn, ordinary, *key, wait=self._patience)
             if self._locked(conn, table):
                 self._conn = conn
-                query = fingerprint.statement(table.oid, conn.info.server_version)
+                query = fingerprint.statement(str(table.oid), conn.info.server_version)
                 seen = fingerprint.read(simple_query(conn, query, "reading under its slot table", str(table)))
                 compared(seen, seen_now(ordinary, table), table)
                 drop_run_slot(conn, *key)

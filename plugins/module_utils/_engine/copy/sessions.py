@@ -75,7 +75,6 @@ def arguments(like: Connection, purpose: str) -> dict[str, Any]:
         "direct_tls": encrypted and parameters.get("sslnegotiation") == "direct",
         "target_session_attrs": "any",
         "timeout": CONNECT_TIMEOUT,
-        "statement_cache_size": 0,
         "server_settings": {"application_name": purpose[:63], "options": parameters.get("options", "")},
     }
 
