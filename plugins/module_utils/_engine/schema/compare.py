@@ -152,16 +152,18 @@ def compare(
     missing: dict[Section, list[Missing]] = {section: [] for section in SECTIONS}
     absent: set[int] = set()
     dangling = []
+    reachable = tables | destination.relations.keys()
+    schemas = {entry.dump_id: entry.tag for entry in wanted if entry.kind == _SCHEMA}
     for entry in wanted:
         thing = source.things.get((entry.class_oid, entry.oid))
         if entry.dump_id not in number or not entry.has_statement:
             continue
         if (entry.kind, _one_line(thing.relation if thing else (entry.schema, entry.tag))) in part_of_kept:
             continue
-        stands = first and _lacks_schema_grants(entry, wanted, source, destination)
+        stands = first and _lacks_schema_grants(entry, schemas, source, destination)
         if not stands and not _lacks(entry, thing, destination, absent):
             continue
-        if entry.kind == "FK CONSTRAINT" and thing and thing.target not in tables | destination.relations.keys():
+        if entry.kind == "FK CONSTRAINT" and thing and thing.target not in reachable:
             dangling.append(thing)
             continue
         absent.add(entry.dump_id)
@@ -169,11 +171,12 @@ def compare(
     return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
 
 
-def _lacks_schema_grants(entry: Entry, wanted: tuple[Entry, ...], source: Standing, destination: Standing) -> bool:
-    """Whether an entry holds grants of a schema that stands at the destination without them."""
+def _lacks_schema_grants(entry: Entry, schemas: Mapping[int, str], source: Standing, destination: Standing) -> bool:
+    """Whether an entry holds grants of a schema that stands at the destination without them. ``schemas`` are those of
+    the dump, by ``dump_id``."""
     if entry.kind != "ACL" or not entry.tag.startswith("SCHEMA "):
         return False
-    for schema in (other.tag for other in wanted if other.dump_id in entry.needs and other.kind == _SCHEMA):
+    for schema in (schemas[need] for need in entry.needs if need in schemas):
         there = destination.schemas.get(schema)
         if there and there.ours:
             known = {g for g in source.schemas[schema].grants if g.rpartition(" ")[0] in destination.roles}
@@ -200,14 +203,14 @@ def _one_line(name: Name) -> Name:
 def _lacks(entry: Entry, thing: Thing | None, destination: Standing, absent: Collection[int]) -> bool:
     """Whether the destination lacks one entry. ``absent`` are those before it that it lacks."""
     if thing is not None:
-        there = destination.by_key.get(thing.key)
-        if entry.kind == "RULE" and there is not None:
+        detail = destination.details.get(thing.key)
+        if entry.kind == "RULE" and detail is not None:
             # A view that needs a later object is made as an empty shell first; this rule gives it its query.
-            return there.detail == "shell"
+            return detail == "shell"
         if entry.kind == "CONSTRAINT" and thing.detail.startswith("p"):
             relation = destination.relation(thing.relation)
             return not (relation and relation.has_primary_key)
-        return there is None
+        return detail is None
     relation = destination.relation((entry.schema, entry.tag))
     if entry.kind in ("TABLE ATTACH", "INDEX ATTACH"):
         return relation is None or not relation.attached

@@ -56,19 +56,15 @@ def later_changes(
         thing = source.things.get((entry.class_oid, entry.oid))
         if thing is None:
             continue
-        there = destination.by_key.get(thing.key)
+        there = destination.details.get(thing.key)
         if entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
             made_so = entry.dump_id in planned and incremental and may_be_not_valid(thing, destination)
-            if made_so or (there is not None and "valid" not in there.detail):
+            if made_so or (there is not None and "valid" not in there):
                 changes.append(_validation(thing))
-        elif entry.kind == "MATERIALIZED VIEW" and thing.detail == "populated" and _is_empty(there):
+        elif entry.kind == "MATERIALIZED VIEW" and thing.detail == "populated" and there in (None, "empty"):
             statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*thing.relation))
             changes.append(SqlChange("destination", f"contents of {thing.identity}", "empty", "filled", (statement,)))
     return (*changes, *_statistics(migration))
-
-
-def _is_empty(there: Thing | None) -> bool:
-    return there is None or there.detail == "empty"
 
 
 def _validation(thing: Thing) -> Later:

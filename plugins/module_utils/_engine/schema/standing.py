@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING
 
 from ..connect import speaking
@@ -177,14 +178,15 @@ class Relation:
 class Standing:
     """All that stands in the schemas that were asked for, and the roles of the cluster.
 
-    ``relations`` is by (schema, name), with line breaks as blanks, as the dump prints names.
+    ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `Thing.key`: each end
+    has what it is asked for, since of ten thousand tables either is large. ``relations`` is by (schema, name), with line breaks as blanks, as the dump prints names.
     """
 
     end: End
     version: int
     user: str
     things: Mapping[tuple[int, int], Thing]
-    by_key: Mapping[str, Thing]
+    details: Mapping[str, str]
     relations: Mapping[Name, Relation]
     roles: frozenset[str]
     schemas: Mapping[str, Schema]
@@ -199,13 +201,18 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> St
     # pg_get_viewdef() opens what a view reads, and waits behind whoever alters it; only we leave views without a query.
     parameters = {"schemas": list(schemas), "shells": end == "destination"}
     with speaking("reading the objects of the", end):
-        things = [
-            Thing(row[0], row[1], row[2], (row[3], row[4]), row[5], row[6], (row[7], row[8]))
-            for row in conn.execute(_THINGS, parameters).fetchall()
-        ]
+        names: dict[Name, Name] = {}
+        things, details = {}, {}
+        for row in conn.execute(_THINGS, parameters):
+            relation, target = (names.setdefault(name, name) for name in (row[3:5], row[7:9]))
+            thing = Thing(row[0], row[1], row[2], relation, row[5], intern(row[6]), target)
+            if end == "source":
+                things[thing.class_oid, thing.oid] = thing
+            else:
+                details[thing.key] = thing.detail
         relations = {
-            (one_line(row[0]), one_line(row[1])): Relation((row[0], row[1]), *row[2:])
-            for row in conn.execute(_RELATIONS, parameters).fetchall()
+            (one_line(row[0]), one_line(row[1])): Relation(names.setdefault(row[:2], row[:2]), intern(row[2]), *row[3:])
+            for row in conn.execute(_RELATIONS, parameters)
         }
         roles = conn.execute("SELECT rolname, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
         owned = conn.execute(_SCHEMAS).fetchall()
@@ -213,8 +220,8 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> St
         end=end,
         version=conn.info.server_version,
         user=next((name for name, current in roles if current), ""),
-        things={(thing.class_oid, thing.oid): thing for thing in things},
-        by_key={thing.key: thing for thing in things},
+        things=things,
+        details=details,
         relations=relations,
         roles=frozenset(name for name, dummy in roles),
         schemas={name: Schema(ours, frozenset(grants)) for name, ours, grants in owned},

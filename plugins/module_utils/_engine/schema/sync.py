@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .._psycopg import sql
@@ -92,9 +92,9 @@ class SchemaSync:
         without = set()
         for relation in source.relations.values():
             schema, name = relation.name
-            excluded = any(rule.schema == schema and rule.leaves_out(name) for rule in rules)
-            is_table = relation.kind in ("r", "p")
-            if relation.name not in tables and (is_table or (excluded and relation.kind in ("v", "m", "S", "f"))):
+            if relation.name in tables or relation.kind not in ("r", "p", "v", "m", "S", "f"):
+                continue
+            if relation.kind in ("r", "p") or any(rule.schema == schema and rule.leaves_out(name) for rule in rules):
                 without.add(relation.name)
         return Wanted(self.schemas, tuple(sorted(without)), self.privileges, snapshot)
 
@@ -229,9 +229,12 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
-    def apply() -> Mapping[str, object]:
-        return _apply(work, script, todo, later, phase)
-
+    # The first section is dumped again, under a mark. Of ten thousand tables a dump is large, so this one is let go.
+    make = (
+        partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
+        if section == "pre_data"
+        else partial(_make, work, todo, script.standard_strings, later, phase)
+    )
     return Plan(
         changes=tuple(changes),
         result={
@@ -239,7 +242,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
             "objects": [step.what for step in todo.steps],
             "kept_tables": [qualified(name) for name in comparison.kept],
         },
-        apply=apply,
+        apply=make,
         notes=_notes(section, comparison),
         warnings=todo.warnings,
     )
@@ -254,36 +257,42 @@ def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:
     )
 
 
-def _apply(
-    work: SchemaSync, script: Script, todo: Steps, later: tuple[finish.Later, ...], phase: str
-) -> Mapping[str, object]:
-    """Make the section, then what is done outside its transaction. Raises EngineError."""
-    migration = work.migration
+def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: str) -> Mapping[str, object]:
+    """Dump under a mark and make the first section of that. ``planned`` are the statements of the plan's own dump.
+
+    Raises EngineError.
+    """
+    script, source, mark = work.marked_dump()
+    destination = observe_standing(work.migration.destination, "destination", work.schemas)
+    todo = work.steps(work.compared(script, source, destination), destination)
     answer: dict[str, object] = {}
-    mark: Lsn = 0
-    if work.section == "pre_data":
-        script, fresh, mark = work.marked_dump()
-        destination = observe_standing(migration.destination, "destination", work.schemas)
-        again = work.steps(work.compared(script, fresh, destination), destination)
-        if again.steps != todo.steps and [s.statements for s in again.steps] != [s.statements for s in todo.steps]:
-            todo = again
-            answer["objects"] = [step.what for step in todo.steps]
-            answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
-    elif work.section == "foreign_keys":
-        finish.require_one_position(migration)
-    _restore(work, script, todo, mark)
-    finish.carry_out(migration, later)
-    if phase:
-        migration.store.advance(phase)
+    if [step.statements for step in todo.steps] != planned:
+        answer["objects"] = [step.what for step in todo.steps]
+        answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
+    _restore(work, todo, script.standard_strings, mark)
+    work.migration.store.advance(phase)
     return answer
 
 
-def _restore(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> None:
+def _make(
+    work: SchemaSync, todo: Steps, standard_strings: bool, later: tuple[finish.Later, ...], phase: str
+) -> Mapping[str, object]:
+    """Make a later section, then what is done outside its transaction. Raises EngineError."""
+    if work.section == "foreign_keys":
+        finish.require_one_position(work.migration)
+    _restore(work, todo, standard_strings)
+    finish.carry_out(work.migration, later)
+    if phase:
+        work.migration.store.advance(phase)
+    return {}
+
+
+def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
     """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
     for attempt in range(RESTORES):
         try:
             with work.migration.destination.transaction():
-                _restore_once(work, script, todo, mark)
+                _restore_once(work, todo, "on" if standard_strings else "off", mark)
             return
         except ServerError as exc:
             if exc.sqlstate not in ("40P01", "55P03") or attempt == RESTORES - 1:
@@ -291,9 +300,8 @@ def _restore(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> None:
             time.sleep(attempt + 1)
 
 
-def _restore_once(work: SchemaSync, script: Script, todo: Steps, mark: Lsn) -> None:
+def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> None:
     conn, store = work.migration.destination, work.migration.store
-    strings = "on" if script.standard_strings else "off"
     with speaking("preparing the restore at the", "destination"):
         conn.execute("SET LOCAL check_function_bodies = off")
         conn.execute("SET LOCAL client_min_messages = warning")

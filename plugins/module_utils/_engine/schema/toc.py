@@ -10,8 +10,9 @@ that is exact where the readable name is not (a name may hold anything).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from sys import intern
 
 from ..errors import ProtocolError
 
@@ -22,7 +23,7 @@ _HEADER = re.compile(
     r"(?:-- Data Pos: \d+\n)?--\n",
     re.MULTILINE,
 )
-_LISTED = re.compile(r"^(\d+); (\d+) (\d+) ", re.MULTILINE)
+_LISTED = re.compile(r"^\d+; \d+ \d+ ", re.MULTILINE)
 _TABLESPACE = re.compile(r"; Tablespace: [^\n]*\Z")
 _END = re.compile(r"(?:^-- Completed on [^\n]*\n\n)?^--\n-- PostgreSQL database dump complete\n--\n", re.MULTILINE)
 _STRINGS = re.compile(r"^SET standard_conforming_strings = (on|off);$", re.MULTILINE)
@@ -70,60 +71,50 @@ def parse(listing: str, script: str, without_owners: str) -> Script:
     ``listing`` is the table of contents as ``--list`` has it: a header that is none of its entries is part of a function.
     Raises ProtocolError when it does not look as expected.
     """
-    known = {line.groups() for line in _LISTED.finditer(listing)}
-    plain = {entry.dump_id: entry for entry in _entries(without_owners, known)}
-    entries = []
-    for entry in _entries(script, known):
-        bare = plain.get(entry.dump_id)
-        if bare is None or not entry.text.startswith(bare.text):
-            raise _unexpected(f"entry {entry.dump_id} ({entry.kind})")
-        entries.append(
-            Entry(
-                entry.dump_id,
-                entry.class_oid,
-                entry.oid,
-                entry.needs,
-                entry.kind,
-                entry.schema,
-                entry.tag,
-                entry.owner,
-                bare.text,
-                entry.text[len(bare.text) :].strip(),
-            )
-        )
+    known = {line[0] for line in _LISTED.finditer(listing)}
+    bare = {header["id"]: text for header, text in _pieces(without_owners, known)}
+    entries = tuple(_entry(header, text, bare.get(header["id"])) for header, text in _pieces(script, known))
     strings = _STRINGS.search(script)
-    return Script(tuple(entries), strings is None or strings[1] == "on")
+    return Script(entries, strings is None or strings[1] == "on")
 
 
-def _entries(script: str, known: Collection[tuple[str | None, ...]]) -> list[Entry]:
+def _pieces(script: str, known: Collection[str]) -> Iterator[tuple[re.Match[str], str]]:
+    """The header of each entry, and what stands between it and the next."""
     ends = list(_END.finditer(script))
     if not ends:
         raise _unexpected("its end")
-    headers: list[re.Match[str]] = []
+    last: re.Match[str] | None = None
     seen: set[str] = set()
     for header in _HEADER.finditer(script, 0, ends[-1].start()):
-        if header["id"] not in seen and header.group("id", "class", "oid") in known:
+        if header["id"] not in seen and "{}; {} {} ".format(*header.group("id", "class", "oid")) in known:
             seen.add(header["id"])
-            headers.append(header)
-    entries = []
-    for number, header in enumerate(headers):
-        end = headers[number + 1].start() if number + 1 < len(headers) else ends[-1].start()
-        entries.append(_entry(header, script[header.end() : end]))
-    return entries
+            if last is not None:
+                yield last, _statements(script[last.end() : header.start()])
+            last = header
+    if last is not None:
+        yield last, _statements(script[last.end() : ends[-1].start()])
 
 
-def _entry(header: re.Match[str], text: str) -> Entry:
-    schema = header["schema"]
+def _statements(text: str) -> str:
+    return (_STRAY.sub("", text) if "SET default_table" in text else text).strip()
+
+
+def _entry(header: re.Match[str], text: str, bare: str | None) -> Entry:
+    """``bare`` is the same text without what is the owner's."""
+    if bare is None or not text.startswith(bare):
+        raise _unexpected(f"entry {header['id']} ({header['kind']})")
+    schema, owner = header["schema"], header["owner"]
     return Entry(
         dump_id=int(header["id"]),
         class_oid=int(header["class"]),
         oid=int(header["oid"]),
         needs=tuple(int(number) for number in (header["needs"] or "").split()),
-        kind=header["kind"],
-        schema="" if schema == "-" else schema,
+        kind=intern(header["kind"]),
+        schema="" if schema == "-" else intern(schema),
         tag=header["tag"],
-        owner=_TABLESPACE.sub("", header["owner"]),
-        text=_STRAY.sub("", text).strip(),
+        owner=intern(_TABLESPACE.sub("", owner) if "; Tablespace: " in owner else owner),
+        text=bare,
+        owner_text=text[len(bare) :].strip(),
     )
 
 
