@@ -35,7 +35,10 @@ _BY_STATE = {
     "57P03": Verdict(Retry.CONNECTION, "The server is starting up or shutting down; run the same playbook again."),
     "53300": Verdict(Retry.CONNECTION, "Raise max_connections, or free connections."),
     "53100": Verdict(Retry.OTHER, "Free disk space on the server that reported it."),
-    "53200": Verdict(Retry.OTHER, "The server ran out of memory; lower the parallelism or give it more."),
+    "53200": Verdict(
+        Retry.OTHER,
+        "The server ran out of memory: raise max_locks_per_transaction where it speaks of that, else lower the parallelism.",
+    ),
     "40001": Verdict(Retry.OTHER),
     "40P01": Verdict(Retry.OTHER),
     "55P03": Verdict(Retry.OTHER, "Another session holds the lock; see pg_locks and pg_blocking_pids()."),

@@ -23,6 +23,8 @@ _SESSIONS_AFTER_COPY = 3
 
 _MANY_LOCKS = 0.8
 
+_LOCKS_A_TABLE = 4
+
 
 def _makes_schema(seen: Observation) -> bool:
     return "schema" in seen.spec.types
@@ -196,17 +198,24 @@ def _connections_free(seen: Observation) -> Iterator[Found]:
 
 
 def _max_locks(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    server = destination.server
-    room = int(server.setting("max_locks_per_transaction", "64")) * int(server.setting("max_connections", "100"))
-    needed = sum(2 + len(table.unique_indexes) for table in source.selection.tables)
-    if _makes_schema(seen) and needed > room * _MANY_LOCKS:
-        per_session = needed // int(server.setting("max_connections", "100")) + 64
-        yield Found(
-            server.database,
-            f"room for {room} locks, about {needed} for {len(source.selection.tables)} tables",
-            "SHOW max_locks_per_transaction; SHOW max_connections",
-            f"ALTER SYSTEM SET max_locks_per_transaction = {per_session}; then restart the destination.",
-        )
+    """pg_dump and CREATE PUBLICATION lock every table at once; a restore a table, its row type, its TOAST table and that
+    one's index, and the sequences."""
+    tables, sequences = len(source.selection.tables), len(source.selection.sequences)
+    wanted = []
+    if _makes_schema(seen) or seen.spec.incremental:
+        wanted.append((source.server, tables))
+    if _makes_schema(seen) and not (destination.state and destination.state.reached("schema")):
+        wanted.append((destination.server, _LOCKS_A_TABLE * tables + sequences))
+    for server, needed in wanted:
+        sessions = int(server.setting("max_connections", "100")) + int(server.setting("max_prepared_transactions", "0"))
+        room = int(server.setting("max_locks_per_transaction", "64")) * sessions
+        if needed > room * _MANY_LOCKS:
+            yield Found(
+                f"{server.end} {server.database}",
+                f"room for {room} locks of all sessions, about {needed} in one transaction for {tables} tables",
+                "SHOW max_locks_per_transaction; SHOW max_connections; SHOW max_prepared_transactions",
+                f"ALTER SYSTEM SET max_locks_per_transaction = {needed // sessions + 64}; then restart the {server.end}.",
+            )
 
 
 def _replication_role_default(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
@@ -294,10 +303,10 @@ CHECKS = (
     Check(
         "max_locks_per_transaction",
         "warning",
-        "Restoring the schema locks every table and index in one transaction.",
-        "Raise max_locks_per_transaction at the destination and restart it.",
+        "The schema is read under locks on all tables at once, and made in one transaction.",
+        "Raise max_locks_per_transaction at that end and restart it.",
         at_both(_max_locks),
-        lock="a restart of the destination",
+        lock="a restart of the server",
     ),
     Check(
         "session_replication_role_default",

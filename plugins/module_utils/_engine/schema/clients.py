@@ -204,10 +204,12 @@ def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: st
     outcome = runner.run(argv, environment)
     if outcome.status:
         kind = TablesLocked if "LOCK TABLE" in outcome.errors else ServerError
-        raise kind(doing, "source", _why(outcome.errors), _REMEDY, detail=Path(argv[0]).name)
+        remedy = _MORE_LOCKS if "max_locks_per_transaction" in outcome.errors else _REMEDY
+        raise kind(doing, "source", _why(outcome.errors), remedy, detail=Path(argv[0]).name)
     return outcome.output
 
 
+_MORE_LOCKS = "Raise max_locks_per_transaction at the source and restart it; precheck says how far."
 _REMEDY = "Give the migration's account what it lacks, or correct the objects of the migration; then run it again."
 
 

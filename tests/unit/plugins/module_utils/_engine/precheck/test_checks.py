@@ -588,6 +588,11 @@ def _locks(seen: Seen) -> None:
     seen.destination_settings = {"max_locks_per_transaction": "1", "max_connections": "2"}
 
 
+@case("max_locks_per_transaction", "warning")
+def _locks_at_the_source(seen: Seen) -> None:
+    seen.source_settings = {"max_locks_per_transaction": "1", "max_connections": "1"}
+
+
 @case("session_replication_role_default", "note")
 def _role_default(seen: Seen) -> None:
     seen.destination = {"ordinary": {**ORDINARY, "session_replication_role": "replica"}}
@@ -666,6 +671,26 @@ def test_nobody_restarts_the_worker() -> None:
     seen.host = {"unsupervised": "systemd does not run here"}
     one = seen.findings()["worker_supervisor"]
     assert (one.severity, one.answer) == ("ignorable", "systemd does not run here")
+
+
+def test_which_locks_are_counted_at_which_end() -> None:
+    seen = Seen()
+    seen.tables = tuple(table(name=f"t{number}", oid=10 + number) for number in range(1400))
+    one = seen.findings()["max_locks_per_transaction"]
+    assert (one.object, one.answer) == (
+        "destination orders",
+        "room for 6400 locks of all sessions, about 5600 in one transaction for 1400 tables",
+    )
+    assert one.fix == "ALTER SYSTEM SET max_locks_per_transaction = 120; then restart the destination."
+    seen.destination = {"state": state("schema")}  # it has been made
+    assert "max_locks_per_transaction" not in seen.findings()
+    seen.tables = tuple(table(name=f"t{number}", oid=10 + number) for number in range(5200))
+    assert seen.findings()["max_locks_per_transaction"].object == "source orders"
+    seen.source_settings = {"max_prepared_transactions": "10"}
+    assert "max_locks_per_transaction" not in seen.findings()
+    seen.source_settings, seen.spec = {}, {"types": frozenset({"full"})}
+    seen.there, seen.destination = seen.tables, {}
+    assert "max_locks_per_transaction" not in seen.findings()
 
 
 def test_nothing_selected() -> None:

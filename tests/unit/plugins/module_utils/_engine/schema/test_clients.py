@@ -17,7 +17,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.clients import (
     Programs,
+    TablesLocked,
     Wanted,
+    _run,
     dump_arguments,
     exactly,
     find_programs,
@@ -56,6 +58,26 @@ def test_programs_of_the_sources_version_or_later_are_taken() -> None:
 def test_missing_or_older_programs_are_refused_with_what_to_do(host: Programmed) -> None:
     with pytest.raises(DriverError, match="client_bin"):
         find_programs(host, "/x", 17)
+
+
+class Failing(Programmed):
+    """A worker host whose programs fail with these words."""
+
+    def __init__(self, errors: str) -> None:
+        super().__init__({})
+        self.errors = errors
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
+        return Outcome(1, "", self.errors)
+
+
+def test_too_few_locks_for_all_tables_are_told_from_a_table_that_somebody_locks() -> None:
+    query = "pg_dump: detail: Query was: LOCK TABLE s.a, s.b IN ACCESS SHARE MODE\n"
+    few = "pg_dump: error: query failed: FEHLER:  out of shared memory\nHINT:  max_locks_per_transaction\n"
+    for errors, remedy in ((few + query, "Raise max_locks_per_transaction"), (query, "Give the migration's account")):
+        with pytest.raises(TablesLocked) as raised:
+            _run(Failing(errors), ["/x/pg_dump"], {}, "dumping")
+        assert raised.value.remedy.startswith(remedy)
 
 
 def test_a_folder_goes_with_its_use_and_with_the_next_call_when_its_process_was_killed(
