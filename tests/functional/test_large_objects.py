@@ -29,17 +29,18 @@ SELECT oid::bigint, pg_get_userbyid(lomowner),
        CASE WHEN lomacl IS NOT NULL THEN array(SELECT i::text FROM unnest(lomacl) i ORDER BY 1) END
   FROM pg_largeobject_metadata ORDER BY 1
 """
-# An empty one, small ones, one that is as long as the first piece, one of several pieces, one with a hole.
+# An empty one, small ones, such as fill one or two pieces, one of several pieces and a rest, one with a hole.
 OBJECTS = """
 SELECT lo_create(1000);
 SELECT lo_from_bytea(1001, 'small'), lo_from_bytea(4000000000, '\\x00ff00');
-SELECT lo_from_bytea(1002, convert_to(repeat('x', 32768), 'UTF8'));
+SELECT lo_from_bytea(1002, convert_to(repeat('x', 1048576), 'UTF8'));
+SELECT lo_from_bytea(1005, convert_to(repeat('xy', 1048576), 'UTF8'));
 SELECT lo_from_bytea(1003, (SELECT string_agg(sha256(n::text::bytea), '' ORDER BY n) FROM generate_series(1, 300000) n));
 SELECT lo_create(1004), lo_put(1004, 3000000, 'far');
 COMMENT ON LARGE OBJECT 1001 IS '100 % of O''Brien''s';
 SELECT count(lo_from_bytea(n::oid, convert_to('object ' || n, 'UTF8'))) FROM generate_series(2000, 2999) n;
 """
-NUMBER = 1006
+NUMBER = 1007
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, photo oid)"
 
 

@@ -4,13 +4,13 @@
 """Copying large objects: page by page in the order of their OIDs, small ones together, a large one in pieces.
 
 An object and the row that says it is ours are written in one destination transaction: after a crash what stands is complete
-and known, and the next call goes on with the others. Memory holds one page of small objects, or one piece of a large one.
+and known, and the next call goes on with the others. Memory holds one piece, of a large object or of small ones together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,12 @@ from ..errors import StateError
 from .large_object_rights import PAGE_STATEMENT, SourceObject, comment_statements, right_statements
 from .large_objects import (
     CREATE,
-    FIRST_PIECE,
     PAGE,
     PIECE,
     PUT,
     READ,
     REMOVE,
+    SIZES,
     ObjectWish,
     count,
     destination_roles,
@@ -84,11 +84,6 @@ class ObjectCopy:
         self._counted = 0
         self._roles: list[str] = []
         self._ourselves = ""
-
-    @property
-    def left(self) -> bool:
-        """Whether there is something to be copied, once `begin` has looked."""
-        return self._run > 0
 
     def begin(self) -> None:
         """Note that large objects are to be copied, before any snapshot is taken: what is written to them from now on
@@ -153,64 +148,49 @@ class ObjectCopy:
         todo = [one for one in page if one.oid not in done]
         if not todo:
             return
-        first = self._read(source, [one.oid for one in todo], 0, FIRST_PIECE)
-        small = [one for one in todo if len(first[one.oid]) < FIRST_PIECE]
-        if small:
-            self._write(source, small, [first[one.oid] for one in small])
-        for one in todo:
-            if len(first[one.oid]) == FIRST_PIECE:
-                self._write(source, [one], [first.pop(one.oid)])
+        sizes = self._sizes(source, [one.oid for one in todo])
+        for group in packed(todo, sizes, PIECE):
+            self._write(source, group, sum(sizes[one.oid] for one in group))
 
-    def _read(self, source: Connection, oids: list[int], offset: int, length: int) -> dict[int, bytes]:
-        """A piece of each of these objects, by OID: shorter than asked for at its end."""
-        listed = str(oids[0]) if len(oids) == 1 else f"{oids[0]} to {oids[-1]}"
-        with speaking("reading at the source large object", listed):
-            values = {"objects": oids, "offset": offset, "length": length}
+    def _sizes(self, source: Connection, oids: list[int]) -> dict[int, int]:
+        with speaking("asking for the size at the source of large object", _span(oids)):
+            return {oid: size for oid, size, dummy in source.execute(SIZES, {"objects": oids}).fetchall()}
+
+    def _read(self, source: Connection, oids: list[int], offset: int) -> dict[int, bytes]:
+        """A piece of each of these objects, by OID."""
+        with speaking("reading at the source large object", _span(oids)):
+            values = {"objects": oids, "offset": offset, "length": PIECE}
             pieces: dict[int, bytes] = dict(source.execute(READ, values, binary=True).fetchall())
         if self._gauge is not None:
             size = sum(map(len, pieces.values()))
-            rows = len(oids) if not offset else 0
-            asyncio.run(self._gauge.throttle.spend(queries=1, rows=rows, bytes=size))
-            self._gauge.bytes += size
-            step = min(
-                size, self.size - self._counted
-            )  # stored they are compressed, and of earlier ones nothing is read
+            asyncio.run(self._gauge.throttle.spend(queries=1, rows=0 if offset else len(oids), bytes=size))
+            # What is stored is compressed, and of what an earlier call has copied nothing is read.
+            step = min(size, self.size - self._counted)
             self._counted += step
-            self._gauge.size += step
+            self._gauge.bytes, self._gauge.size = self._gauge.bytes + size, self._gauge.size + step
         return pieces
 
-    def _write(self, source: Connection, objects: Sequence[SourceObject], first: Sequence[bytes]) -> None:
-        """Some objects whole in one transaction: beginning, rest, comment, owner, grants, and that they are ours."""
+    def _write(self, source: Connection, objects: Sequence[SourceObject], size: int) -> None:
+        """Some objects whole in one transaction: their bytes, comment, owner, grants, and that they are ours."""
         store, oids = self._migration.store, [one.oid for one in objects]
-        doing, what = "writing at the destination large object", str(oids[0])
-        if len(oids) > 1:
-            what = f"{oids[0]} to {oids[-1]}"
-        with speaking(doing, what):
+        with speaking("writing at the destination large object", _span(oids)):
             try:
                 with store.conn.transaction():
                     self._remove(self._ours(oids))
-                    store.conn.execute(CREATE, {"objects": oids, "pieces": list(first)})
-                    size = sum(map(len, first))
-                    if len(first[0]) == FIRST_PIECE:
-                        size += self._write_rest(source, oids[0])
+                    first = self._read(source, oids, 0)
+                    store.conn.execute(CREATE, {"objects": oids, "pieces": [first[oid] for oid in oids]})
+                    for offset in range(PIECE, size, PIECE):  # which only one alone can exceed
+                        piece = self._read(source, oids, offset)[oids[0]]
+                        store.conn.execute(PUT, {"object": oids[0], "offset": offset, "piece": piece})
                     self._write_rights(objects)
                     self._note(oids, size)
             except psycopg.errors.UniqueViolation:
-                raise taken(present_objects(store.conn, oids)) from None
+                if found := present_objects(store.conn, oids):
+                    raise taken(found) from None
+                raise
         self.copied += len(oids)
         if self._gauge is not None:
             self._gauge.rows += len(oids)
-
-    def _write_rest(self, source: Connection, oid: int) -> int:
-        """What comes after the first piece of a large object, piece by piece; its bytes."""
-        offset = FIRST_PIECE
-        while True:
-            piece = self._read(source, [oid], offset, PIECE)[oid]
-            if piece:
-                self._migration.destination.execute(PUT, {"object": oid, "offset": offset, "piece": piece})
-            offset += len(piece)
-            if len(piece) < PIECE:
-                return offset - FIRST_PIECE
 
     def _write_rights(self, objects: Sequence[SourceObject]) -> None:
         conn = self._migration.destination
@@ -282,3 +262,20 @@ def _imported(source: Connection, snapshot: str) -> bool:
             raise
         return False
     return True
+
+
+def packed(objects: Sequence[SourceObject], sizes: Mapping[int, int], most: int) -> list[list[SourceObject]]:
+    """Neighbours that together have no more than ``most`` bytes, in their order; a larger one is alone. Pure."""
+    groups: list[list[SourceObject]] = []
+    room = 0
+    for one in objects:
+        if not groups or sizes[one.oid] > room:
+            groups.append([])
+            room = most
+        groups[-1].append(one)
+        room -= sizes[one.oid]
+    return groups
+
+
+def _span(oids: Sequence[int]) -> str:
+    return str(oids[0]) if len(oids) == 1 else f"{oids[0]} to {oids[-1]}"

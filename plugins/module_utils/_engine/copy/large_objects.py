@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 LARGE_OBJECTS: Final = "pg_catalog.pg_largeobject"
 """What stands for all of them among the tables that are to be copied again."""
 
-FIRST_PIECE: Final = 32 << 10
-"""Bytes of each object that are read in one statement for a whole page of them: most objects are not larger."""
-
-PIECE: Final = 4 << 20
-"""Bytes in which a larger object is read and written after that."""
+PIECE: Final = 1 << 20
+"""Bytes that are read and written in one statement: of several objects together, or of a larger one alone."""
 
 PAGE: Final = 256
 """Objects that are looked at together, and small ones in one transaction: each takes a lock when its owner is set."""
@@ -39,6 +36,12 @@ PAGE: Final = 256
 _SHOWN: Final = 5
 _LOOKED_AT: Final = 10_000
 
+SIZES: Final = """
+SELECT n.o::bigint, n.size, pg_catalog.lo_close(n.fd)
+  FROM (SELECT f.o, f.fd, pg_catalog.lo_lseek64(f.fd, 0, 2) AS size
+          FROM (SELECT o, pg_catalog.lo_open(o, 262144) AS fd FROM pg_catalog.unnest(%(objects)s::oid[]) o OFFSET 0) f
+        OFFSET 0) n
+"""
 READ: Final = (
     "SELECT o::bigint, pg_catalog.lo_get(o, %(offset)s, %(length)s) FROM pg_catalog.unnest(%(objects)s::oid[]) o"
 )
@@ -258,7 +261,7 @@ def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], 
     before = "not copied" if copied is None else "copied" if copied.state == "complete" else "partly copied"
     after = "copied, with owners and grants" if wish.privileges else "copied"
     return [
-        Change("source", "large objects", None, f"{number} read", _shown(READ)),
+        Change("source", "large objects", None, f"{number} read", _shown(SIZES, READ)),
         Change(
             "destination",
             "large objects",
