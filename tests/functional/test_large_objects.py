@@ -16,7 +16,7 @@ import pytest
 from functional.gate import held_up, ours, waits_at_the_gate
 from functional.modules import Migration, ModuleFailed
 from functional.moved import MakeMoved
-from functional.opened import until
+from functional.waiting import until
 
 # Every large object of a database: OID, length, digest of its bytes, comment.
 WITNESS = """
@@ -343,7 +343,7 @@ def test_a_large_one_is_held_in_pieces_and_keeps_to_the_pace(pair: Any, migratio
     with held_up(pair.destination, "causeway.large_object", "true") as release:
         process = migration(pair).start("pg_full_copy", max_megabytes=80)
         began = time.monotonic()
-        until(lambda: waits_at_the_gate(pair.destination), 60)
+        until(lambda: waits_at_the_gate(pair.destination), seconds=60)
         took = time.monotonic() - began
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
         release()
