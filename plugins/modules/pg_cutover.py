@@ -123,6 +123,11 @@ certificate:
     pause_ms:
       description: Milliseconds from the fence to the opening.
       type: int
+    large_objects:
+      description:
+        - How many C(objects) were copied and when (C(copied_at)). They are proved no further than that; C(captured) and
+          C(compared) are false. Null where none were copied.
+      type: dict
     writer:
       description: What M(causeway.postgresql.pg_revoke_writer) returned for the migration's own account.
       type: dict

@@ -17,7 +17,9 @@ description:
     types' output functions give.
   - While changes arrive, a row that differs is a suspect. It is read again, each time after everything that the source
     held has been applied, until it is equal, or has stood still and differed often enough to be a difference.
-  - Changes nothing. The verdicts are noted in the state tables.
+  - Large objects that this migration has copied are compared too, by digests of their bytes. What was written to them
+    since is not captured. Where changes are (O(types) with C(incremental)) a difference is told, else the module fails.
+  - Changes nothing. The verdicts on tables are noted in the state tables.
 extends_documentation_fragment:
   - causeway.postgresql.migration
 options:
@@ -78,6 +80,29 @@ tables:
       type: int
     find:
       description: SQL that finds the first differing row at either end. Empty without a difference.
+      type: str
+large_objects:
+  description: The verdict on the large objects of the whole database.
+  returned: when contents were compared
+  type: dict
+  contains:
+    verdict:
+      description: V(identical), V(different), or V(not copied) where this migration has not copied them.
+      type: str
+    objects:
+      description: How many the source holds.
+      type: int
+    differing:
+      description: Those whose bytes differ.
+      type: int
+    missing:
+      description: Those that the destination lacks.
+      type: int
+    gone:
+      description: Those that this migration has copied and that the source has no more.
+      type: int
+    find:
+      description: SQL that shows the first difference when it is run at both ends. Empty without one.
       type: str
 identical:
   description: Whether no table differs.

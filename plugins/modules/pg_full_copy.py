@@ -57,9 +57,30 @@ options:
       - Tables, as C(schema.table), that are copied again although they are complete, at every call. Their rows at the
         destination are removed first. The CDC worker is stopped at a commit for that, and goes on from the new marks.
       - Refused for a table that held rows before the migration (O(conflicting_tables=ignore)).
+      - C(pg_catalog.pg_largeobject) stands for all large objects. Those that this migration has made are removed and made
+        anew as the source has them now, and those that the source has no more are removed. The CDC worker goes on.
     type: list
     elements: str
     default: []
+  large_objects:
+    description:
+      - Whether all large objects of the source database are copied too, under the OIDs that they have, with their comments.
+        They belong to no schema, so O(objects) does not choose among them.
+      - Each is complete or not there; an interrupted copy goes on with those that are missing.
+        A large object of the destination that this migration has not made is never overwritten. If the source has one of
+        the same OID, the module fails.
+      - What is written to them after that is in no stream. It is told as an event of the migration. Name them in
+        O(resync) once the application has stopped writing to them, before the cutover.
+      - The account needs the right to read each of them (C(SELECT), or membership in the owner).
+    type: bool
+    default: true
+  privileges:
+    description:
+      - V(keep) gives large objects their owners and grants where the role exists at the destination. V(skip) leaves them to
+        the migration's account.
+    type: str
+    choices: [keep, skip]
+    default: keep
   assist:
     description:
       - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
@@ -146,6 +167,15 @@ EXAMPLES = r"""
       - schema: sales
     resync: [sales.rates]
 
+- name: Copy all large objects again, after the application has stopped writing to them
+  causeway.postgresql.pg_full_copy:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects:
+      - schema: sales
+    resync: [pg_catalog.pg_largeobject]
+
 - name: Copy the rows
   causeway.postgresql.pg_full_copy:
     name: orders
@@ -192,6 +222,23 @@ bytes:
   description: Bytes of all tables together.
   returned: always
   type: int
+large_objects:
+  description: How it stands with the large objects.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description: C(left out) (O(large_objects=false)), C(waiting), C(copying) or C(complete).
+      type: str
+    objects:
+      description: How many were copied, the last time that all of them were.
+      type: int
+    bytes:
+      description: Their bytes.
+      type: int
+    moved:
+      description: How many this call copied, or removed since the source has them no more.
+      type: int
 runs:
   description: How many copy runs this call took part in; more than one when a table changed under its copy.
   returned: always
@@ -239,6 +286,7 @@ from typing import Any
 from ..module_utils._arguments import client_arguments, lock_timeout_arguments
 from ..module_utils._engine.copy import full_copy
 from ..module_utils._engine.copy.building import BuildLimits
+from ..module_utils._engine.copy.large_objects import LARGE_OBJECTS, ObjectWish
 from ..module_utils._engine.copy.throttle import MEGABYTE, Pace
 from ..module_utils._engine.copy.workers import Limits
 from ..module_utils._engine.migration import Migration
@@ -267,6 +315,9 @@ def _limits(options: Mapping[str, Any]) -> Limits:
         pace=None if options["assist"] else _pace(options),
         progress_file=str(options.get("progress_file") or ""),
         progress_interval=options["progress_interval"],
+        objects=ObjectWish(
+            options["large_objects"], LARGE_OBJECTS in options["resync"], options["privileges"] == "keep"
+        ),
         build=BuildLimits(options["index_jobs"], options["index_memory"] << 20),
     )
 
@@ -276,7 +327,8 @@ def _planned(migration: Migration, options: Mapping[str, Any], runner: Runner) -
         return full_copy.plan_pace(migration, _pace(options))
     patience = float(options["assist_timeout"]) if options["assist"] else None
     programs = (runner, str(options.get("client_bin") or ""))
-    return full_copy.plan(migration, _limits(options), patience, programs, resync=options["resync"])
+    tables = [name for name in options["resync"] if name != LARGE_OBJECTS]
+    return full_copy.plan(migration, _limits(options), patience, programs, resync=tables)
 
 
 def main() -> None:
@@ -287,6 +339,8 @@ def main() -> None:
             "part_size": {"type": "int", "default": 1 << 30},
             "part_by": {"type": "str", "choices": ["auto", "ctid", "key"], "default": "auto"},
             "resync": {"type": "list", "elements": "str", "default": []},
+            "large_objects": {"type": "bool", "default": True},
+            "privileges": {"type": "str", "choices": ["keep", "skip"], "default": "keep"},
             "assist": {"type": "bool", "default": False},
             "assist_timeout": {"type": "int", "default": 300},
             "index_jobs": {"type": "int", "default": 2},

@@ -147,6 +147,29 @@ totals:
   returned: always
   type: dict
   sample: {tables: 12, waiting: 0, copying: 0, complete: 12, rows: 1000000, bytes: 734003200}
+large_objects:
+  description: What was copied of the source's large objects; empty before their copy has begun.
+  returned: success
+  type: dict
+  contains:
+    state:
+      description: V(copying) or V(complete).
+      type: str
+    run:
+      description: How often all of them were copied, this time included.
+      type: int
+    total:
+      description: How many the source held when this time began.
+      type: int
+    objects:
+      description: How many are copied.
+      type: int
+    bytes:
+      description: Their bytes.
+      type: int
+    finished_at:
+      description: When it was complete. What was written to them after it began is not captured.
+      type: str
 full_copy:
   description: How far the copy has come, over all hosts; empty before one has begun.
   returned: success
@@ -169,6 +192,12 @@ full_copy:
       type: int
     rows_per_second:
       description: Since it began.
+      type: int
+    large_objects:
+      description: Large objects that were copied.
+      type: int
+    large_objects_left:
+      description: Those that are still to be copied.
       type: int
     bytes_per_second:
       description: In the last ten seconds.

@@ -41,6 +41,11 @@ options:
     type: str
     choices: [error, warning, never]
     default: error
+  large_objects:
+    description:
+      - Whether the copy takes large objects along (O(causeway.postgresql.pg_full_copy#module:large_objects)).
+    type: bool
+    default: true
   worker_home:
     description:
       - Folder on the worker host that will hold the worker's configuration and log. Left out, its space is not checked.
@@ -180,6 +185,7 @@ def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) ->
         fail_on=options["fail_on"],
         client_bin=options.get("client_bin", ""),
         worker_home=options.get("worker_home", ""),
+        large_objects=options["large_objects"],
     )
     return plan(migration, runner, wanted)
 
@@ -188,6 +194,7 @@ def main() -> None:
     arguments = {
         "ignore_checks": {"type": "list", "elements": "str", "default": []},
         "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
+        "large_objects": {"type": "bool", "default": True},
         "worker_home": {"type": "path"},
         **client_arguments(),
     }

@@ -150,7 +150,14 @@ def _copy(result: Result) -> str:
             return ""
         return f"not begun: {count(selected.get('tables', 0))} tables, about {size(selected.get('bytes', 0))}"
     done = f"{count(totals['complete'])} of {count(totals['tables'])} tables"
-    return f"{done}, {count(totals['rows'])} rows, {size(totals['bytes'])}"
+    return f"{done}, {count(totals['rows'])} rows, {size(totals['bytes'])}{_objects(result)}"
+
+
+def _objects(result: Result) -> str:
+    """What was copied of the large objects; empty where there is none."""
+    found = result.get("large_objects") or {}
+    number = found.get("objects") or 0
+    return f", {count(number)} large objects ({size(found.get('bytes') or 0)})" if number else ""
 
 
 def _running(copy: Result) -> str:
@@ -293,11 +300,13 @@ def copied(result: Result, width: int) -> list[str]:
     if not tables or not result.get("changed"):
         return []
     complete = sum(1 for one in tables if one.get("state") == "complete")
-    if not result.get("runs", 1):  # a dry run
+    if not result.get("runs", 1) and not (result.get("large_objects") or {}).get("moved"):  # a dry run
         return [f"{count(len(tables) - complete)} of {count(len(tables))} tables are to be copied"]
     rows = sum(one.get("rows") or 0 for one in tables)
     moved = sum(one.get("bytes") or 0 for one in tables)
-    said = f"{count(complete)} of {count(len(tables))} tables copied, {count(rows)} rows, {size(moved)}"
+    said = (
+        f"{count(complete)} of {count(len(tables))} tables copied, {count(rows)} rows, {size(moved)}{_objects(result)}"
+    )
     return [said, *_copying(result, width)]
 
 
@@ -315,6 +324,7 @@ def progress(line: Result) -> list[str]:
         f"{line['percent']:.1f} %",
         f"{count(line.get('complete') or 0)} of {count(line.get('tables') or 0)} tables",
         f"{count(line.get('rows') or 0)} rows",
+        f"{count(line['large_objects_left'])} large objects left" if line.get("large_objects_left") else "",
         f"{size(line.get('bytes_per_second') or 0)}/s",
         f"{duration(left)} left" if left else "",
         f"waits: {line['held']}" if line.get("held") else "",
@@ -347,10 +357,20 @@ def verdicts(result: Result, width: int) -> list[str]:
     same = sum(1 for one in tables if one.get("verdict") == "identical")
     read = sum(one.get("source_rows") or 0 for one in tables)
     lines = [f"{count(same)} of {count(len(tables))} tables identical, {count(read)} rows read at the source"]
+    lines += _object_verdict(result.get("large_objects") or {})
     headers = ("table", "verdict", "source rows", "destination rows", "differing")
     lines += _with_rest(table(headers, rows, width, right=(2, 3, 4)), len(tables) - len(rows))
     find = [(str(one.get("table")), str(one.get("find") or "")) for one in shown if one.get("find")]
     return lines + (["", "The first difference of each:", *facts(find, width)] if find else [])
+
+
+def _object_verdict(found: Result) -> list[str]:
+    """The verdict on the large objects; nothing where there are none."""
+    if not found.get("objects") and not found.get("gone"):
+        return []
+    said = f"{count(found['objects'])} large objects {found.get('verdict')}"
+    wrong = [f"{count(found[key])} {key}" for key in ("differing", "missing", "gone") if found.get(key)]
+    return [f"{said}: {', '.join(wrong)} (what was written after their copy is not captured)" if wrong else said]
 
 
 def _count(number: object) -> str:
@@ -371,6 +391,7 @@ def certificate(result: Result, width: int) -> list[str]:
             ("tables", _count(proved.get("tables"))),
             ("rows", _count(proved.get("rows"))),
             ("sequences", _count(proved.get("sequences"))),
+            ("large objects", _certified(proved.get("large_objects") or {})),
             ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
             ("marker", f"{marker.get('number')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
             ("note", _NO_COMMENT if proved.get("comment") is False else ""),
@@ -379,6 +400,12 @@ def certificate(result: Result, width: int) -> list[str]:
     )
     steps = [(one.get("name", ""), duration(one.get("seconds") or 0)) for one in proved.get("steps") or ()]
     return lines + (["", *table(("step", "time"), steps, width, right=(1,))] if steps else [])
+
+
+def _certified(found: Result) -> str:
+    if not found.get("objects"):
+        return ""
+    return f"{count(found['objects'])}, as they were when copied ({str(found.get('copied_at'))[:19]}); not compared"
 
 
 def failure(result: Result, width: int, *, module: str, host: str) -> list[str]:

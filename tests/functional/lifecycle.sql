@@ -73,6 +73,10 @@ CREATE TABLE shop.log (id serial PRIMARY KEY, what text NOT NULL, by_whom text N
 CREATE TABLE shop.emptied (id int PRIMARY KEY);
 CREATE TABLE shop.nothing ();
 
+SELECT lo_from_bytea(4711, decode(repeat('ff00', 50000), 'hex'));
+COMMENT ON LARGE OBJECT 4711 IS 'a photo';
+GRANT SELECT ON LARGE OBJECT 4711 TO @app@;
+
 CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     INSERT INTO shop.log (what) VALUES (TG_OP || ' ' || NEW.id);

@@ -35,6 +35,10 @@ WRITES = (
     """INSERT INTO "Lager & Büro"."Buch 50%" VALUES ('x')""",
     """UPDATE "Lager & Büro"."Ärger; --" SET body = NULL""",
 )
+LARGE_OBJECTS = """
+SELECT oid::bigint, lo_get(oid), pg_get_userbyid(lomowner), lomacl::text, obj_description(oid, 'pg_largeobject')
+  FROM pg_largeobject_metadata
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,7 @@ def travel(trip: Trip, *, whole: bool) -> None:
         seen["cutover"] = trip.play("cutover")
         seen["differences"] = witness.differences(pair.source.sql, pair.destination.sql, SCHEMAS)
         seen["contents"] = witness.contents(pair.source.sql, SCHEMAS)
+        seen["large objects"] = [end.query(LARGE_OBJECTS) for end in pair.ends]
     seen["trading"] = trading
     seen["writes"] = {part: tries(trip, part) for part in ("app", "clerk", "owner")}
     seen["mover's writes"] = tries(trip, "mover")
@@ -158,6 +163,8 @@ def drawn(trip: Trip) -> dict[str, tuple[int, int, set[int]]]:
 def test_both_ends_are_identical_at_the_fence(trip: Trip) -> None:
     assert trip.seen["differences"] == []
     contents = trip.seen["contents"]
+    here, there = trip.seen["large objects"]
+    assert len(here) == 1 and here == there
     assert len(contents) == 11 and sum(rows.total() for rows in contents.values()) > 3000
     trading = trip.seen["trading"]
     assert trading.unexpected == []

@@ -8,6 +8,7 @@ A source that cannot be reached is reported, not raised: this is what one looks 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from .cdc.compiled import says_compiled, version_of
 from .cdc.control import Holder, holder, read_control
 from .cdc.rates import Rates, forecast
 from .connect import speaking
+from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
 from .fence import standing
@@ -102,6 +104,7 @@ def plan(migration: Migration, engine: str = "") -> Plan:
         "selected": _selected(migration) if source["reachable"] else {},
         "tables": tables,
         "totals": _totals(tables),
+        "large_objects": _large_objects(migration.store) if state else {},
         "full_copy": dict(read_progress(migration.store)) if state else {},
         "slot": {key: value for key, value in slot.items() if key != "source_position"},
         "cdc": cdc,
@@ -162,6 +165,12 @@ def _totals(tables: list[dict[str, Any]]) -> dict[str, Any]:
         totals["rows"] += table["rows"]
         totals["bytes"] += table["bytes"]
     return totals
+
+
+def _large_objects(store: StateStore) -> dict[str, Any]:
+    """How far the copy of the large objects has come; empty before it has begun."""
+    copied = read_copied(store)
+    return {} if copied is None else dataclasses.asdict(copied)
 
 
 def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:

@@ -103,6 +103,20 @@ _TABLES = (
         held text NOT NULL,
         heartbeat timestamptz NOT NULL,
         PRIMARY KEY (migration, host, pid))""",
+    """CREATE TABLE {schema}.large_object_copy (
+        migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
+        run bigint NOT NULL,
+        state text NOT NULL CHECK (state IN ('copying', 'complete')),
+        total bigint NOT NULL,
+        objects bigint NOT NULL DEFAULT 0,
+        bytes bigint NOT NULL DEFAULT 0,
+        started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+        finished_at timestamptz)""",
+    """CREATE TABLE {schema}.large_object (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        object oid NOT NULL,
+        run bigint NOT NULL,
+        PRIMARY KEY (migration, object))""",
     """CREATE TABLE {schema}.cdc_task (
         migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
         wanted text NOT NULL CHECK (wanted IN ('started', 'paused', 'stopped', 'disarmed')),
@@ -161,6 +175,7 @@ _TABLES = (
 
 TABLE_NAMES = (
     *("migration", "copy_run", "table_copy", "copy_part", "copy_task", "copy_host"),
+    *("large_object_copy", "large_object"),
     *("cdc_task", "cdc_progress", "validation", "event"),
 )
 

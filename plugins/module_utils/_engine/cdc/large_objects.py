@@ -4,20 +4,24 @@
 """Writes to large objects at the source: they are in no stream, so that they happen is all that can be told.
 
 The source's statistics count the rows that are written in the two catalogs of large objects, those of transactions that
-were rolled back too. What the count was when the task first ran is kept in the before-image.
+were rolled back too. What the count was before they were copied, or else when the task first ran, is kept in the
+before-image.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from .._psycopg import sql
+from ..connect import speaking
 
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..state import StateStore
 
+COPIED: Final = "large objects copied"
 WRITTEN: Final = "large objects were written at the source"
 BEFORE: Final = "large_objects"
 
@@ -33,6 +37,30 @@ def written_rows(source: Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def written_since(written: int, first: int) -> int:
+    """Rows since the count was ``first``. A lower count is of a source that has forgotten its statistics, as after a
+    crash."""
+    return written - first if written >= first else written
+
+
+def written_warning(source: Connection, store: StateStore, before_image: Mapping[str, Any]) -> str:
+    """What a person should know before a cutover; empty where nothing was written. Raises ServerError."""
+    first = before_image.get(BEFORE, {}).get("written")
+    if first is None:
+        return ""
+    with speaking("counting what was written to large objects at the", "source"):
+        rows = written_since(written_rows(source), int(first))
+        remedy = remedy_of(store)
+    said = f"The source's statistics count {rows} rows of large objects that were written meanwhile."
+    return f"{said} {remedy}" if rows else ""
+
+
+def remedy_of(store: StateStore) -> str:
+    """What to do about writes to them: whether this migration copies them decides. Raises psycopg.Error."""
+    query = sql.SQL("SELECT FROM {} WHERE migration = %s").format(store.table("large_object_copy"))
+    return REMEDY if store.conn.execute(query, (store.name,)).fetchone() is not None else REMEDY_LEFT_OUT
+
+
 class LargeObjectWatch:
     """Keeps one event of the migration that says how much was written."""
 
@@ -40,14 +68,11 @@ class LargeObjectWatch:
         self._told: int | None = None
 
     def compare(self, written: int, store: StateStore) -> None:
-        """With what was counted when the task first ran. Raises psycopg.Error and EngineError."""
+        """With what was counted before they were copied, or when the task first ran. Raises psycopg.Error and EngineError."""
         if written == self._told:
             return
-        first = self._first(store, written)
-        if written < first:  # the source has forgotten its statistics, as after a crash
-            first = 0
-        if written > first:
-            self._tell(store, written - first)
+        if rows := written_since(written, self._first(store, written)):
+            self._tell(store, rows)
         self._told = written
 
     @staticmethod
@@ -61,18 +86,24 @@ class LargeObjectWatch:
 
     @staticmethod
     def _tell(store: StateStore, count: int) -> None:
-        detail = json.dumps({"rows_written": count, "remedy": REMEDY})
-        found = store.conn.execute(
-            sql.SQL("UPDATE {} SET detail = detail || %s::jsonb WHERE migration = %s AND what = %s").format(
-                store.table("event")
-            ),
-            (detail, store.name, WRITTEN),
-        )
-        if found.rowcount == 0:
-            store.event("replicating", WRITTEN, json.loads(detail))
+        """One event, as long as they are not copied again."""
+        detail = {"rows_written": count, "remedy": remedy_of(store)}
+        values = (json.dumps(detail), store.name, WRITTEN, store.name, COPIED)
+        if store.conn.execute(sql.SQL(_TOLD).format(event=store.table("event")), values).rowcount == 0:
+            store.event("replicating", WRITTEN, detail)
 
+
+_TOLD = """
+UPDATE {event} SET detail = detail || %s::jsonb WHERE migration = %s AND what = %s
+   AND id > (SELECT coalesce(max(id), 0) FROM {event} WHERE migration = %s AND what = %s)
+"""
 
 REMEDY: Final = (
-    "Large objects are not moved. Copy those that are needed after the application has stopped writing: "
-    "lo_export at the source and lo_import with the same OID at the destination, or pg_dump --large-objects."
+    "Large objects stand as they were when they were copied: what is written to them is in no stream. Let the application"
+    " stop writing to them, then run migrate with causeway_resync: [pg_catalog.pg_largeobject], before the cutover."
+)
+REMEDY_LEFT_OUT: Final = (
+    "Large objects are not copied (causeway_large_objects: false). Copy those that are needed after the application has"
+    " stopped writing: lo_export at the source and lo_import with the same OID at the destination, or"
+    " pg_dump --large-objects."
 )

@@ -26,6 +26,7 @@ from .columns import (
     stored,
     truncate_statement,
 )
+from .large_objects import as_result, plan_objects
 from .parts import WHOLE, Part
 from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied
@@ -58,7 +59,7 @@ def plan(
     Raises SpecError, MismatchError, StateError.
     """
     if "full" not in migration.spec.types:
-        return Plan(result=_result(migration), notes=("The types hold no full: no rows are copied.",))
+        return Plan(result=_result(migration, limits), notes=("The types hold no full: no rows are copied.",))
     if assist is not None:
         return _plan_help(migration, limits, assist, programs)
     again = tables_again(migration, resync)
@@ -66,8 +67,9 @@ def plan(
     waiting = [*(table for table in unfinished(migration) if table.oid not in anew), *again]
     state = migration.state()
     reached = state is not None and state.reached("copied")
-    if not waiting and reached:
-        return Plan(result=_result(migration))
+    objects, notes = plan_objects(migration, limits.objects)
+    if not waiting and not objects and reached:
+        return Plan(result=_result(migration, limits))
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
     going_on = [job for oid, job in jobs.items() if job is not None and oid not in anew]
@@ -76,7 +78,6 @@ def plan(
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
         raise missing_tables(without)
-    notes = []
     if without:
         notes.append(f"{len(without)} of {len(waiting)} tables are taken as the schema phase will make them.")
     if migration.spec.incremental and (state is None or state.slot is None):
@@ -90,7 +91,7 @@ def plan(
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun, merged)
-    changes += _behind_changes(behind or {}, waiting)
+    changes += [*objects, *_behind_changes(behind or {}, waiting)]
     if not reached:
         phase = state.phase if state is not None else None
         changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
@@ -98,7 +99,7 @@ def plan(
         require_asyncpg()
     return Plan(
         changes=tuple(changes),
-        result=_result(migration),
+        result=_result(migration, limits),
         apply=lambda: _apply(migration, limits, behind, again),
         notes=tuple(notes),
     )
@@ -186,23 +187,23 @@ def _merged(migration: Migration, jobs: Sequence[Job]) -> Collection[Name]:
 def _plan_help(migration: Migration, limits: Limits, patience: float, programs: tuple[Runner, str] | None) -> Plan:
     """What another host plans and leads is not planned again here."""
     if finished(migration):
-        return Plan(result=_result(migration))
+        return Plan(result=_result(migration, limits))
     require_asyncpg()
 
     def apply() -> Mapping[str, object]:
         if not wait_for_leader(migration, patience):
-            return {**_result(migration), "changed": False}
+            return {**_result(migration, limits), "changed": False}
         return _apply(migration, limits, _behind(migration, programs, []))
 
     return Plan(
         changes=(Change("destination", f"copy of migration {migration.name}", None, "helped with"),),
-        result=_result(migration),
+        result=_result(migration, limits),
         apply=apply,
         notes=("Another host leads the copy: its plan names the tables.",),
     )
 
 
-def _result(migration: Migration, share: Share | None = None) -> Mapping[str, object]:
+def _result(migration: Migration, limits: Limits, share: Share | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
     known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
     tables: list[Mapping[str, Any]] = []
@@ -213,6 +214,7 @@ def _result(migration: Migration, share: Share | None = None) -> Mapping[str, ob
         "tables": tables,
         "rows": sum(entry["rows"] for entry in tables),
         "bytes": sum(entry["bytes"] for entry in tables),
+        "large_objects": as_result(migration, limits.objects, share.objects if share else 0),
         "runs": share.runs if share else 0,
         "parts": share.parts if share else 0,
     }
@@ -225,7 +227,7 @@ def _apply(
     migration.lock(shared=True)
     opened = migration.opened_at()
     if opened and not migration.spec.restart:  # in this moment: nothing is written into a destination in production
-        return {**_result(migration), "changed": False, "opened_at": opened}
+        return {**_result(migration, limits), "changed": False, "opened_at": opened}
     state = migration.state()
     if migration.spec.incremental and (state is None or state.slot is None):
         raise StateError(
@@ -236,4 +238,5 @@ def _apply(
         )
     reached = state is not None and state.reached("copied")
     share = take_part(migration, limits, again, behind)
-    return {**_result(migration, share), "changed": bool(share.parts) or (share.led and not reached)}
+    did = bool(share.parts or share.objects) or (share.led and not reached)
+    return {**_result(migration, limits, share), "changed": did}

@@ -22,8 +22,10 @@ ALIVE = 5.0
 _READ = """
 SELECT k.settings, k.tables, k.total, extract(epoch FROM pg_catalog.clock_timestamp() - k.started_at)::float8,
        coalesce(c.complete, 0), coalesce(c.rows, 0)::bigint, coalesce(h.size, 0)::bigint, coalesce(h.bytes, 0)::bigint,
-       coalesce(h.rate, 0)::float8, coalesce(h.hosts, 0), coalesce(h.active, 0)::int, coalesce(h.held, '')
+       coalesce(h.rate, 0)::float8, coalesce(h.hosts, 0), coalesce(h.active, 0)::int, coalesce(h.held, ''),
+       coalesce(o.objects, 0), CASE o.state WHEN 'copying' THEN greatest(o.total - o.objects, 1) ELSE 0 END
   FROM {task} k
+  LEFT JOIN {objects} o USING (migration)
   LEFT JOIN (SELECT count(*) FILTER (WHERE t.state = 'complete') AS complete,
                     sum(greatest(t.rows, coalesce(p.rows, 0))) AS rows
                FROM {table} t
@@ -87,14 +89,19 @@ def read_progress(store: StateStore) -> Mapping[str, Any]:
     ``percent`` is of the bytes that the tables have at the source; ``eta`` is in seconds, None where it cannot be told.
     """
     query = sql.SQL(_READ).format(
-        **{key: store.table(f"copy_{key}") for key in ("task", "part", "host")}, table=store.table("table_copy")
+        **{key: store.table(f"copy_{key}") for key in ("task", "part", "host")},
+        table=store.table("table_copy"),
+        objects=store.table("large_object_copy"),
     )
     with speaking("reading the progress of the copy of migration", store.name):
         row = store.conn.execute(query, {"name": store.name, "alive": ALIVE}).fetchone()
     if row is None or row[3] is None:
         return {}
-    settings, tables, total, seconds, complete, rows, done, size, rate, hosts, active, held = row
-    return progress_of(tables, complete, total, done, rows=rows, size=size, rate=rate, seconds=seconds) | {
+    settings, tables, total, seconds, complete, rows, done, size, rate, hosts, active, held, objects, left = row
+    told = progress_of(tables, complete, total, done, rows=rows, size=size, rate=rate, seconds=seconds, left=left)
+    return told | {
+        "large_objects": objects,
+        "large_objects_left": left,
         "hosts": hosts,
         "workers": active,
         "held": held,
@@ -103,18 +110,29 @@ def read_progress(store: StateStore) -> Mapping[str, Any]:
 
 
 def progress_of(
-    tables: int, complete: int, total: int, done: int, *, rows: int, size: int, rate: float, seconds: float
+    tables: int,
+    complete: int,
+    total: int,
+    done: int,
+    *,
+    rows: int,
+    size: int,
+    rate: float,
+    seconds: float,
+    left: int = 0,
 ) -> dict[str, Any]:
-    """The same from counts. Pure. ``done`` of ``total`` bytes are read, at ``rate`` bytes a second now."""
-    share = 1.0 if complete >= tables else min(0.999, done / total if total else 0.0)
-    left = max(0, total - done)
+    """The same from counts. Pure. ``done`` of ``total`` bytes are read, at ``rate`` bytes a second now; ``left`` large
+    objects are not copied yet."""
+    ended = complete >= tables and not left
+    share = 1.0 if ended else min(0.999, done / total if total else 0.0)
+    unread = max(0, total - done)
     return {
         "percent": round(100 * share, 1),
         "tables": tables,
         "complete": complete,
         "rows": rows,
         "bytes": size,
-        "rows_per_second": round(rows / seconds) if seconds > 0 and complete < tables else 0,
+        "rows_per_second": round(rows / seconds) if seconds > 0 and not ended else 0,
         "bytes_per_second": round(rate),
-        "eta": 0.0 if complete >= tables else round(left / rate, 1) if rate > 0 and total else None,
+        "eta": 0.0 if ended else round(unread / rate, 1) if rate > 0 and total else None,
     }

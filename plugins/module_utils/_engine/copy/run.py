@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from .building import Builder
     from .gauge import Gauge
+    from .large_object_copy import ObjectCopy
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""
@@ -48,19 +49,23 @@ POLL = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What accompanies the runs of one host: who builds on what is complete, and who says how fast it may go."""
+    """What accompanies the runs of one host: who builds on what is complete, who says how fast it may go, and who copies
+    the large objects under a run's snapshot."""
 
     builder: Builder | None = None
     gauge: Gauge | None = None
+    objects: ObjectCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What this host did: ``runs`` that it took part in, ``parts`` that it copied itself, and whether it ``led``."""
+    """What this host did: ``runs`` that it took part in, ``parts`` and large ``objects`` that it copied itself, and
+    whether it ``led``."""
 
     runs: int = 0
     parts: int = 0
     led: bool = False
+    objects: int = 0
 
 
 def unfinished(migration: Migration) -> list[Table]:
@@ -224,6 +229,8 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         )
         if todo:
             work_through(run)
+        if beside.objects is not None and name:
+            beside.objects.copy(name)
     close_run(store, number)
     again = [str(run.jobs[oid].source) for oid in sorted(run.changed)]
     store.event("copied", f"copy run {number} ({form})", {"tables": len(todo), "again": again[:50]})

@@ -23,6 +23,8 @@ from ..connect import speaking
 from ..errors import StateError
 from .building import Builder
 from .gauge import Gauge
+from .large_object_copy import ObjectCopy
+from .large_objects import LARGE_OBJECTS
 from .progress import begin, set_pace
 from .queue import Job, part_of
 from .resync import reset
@@ -68,26 +70,23 @@ def take_part(
                 if limits.pace is not None:  # who only helps, and took over, leaves it as it is
                     set_pace(migration.store, limits.pace)
                 with _beside(migration, limits, behind) as beside:
+                    objects = ObjectCopy(migration, limits.objects, beside.gauge)
+                    objects.begin()
                     if beside.builder is not None:
                         beside.builder.begin_complete()
-                    if again or unfinished(migration):
-                        with worker_kept_away(migration):
-                            if again:
-                                reset(migration, again)
-                            tables = unfinished(migration)
-                            begin(migration.store, len(migration.selected().leaves), bytes_of(migration, tables))
-                            done = copy_tables(migration, limits, beside=beside)
-                        runs, parts = runs + done.runs, parts + done.parts
+                    done = _copy_all(migration, limits, again, replace(beside, objects=objects))
+                    runs, parts = runs + done.runs, parts + done.parts
+                    objects.copy()  # under a snapshot of its own what no run could copy under the run's
                     if beside.builder is not None:
                         beside.builder.finish()
                 while _held(migration, _BUILD):  # the sections that come next find what the others build
                     time.sleep(POLL)
                 migration.store.advance("copied")
-                return Share(runs, parts, True)
-        if again:
+                return Share(runs, parts, True, objects.copied)
+        if again or limits.objects.again:
             raise StateError(
                 "copying again table",
-                ", ".join(str(table) for table in again[:5]),
+                ", ".join([*map(str, again[:5]), *([LARGE_OBJECTS] if limits.objects.again else [])]),
                 "another host leads a copy of this migration at this moment",
                 "Wait until it has finished, then run this again.",
             )
@@ -100,6 +99,21 @@ def take_part(
             return Share(runs, parts)
         else:
             time.sleep(POLL)
+
+
+def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], beside: Beside) -> Share:
+    """As the leader: runs until all tables are complete. How much there is to do is noted first."""
+    objects, tables = beside.objects, len(migration.selected().leaves)
+    size = objects.size if objects is not None else 0
+    if not again and not unfinished(migration):
+        if size:
+            begin(migration.store, tables, size)
+        return Share()
+    with worker_kept_away(migration):
+        if again:
+            reset(migration, again)
+        begin(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
+        return copy_tables(migration, limits, beside=beside)
 
 
 @contextmanager

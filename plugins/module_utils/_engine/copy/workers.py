@@ -29,6 +29,7 @@ from .columns import (
 from .fingerprint import Fingerprint
 from .gauge import Gauge
 from .key_parts import PartBy
+from .large_objects import ObjectWish
 from .parts import Part
 from .pump import Copied, Sink, pump
 from .queue import Claims, Job
@@ -58,6 +59,7 @@ class Limits:
     lock_timeout: float = 2.0
     lock_retries: int = 60
     build: BuildLimits = field(default_factory=BuildLimits)
+    objects: ObjectWish = field(default_factory=ObjectWish)
     pace: Pace | None = None
     progress_file: str = ""
     progress_interval: float = 0.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .._psycopg import sql
 from ..connect import speaking
+from ..copy.large_objects import certified
 from ..errors import ServerError, StateError
 from ..tombstone import with_tombstone
 from .proofs import Proofs
@@ -42,6 +43,7 @@ def open_destination(migration: Migration, proofs: Proofs) -> None:
         "destination": _identity(migration, "destination"),
         "writer": dict(proofs.writer),
         "triggers": proofs.triggers,
+        "large_objects": certified(migration.store),
         "steps": steps,
         "comment": _leave_tombstone(conn, with_tombstone(conn, migration.name, opened_at)),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import fence
 from ..cdc.control import holder, read_control
+from ..cdc.large_objects import written_warning
 from ..errors import SpecError, StateError
 from ..fenced_sessions import require_nothing_prepared
 from ..plan import Change, Plan
@@ -52,7 +53,10 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
         return {"opened_at": certificate["opened_at"], "certificate": certificate}
 
     found = fence.observe(migration)
-    return Plan(changes=_changes(migration, state, found), apply=apply, notes=notes, warnings=_warnings(found))
+    warnings = _warnings(found)
+    if state is not None and (written := written_warning(migration.source, migration.store, state.before_image)):
+        warnings += (written,)
+    return Plan(changes=_changes(migration, state, found), apply=apply, notes=notes, warnings=warnings)
 
 
 def _warnings(found: fence.Fence) -> tuple[str, ...]:

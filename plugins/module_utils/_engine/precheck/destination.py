@@ -62,6 +62,17 @@ def _conflicting_rows(seen: Observation, source: SourceView, destination: Destin
             yield Found(str(table), "it holds rows", f"SELECT EXISTS (SELECT FROM ONLY {table})")
 
 
+def _conflicting_large_objects(seen: Observation, destination: DestinationView) -> Iterator[Found]:
+    found = destination.standing_large_objects
+    if found and seen.copies_large_objects:
+        yield Found(
+            f"large object {found[0]}",
+            f"{len(found)} large objects stand at the destination that are not ours and have OIDs of the source's",
+            "SELECT oid FROM pg_largeobject_metadata",
+            f"SELECT lo_unlink({found[0]}); if nobody needs it there, or set causeway_large_objects: false.",
+        )
+
+
 def _standing(
     seen: Observation, source: SourceView, destination: DestinationView
 ) -> Iterator[tuple[Table, Table | None]]:
@@ -232,6 +243,13 @@ CHECKS = (
         "Drop it if nobody needs it, or set causeway_conflicting_tables: ignore to keep its rows.",
         at_both(_conflicting_tables),
         lock="DROP TABLE: ACCESS EXCLUSIVE at the destination",
+    ),
+    Check(
+        "conflicting_large_objects",
+        "error",
+        "A large object of that OID stands at the destination, and is not overwritten.",
+        "Remove it there, or store it under another OID; or causeway_large_objects: false.",
+        at_destination(_conflicting_large_objects),
     ),
     Check(
         "conflicting_rows",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..catalog import qualified
@@ -104,12 +105,36 @@ def _unlogged_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
             )
 
 
-def _large_objects(dummy: Observation, source: SourceView) -> Iterator[Found]:
+def _large_objects(seen: Observation, source: SourceView) -> Iterator[Found]:
     if source.large_objects:
+        left_out = Found("", "") if seen.copies_large_objects else _LEFT_OUT
+        yield replace(
+            left_out,
+            object="pg_largeobject",
+            answer=f"{source.large_objects} large objects",
+            query="SELECT count(*) FROM pg_largeobject_metadata",
+        )
+
+
+_LEFT_OUT = Found(
+    "",
+    "",
+    fix="Set causeway_large_objects: true; or copy those that are needed after the application has stopped writing, with"
+    " lo_export and lo_import under the same OIDs.",
+    why="They are not moved, nor is what is written to them in the stream; writes are told as an event while the task runs.",
+    severity="warning",
+)
+
+
+def _large_objects_closed(seen: Observation, source: SourceView) -> Iterator[Found]:
+    number, first = source.closed_large_objects
+    if number and seen.copies_large_objects:
         yield Found(
-            "pg_largeobject",
-            f"{source.large_objects} large objects",
-            "SELECT count(*) FROM pg_largeobject_metadata",
+            f"large object {first[0]}",
+            f"{number} large objects cannot be read by the account",
+            "SELECT oid, lomowner::regrole, lomacl FROM pg_largeobject_metadata",
+            f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, first))} TO the account;"
+            + (" and so on for the others." if number > len(first) else ""),
         )
 
 
@@ -256,11 +281,19 @@ CHECKS = (
     ),
     Check(
         "large_objects",
-        "warning",
-        "They are not moved, nor is what is written to them in the stream; writes are told as an event while the task runs.",
-        "Copy those that are needed after the application has stopped writing: pg_dump --large-objects, or lo_export and "
-        "lo_import with the same OIDs.",
+        "ignorable",
+        "They are copied with the rows; what is written to them after that is not captured, and told as an event while the "
+        "task runs.",
+        "Nothing where they rest. Else let the writing stop before the cutover, and copy them again: "
+        "causeway_resync: [pg_catalog.pg_largeobject].",
         at_source(_large_objects),
+    ),
+    Check(
+        "large_objects_closed",
+        "error",
+        "What the account may not read cannot be copied.",
+        "GRANT SELECT ON LARGE OBJECT … TO the account, or membership in the owner; or causeway_large_objects: false.",
+        at_source(_large_objects_closed),
     ),
     Check(
         "extension_missing",

@@ -14,6 +14,7 @@ from .._psycopg import psycopg, sql
 from ..catalog import holding_rows
 from ..cdc.control import holder
 from ..connect import server_error, speaking
+from ..copy.large_objects import closed_objects, standing_objects
 from ..errors import ConnectError, EngineError
 from ..server import identify_system
 from . import queries
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+_NONE_CLOSED: tuple[int, tuple[int, ...]] = (0, ())
+
 
 class _Guard:
     """Collects what could not be seen, by the part's name."""
@@ -55,7 +58,9 @@ class _Guard:
             return otherwise
 
 
-def observe(migration: Migration, runner: Runner, *, client_bin: str = "", worker_home: str = "") -> Observation:
+def observe(
+    migration: Migration, runner: Runner, *, client_bin: str = "", worker_home: str = "", large_objects: bool = True
+) -> Observation:
     """Look at everything once. Writes nothing; raises nothing but for bugs."""
     host = observe_host(migration.spec, runner, client_bin, worker_home)
     if psycopg is None:  # without the driver nothing else can be asked, and the check on drivers says so
@@ -65,7 +70,7 @@ def observe(migration: Migration, runner: Runner, *, client_bin: str = "", worke
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
-    return Observation(spec=migration.spec, host=host, source=source, destination=destination, failures=guard.failures)
+    return Observation(migration.spec, host, source, destination, guard.failures, large_objects)
 
 
 class _Asker:
@@ -166,6 +171,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),
         may_create=rights[0][0],
         large_objects=ask.value("large objects", queries.LARGE_OBJECTS, 0),
+        closed_large_objects=guard("source: large objects", lambda: closed_objects(migration.source), _NONE_CLOSED),
         clock=_clock(ask),
     )
 
@@ -207,7 +213,15 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         copied=guard("destination: copies", lambda: _copied(migration, state), frozenset()),
         worker=guard("destination: worker", lambda: holder(conn, migration.name), None),
         worker_host=_worker_host(migration, ask, state),
+        standing_large_objects=guard(
+            "destination: large objects", lambda: _large_objects(migration, source, state), ()
+        ),
     )
+
+
+def _large_objects(migration: Migration, source: SourceView | None, state: MigrationState | None) -> tuple[int, ...]:
+    """Those that are in the copy's way; asked of both ends, and of a state that we know."""
+    return standing_objects(migration, ours=state is not None) if source and source.large_objects else ()
 
 
 def _state(migration: Migration, source: SourceView | None) -> tuple[MigrationState | None, EngineError | None]:

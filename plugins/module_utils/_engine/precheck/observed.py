@@ -70,7 +70,8 @@ class Sessions:
 class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
     their tables. ``ordinary`` are the settings that a session gets which pins nothing; ``clock`` is its time less
-    the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown."""
+    the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
+    ``closed_large_objects`` are those that the account may not read: how many, and the first of them."""
 
     server: Server
     catalog: Catalog
@@ -93,6 +94,7 @@ class SourceView:
     foreign_owners: tuple[tuple[str, int], ...] = ()
     may_create: bool = True
     large_objects: int = 0
+    closed_large_objects: tuple[int, tuple[int, ...]] = (0, ())
     clock: float = 0.0
 
 
@@ -101,7 +103,8 @@ class DestinationView:
     """The destination, and what the state tables there know of this migration.
 
     ``filled`` are selected tables that stand there and hold rows; ``replica_role`` is the refusal of
-    `SET session_replication_role`; ``closed_schemas`` those in which the account may not create.
+    `SET session_replication_role`; ``closed_schemas`` those in which the account may not create;
+    ``standing_large_objects`` OIDs of large objects that are not ours and that the source has too.
     """
 
     server: Server
@@ -122,6 +125,7 @@ class DestinationView:
     copied: frozenset[Name] = frozenset()
     worker: Holder | None = None
     worker_host: str = ""
+    standing_large_objects: tuple[int, ...] = ()
 
     def owns(self, name: Name) -> bool:
         """Whether a table that stands there is this migration's: made by its schema phase, or found by its copy."""
@@ -160,11 +164,17 @@ class Observation:
     source: SourceView | None = None
     destination: DestinationView | None = None
     failures: Mapping[str, EngineError] = field(default_factory=dict)
+    large_objects: bool = True
 
     @property
     def selected(self) -> tuple[Table, ...]:
         """The selected tables; none where the source could not be read."""
         return self.source.selection.tables if self.source else ()
+
+    @property
+    def copies_large_objects(self) -> bool:
+        """Whether the copy takes large objects along."""
+        return self.large_objects and "full" in self.spec.types
 
     def owns(self, name: Name) -> bool:
         """Whether the destination's table of this name is this migration's own."""

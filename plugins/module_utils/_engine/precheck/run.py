@@ -31,6 +31,7 @@ class Wanted:
     fail_on: str = catalogue.ON_ERROR
     client_bin: str = ""
     worker_home: str = ""
+    large_objects: bool = True
 
 
 def plan(migration: Migration, runner: Runner, wanted: Wanted) -> Plan:
@@ -50,7 +51,13 @@ def plan(migration: Migration, runner: Runner, wanted: Wanted) -> Plan:
                 "and there is nothing left to check.",
             }
         )
-    seen = observe(migration, runner, client_bin=wanted.client_bin, worker_home=wanted.worker_home)
+    seen = observe(
+        migration,
+        runner,
+        client_bin=wanted.client_bin,
+        worker_home=wanted.worker_home,
+        large_objects=wanted.large_objects,
+    )
     findings = catalogue.without_ignored(catalogue.judge(seen), wanted.ignore)
     stopped_by = catalogue.stopping(findings, wanted.fail_on)
     result = _result(findings, seen.source, seen.destination, passed=not stopped_by)

@@ -14,6 +14,7 @@ from ..cdc.control import holder, read_control
 from ..connect import speaking
 from ..errors import MismatchError, StateError
 from ..plan import Plan
+from . import large_objects
 from .chunks import Verdict
 from .compare import compare_tables
 
@@ -53,10 +54,14 @@ def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapp
     verdicts = compare_tables(migration, tables, live=live, settle_timeout=settle_timeout, parallel=parallel)
     rows = [as_result(table, verdicts[table.oid]) for table in tables]
     record(migration, tables, verdicts)
-    result = {"tables": rows, "identical": all(row["verdict"] != "different" for row in rows)}
+    result: dict[str, object] = {"tables": rows, "identical": all(row["verdict"] != "different" for row in rows)}
     wrong = [table for table in tables if verdicts[table.oid].verdict == "different"]
     if wrong:
         raise difference(wrong, verdicts, result)
+    objects = large_objects.compare_objects(migration)
+    result["large_objects"] = objects.as_result() if objects is not None else {"verdict": "not copied"}
+    if objects is not None and not objects.identical and not live:
+        raise large_objects.difference(objects, result)
     migration.store.advance("validated")
     return result
 

@@ -202,6 +202,9 @@ def test_what_a_copy_has_moved() -> None:
     ]
     assert _blocks.copied({"changed": False, "tables": tables}, 100) == []
     assert _blocks.copied({"changed": True, "tables": tables, "runs": 0}, 100) == ["1 of 2 tables are to be copied"]
+    objects = {"state": "complete", "objects": 1006, "bytes": 3_000_000, "moved": 1006}
+    only_these = _blocks.copied({"changed": True, "tables": tables, "runs": 0, "large_objects": objects}, 100)
+    assert only_these[0] == "1 of 2 tables copied, 1 005 rows, 2.0 MB, 1 006 large objects (3.0 MB)"
 
 
 def test_verdicts_have_the_differing_tables_first_and_say_how_to_see_it() -> None:
@@ -226,6 +229,16 @@ def test_verdicts_have_the_differing_tables_first_and_say_how_to_see_it() -> Non
         "The first difference of each:",
         "  b  SELECT * FROM b",
     ]
+
+
+def test_the_verdict_on_large_objects_is_a_line_of_its_own() -> None:
+    table = {"table": "a", "verdict": "identical", "source_rows": 1, "destination_rows": 1, "differing": 0}
+    objects = {"verdict": "different", "objects": 12, "differing": 2, "missing": 0, "gone": 1}
+    said = "12 large objects different: 2 differing, 1 gone (what was written after their copy is not captured)"
+    assert _blocks.verdicts({"tables": [table], "large_objects": objects}, 100)[1] == said
+    equal = {"verdict": "identical", "objects": 12, "differing": 0, "missing": 0, "gone": 0}
+    assert _blocks.verdicts({"tables": [table], "large_objects": equal}, 100)[1] == "12 large objects identical"
+    assert _blocks.verdicts({"tables": [table], "large_objects": {"verdict": "not copied"}}, 100)[1] == ""
 
 
 def test_a_thousand_tables_are_cut() -> None:
@@ -260,6 +273,12 @@ def test_the_certificate() -> None:
         "  fence  12 ms",
         "  drain  1.2 s",
     ]
+
+
+def test_the_certificate_says_of_large_objects_what_was_not_proved() -> None:
+    objects = {"objects": 3, "copied_at": "2026-11-22 09:00:00.123+00", "captured": False, "compared": False}
+    lines = _blocks.certificate({"certificate": {"verdict": "identical", "large_objects": objects}}, 100)
+    assert lines[1] == "  large objects  3, as they were when copied (2026-11-22 09:00:00); not compared"
 
 
 def test_a_failure_says_what_why_and_what_is_safe() -> None:
@@ -330,6 +349,7 @@ def test_a_copy_that_runs_is_one_line() -> None:
         and "3 min 20 s left" in said
         and said.endswith("waits: a standby lags")
     )
+    assert ", 7 large objects left, " in _blocks.progress({**line, "large_objects_left": 7})[0]
     (large,) = _blocks.progress({"table": "s.t", "rows": 5, "bytes": 10**9, "seconds": 61.0})
     assert large.startswith("table s.t is complete: 5 rows")
     assert _blocks.progress({}) == []

@@ -50,3 +50,10 @@ def test_progress_in_numbers(complete: int, done: int, rate: float, percent: flo
     told = progress_of(2, complete, 1000, done, rows=60, size=done, rate=rate, seconds=6.0)
     assert (told["percent"], told["eta"]) == (percent, eta)
     assert told["rows_per_second"] == (0 if complete == 2 else 10)
+
+
+def test_a_copy_is_not_complete_while_large_objects_are_left() -> None:
+    told = progress_of(2, 2, 1000, 990, rows=60, size=990, rate=10, seconds=6.0, left=1)
+    assert (told["percent"], told["eta"], told["rows_per_second"]) == (99.0, 1.0, 10)
+    told = progress_of(2, 2, 1000, 1000, rows=60, size=1000, rate=10, seconds=6.0, left=1)
+    assert told["percent"] == 99.9

@@ -164,6 +164,7 @@ class Seen:
         self.host: dict[str, Any] = {}
         self.failures: dict[str, EngineError] = {}
         self.unreachable: set[str] = set()
+        self.large_objects = True
 
     def observation(self) -> Observation:
         spec: dict[str, Any] = {
@@ -211,6 +212,7 @@ class Seen:
             source=None if "source" in self.unreachable else source,
             destination=None if "destination" in self.unreachable else destination,
             failures=self.failures,
+            large_objects=self.large_objects,
         )
 
     def findings(self) -> dict[str, Any]:
@@ -478,9 +480,32 @@ def _unlogged(seen: Seen) -> None:
     seen.tables = (table(persistence="u"),)
 
 
-@case("large_objects", "warning")
+@case("large_objects", "ignorable")
 def _large_objects(seen: Seen) -> None:
     seen.source = {"large_objects": 3}
+
+
+@case("large_objects", "warning")
+def _large_objects_left_out(seen: Seen) -> None:
+    # what the account may not read, and what is in the way, does not matter then
+    seen.source = {"large_objects": 3, "closed_large_objects": (1, (1000,))}
+    seen.destination = {"standing_large_objects": (1000,)}
+    seen.large_objects = False
+
+
+@case("large_objects", "warning")
+def _large_objects_without_a_copy(seen: Seen) -> None:
+    seen.source, seen.spec = {"large_objects": 3}, {"types": frozenset({"schema"})}
+
+
+@case("large_objects_closed", "error")
+def _large_objects_closed(seen: Seen) -> None:
+    seen.source = {"closed_large_objects": (7, (1000, 1001, 1002, 1003, 1004))}
+
+
+@case("conflicting_large_objects", "error")
+def _large_objects_standing(seen: Seen) -> None:
+    seen.destination = {"standing_large_objects": (1000, 1001)}
 
 
 @case("extension_missing", "error")

@@ -1,0 +1,281 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copying large objects: page by page in the order of their OIDs, small ones together, a large one in pieces.
+
+An object and the row that says it is ours are written in one destination transaction: after a crash what stands is complete
+and known, and the next call goes on with the others. Memory holds one piece, of a large object or of small ones together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from .._psycopg import psycopg, sql
+from ..cdc.large_objects import BEFORE, COPIED, written_rows
+from ..connect import connect, speaking
+from ..errors import StateError
+from .large_object_rights import PAGE_STATEMENT, SourceObject, comment_statements, right_statements
+from .large_objects import (
+    CREATE,
+    PAGE,
+    PIECE,
+    PUT,
+    READ,
+    REMOVE,
+    SIZES,
+    ObjectWish,
+    count,
+    destination_roles,
+    present_objects,
+    read_copied,
+    require_free,
+    require_readable,
+    stored_bytes,
+    taken,
+    waiting,
+)
+from .reading import SNAPSHOT_GONE
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..migration import Migration
+    from .gauge import Gauge
+
+_COPYING = "copying large objects"
+_RIGHTS_REMEDY = "Make the migration's account a member of the roles that own large objects, at the destination, or set privileges: skip."
+
+_DONE = """
+INSERT INTO {large_object} (migration, object, run) SELECT %s, o, %s FROM pg_catalog.unnest(%s::oid[]) o
+    ON CONFLICT (migration, object) DO UPDATE SET run = excluded.run
+"""
+_COUNTED = """
+UPDATE {large_object_copy} SET objects = objects + %s, bytes = bytes + %s WHERE migration = %s AND run = %s
+"""
+_BEGUN = """
+INSERT INTO {large_object_copy} AS c (migration, run, state, total) VALUES (%s, 1, 'copying', %s)
+    ON CONFLICT (migration) DO UPDATE SET (run, state, total, objects, bytes, started_at, finished_at) =
+       (c.run + 1, 'copying', excluded.total, 0, 0, excluded.started_at, NULL)
+    RETURNING run
+"""
+_COMPLETE = """
+UPDATE {large_object_copy} SET state = 'complete', finished_at = pg_catalog.clock_timestamp()
+ WHERE migration = %s AND run = %s
+"""
+_OF_RUN = "SELECT object::bigint FROM {large_object} WHERE migration = %s AND run = %s AND object = ANY (%s::oid[])"
+_OLDER = "SELECT object::bigint FROM {large_object} WHERE migration = %s AND run < %s ORDER BY object LIMIT %s"
+_FORGET = "DELETE FROM {large_object} WHERE migration = %s AND object = ANY (%s::oid[])"
+
+
+class ObjectCopy:
+    """What one call does about large objects. ``copied`` counts those that it has copied, or removed again."""
+
+    def __init__(self, migration: Migration, wish: ObjectWish, gauge: Gauge | None = None) -> None:
+        self.copied = 0
+        self._migration = migration
+        self._wish = wish
+        self._gauge = gauge
+        self.size = 0
+        """Bytes of all of them as the source stores them, once `begin` has looked: progress is counted in these."""
+        self._run = 0
+        self._counted = 0
+        self._roles: list[str] = []
+        self._ourselves = ""
+
+    def begin(self) -> None:
+        """Note that large objects are to be copied, before any snapshot is taken: what is written to them from now on
+        counts as written after the copy. Raises MismatchError, ServerError."""
+        migration, store = self._migration, self._migration.store
+        known = read_copied(store)
+        if not waiting(known, self._wish):
+            return
+        require_readable(migration.source)
+        require_free(migration)
+        self._roles, self._ourselves = destination_roles(migration.destination)
+        self.size = stored_bytes(migration.source)
+        if known is not None and not self._wish.again:
+            self._run = known.run
+            return
+        total = count(migration.source)
+        with speaking("counting what was written to large objects at the", "source"):
+            written = written_rows(migration.source)
+        with speaking("beginning to copy the large objects of migration", store.name), store.conn.transaction():
+            store.forget_before(BEFORE, ["written"])
+            store.remember_before(BEFORE, {"written": written})
+            row = store.conn.execute(self._sql(_BEGUN), (store.name, total)).fetchone()
+        self._run = int(row[0]) if row else 0
+
+    def copy(self, snapshot: str = "") -> None:
+        """Copy what is left, under this exported snapshot of the source, or one of its own. Nothing is done where nothing
+        is left, or where nobody holds the snapshot any more. Raises EngineErrors; what is copied stays."""
+        if not self._run:
+            return
+        gauge = self._gauge
+        with self._reading(snapshot) as source, gauge.working() if gauge else nullcontext():
+            if source is None:
+                return
+            after = 0
+            while page := self._page(source, after):
+                after = page[-1].oid
+                self._copy_page(source, page)
+        self._remove_gone()
+        self._finish()
+
+    @contextmanager
+    def _reading(self, snapshot: str) -> Iterator[Connection | None]:
+        with closing(connect(self._migration.spec.source, f"large objects {self._migration.name}")) as source:
+            with speaking("taking a snapshot of the large objects at the", "source"):
+                source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                stands = not snapshot or _imported(source, snapshot)
+            yield source if stands else None
+
+    def _page(self, source: Connection, after: int) -> list[SourceObject]:
+        with speaking("reading which large objects there are at the", "source"):
+            rows = source.execute(PAGE_STATEMENT, (after, PAGE)).fetchall()
+        return [
+            SourceObject(oid, owner, comment, None if grants is None else tuple((g[0], g[1], g[2]) for g in grants))
+            for oid, owner, comment, grants in rows
+        ]
+
+    def _copy_page(self, source: Connection, page: Sequence[SourceObject]) -> None:
+        store = self._migration.store
+        with speaking("reading which large objects are copied in migration", store.name):
+            values = (store.name, self._run, [one.oid for one in page])
+            done = {row[0] for row in store.conn.execute(self._sql(_OF_RUN), values).fetchall()}
+        todo = [one for one in page if one.oid not in done]
+        if not todo:
+            return
+        sizes = self._sizes(source, [one.oid for one in todo])
+        for group in packed(todo, sizes, PIECE):
+            self._write(source, group, sum(sizes[one.oid] for one in group))
+
+    def _sizes(self, source: Connection, oids: list[int]) -> dict[int, int]:
+        with speaking("asking for the size at the source of large object", _span(oids)):
+            return {oid: size for oid, size, dummy in source.execute(SIZES, {"objects": oids}).fetchall()}
+
+    def _read(self, source: Connection, oids: list[int], offset: int) -> dict[int, bytes]:
+        """A piece of each of these objects, by OID."""
+        with speaking("reading at the source large object", _span(oids)):
+            values = {"objects": oids, "offset": offset, "length": PIECE}
+            pieces: dict[int, bytes] = dict(source.execute(READ, values, binary=True).fetchall())
+        if self._gauge is not None:
+            size = sum(map(len, pieces.values()))
+            asyncio.run(self._gauge.throttle.spend(queries=1, rows=0 if offset else len(oids), bytes=size))
+            # What is stored is compressed, and of what an earlier call has copied nothing is read.
+            step = min(size, self.size - self._counted)
+            self._counted += step
+            self._gauge.bytes, self._gauge.size = self._gauge.bytes + size, self._gauge.size + step
+        return pieces
+
+    def _write(self, source: Connection, objects: Sequence[SourceObject], size: int) -> None:
+        """Some objects whole in one transaction: their bytes, comment, owner, grants, and that they are ours."""
+        store, oids = self._migration.store, [one.oid for one in objects]
+        with speaking("writing at the destination large object", _span(oids)):
+            try:
+                with store.conn.transaction():
+                    self._remove(self._ours(oids))
+                    first = self._read(source, oids, 0)
+                    store.conn.execute(CREATE, {"objects": oids, "pieces": [first[oid] for oid in oids]})
+                    for offset in range(PIECE, size, PIECE):  # which only one alone can exceed
+                        piece = self._read(source, oids, offset)[oids[0]]
+                        store.conn.execute(PUT, {"object": oids[0], "offset": offset, "piece": piece})
+                    self._write_rights(objects)
+                    self._note(oids, size)
+            except psycopg.errors.UniqueViolation:
+                if found := present_objects(store.conn, oids):
+                    raise taken(found) from None
+                raise
+        self.copied += len(oids)
+        if self._gauge is not None:
+            self._gauge.rows += len(oids)
+
+    def _write_rights(self, objects: Sequence[SourceObject]) -> None:
+        conn = self._migration.destination
+        statements = comment_statements(objects)
+        if self._wish.privileges:
+            statements += right_statements(objects, self._roles, self._ourselves)
+        if statements:
+            with speaking("setting comment, owner and grants of large objects at the", "destination", _RIGHTS_REMEDY):
+                conn.execute(sql.SQL("; ").join(statements))
+
+    def _ours(self, oids: list[int]) -> list[int]:
+        """Those of them that an earlier run has made: they are made anew."""
+        store = self._migration.store
+        query = sql.SQL("SELECT object::bigint FROM {} WHERE migration = %s AND object = ANY (%s::oid[])").format(
+            store.table("large_object")
+        )
+        return [row[0] for row in store.conn.execute(query, (store.name, oids)).fetchall()]
+
+    def _remove(self, oids: list[int]) -> None:
+        if oids:
+            self._migration.destination.execute(REMOVE, {"objects": oids})
+
+    def _note(self, oids: list[int], size: int) -> None:
+        store = self._migration.store
+        store.conn.execute(self._sql(_DONE), (store.name, self._run, oids))
+        found = store.conn.execute(self._sql(_COUNTED), (len(oids), size, store.name, self._run))
+        if found.rowcount != 1:
+            raise StateError(
+                _COPYING, store.name, "a later run has taken them over", "Nothing is lost: the other run copies them."
+            )
+
+    def _remove_gone(self) -> None:
+        """Objects of ours that this run has not met: the source has them no more."""
+        store = self._migration.store
+        while True:
+            with (
+                speaking("removing at the destination large objects that the source has no more"),
+                store.conn.transaction(),
+            ):
+                rows = store.conn.execute(self._sql(_OLDER), (store.name, self._run, PAGE)).fetchall()
+                gone = [row[0] for row in rows]
+                if not gone:
+                    return
+                self._remove(gone)
+                store.conn.execute(self._sql(_FORGET), (store.name, gone))
+            self.copied += len(gone)
+
+    def _finish(self) -> None:
+        store = self._migration.store
+        with speaking("finishing the large objects of migration", store.name), store.conn.transaction():
+            store.conn.execute(self._sql(_COMPLETE), (store.name, self._run))
+            known = read_copied(store)
+            if known is not None and (known.objects or known.run > 1):
+                store.event("copied", COPIED, {"objects": known.objects, "bytes": known.bytes, "run": known.run})
+        self._run = 0
+
+    def _sql(self, template: str) -> sql.Composed:
+        store = self._migration.store
+        tables = {name: store.table(name) for name in ("large_object", "large_object_copy")}
+        return sql.SQL(template).format(**tables)
+
+
+def _imported(source: Connection, snapshot: str) -> bool:
+    """Take an exported snapshot on; False where its holder has gone. Raises psycopg.Error."""
+    try:
+        source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    except psycopg.Error as exc:
+        if exc.sqlstate not in SNAPSHOT_GONE:
+            raise
+        return False
+    return True
+
+
+def packed(objects: Sequence[SourceObject], sizes: Mapping[int, int], most: int) -> list[list[SourceObject]]:
+    """Neighbours that together have no more than ``most`` bytes, in their order; a larger one is alone. Pure."""
+    groups: list[list[SourceObject]] = []
+    room = 0
+    for one in objects:
+        if not groups or sizes[one.oid] > room:
+            groups.append([])
+            room = most
+        groups[-1].append(one)
+        room -= sizes[one.oid]
+    return groups
+
+
+def _span(oids: Sequence[int]) -> str:
+    return str(oids[0]) if len(oids) == 1 else f"{oids[0]} to {oids[-1]}"

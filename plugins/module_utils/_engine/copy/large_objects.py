@@ -1,0 +1,277 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Large objects: what the source holds, what stands in the way of copying it, what has been copied, and the plan.
+
+They are no relations: no stream carries what is written to them, and their OIDs are their names. Each that this migration
+has made is a row of `large_object`, so that one of somebody else's is never overwritten and never removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from .._psycopg import psycopg, sql
+from ..connect import speaking
+from ..errors import MismatchError, ServerError, SpecError
+from ..plan import Change
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..migration import Migration
+    from ..state import StateStore
+
+LARGE_OBJECTS: Final = "pg_catalog.pg_largeobject"
+"""What stands for all of them among the tables that are to be copied again."""
+
+PIECE: Final = 1 << 20
+"""Bytes that are read and written in one statement: of several objects together, or of a larger one alone."""
+
+PAGE: Final = 256
+"""Objects that are looked at together, and small ones in one transaction: each takes a lock when its owner is set."""
+
+_SHOWN: Final = 5
+_LOOKED_AT: Final = 10_000
+
+SIZES: Final = """
+SELECT n.o::bigint, n.size, pg_catalog.lo_close(n.fd)
+  FROM (SELECT f.o, f.fd, pg_catalog.lo_lseek64(f.fd, 0, 2) AS size
+          FROM (SELECT o, pg_catalog.lo_open(o, 262144) AS fd FROM pg_catalog.unnest(%(objects)s::oid[]) o OFFSET 0) f
+        OFFSET 0) n
+"""
+READ: Final = (
+    "SELECT o::bigint, pg_catalog.lo_get(o, %(offset)s, %(length)s) FROM pg_catalog.unnest(%(objects)s::oid[]) o"
+)
+CREATE: Final = (
+    "SELECT pg_catalog.lo_from_bytea(n.o, n.d) FROM ROWS FROM (pg_catalog.unnest(%(objects)s::oid[]),"
+    " pg_catalog.unnest(%(pieces)b::bytea[])) AS n(o, d)"
+)
+PUT: Final = "SELECT pg_catalog.lo_put(%(object)s::oid, %(offset)s, %(piece)b)"
+REMOVE: Final = "SELECT pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%(objects)s::oid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectWish:
+    """Whether large objects are ``copied`` at all, ``again`` although they are, and with owners and grants."""
+
+    copied: bool = True
+    again: bool = False
+    privileges: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsCopied:
+    """The row of `large_object_copy`: ``state`` is copying or complete, ``run`` counts how often all were copied.
+
+    ``total`` is what the source held when this run began, ``objects`` and ``bytes`` what it has copied.
+    """
+
+    run: int
+    state: str
+    total: int
+    objects: int
+    bytes: int
+    finished_at: str
+
+
+def read_copied(store: StateStore) -> ObjectsCopied | None:
+    """How it stands with the large objects of a migration; None before they were begun. Raises ServerError."""
+    query = "SELECT run, state, total, objects, bytes, coalesce(finished_at::text, '') FROM {} WHERE migration = %s"
+    with speaking("reading the state of the large objects of migration", store.name):
+        row = store.conn.execute(sql.SQL(query).format(store.table("large_object_copy")), (store.name,)).fetchone()
+    return None if row is None else ObjectsCopied(*row)
+
+
+def as_result(migration: Migration, wish: ObjectWish, moved: int) -> Mapping[str, Any]:
+    """How it stands with them, as a return value; ``moved`` is what this call did."""
+    copied = read_copied(migration.store) if migration.state() is not None else None
+    if copied is None:
+        return {"state": "waiting" if wish.copied else "left out", "objects": 0, "bytes": 0, "moved": 0}
+    return {"state": copied.state, "objects": copied.objects, "bytes": copied.bytes, "moved": moved}
+
+
+def certified(store: StateStore) -> Mapping[str, Any] | None:
+    """What a certificate says of them: when they were copied, and that nobody has captured or compared them behind the
+    fence. None where they were not copied, or there were none."""
+    copied = read_copied(store)
+    if copied is None or not copied.objects:
+        return None
+    return {"objects": copied.objects, "copied_at": copied.finished_at, "captured": False, "compared": False}
+
+
+def waiting(copied: ObjectsCopied | None, wish: ObjectWish) -> bool:
+    """Whether there is anything to be done."""
+    return wish.copied and (wish.again or copied is None or copied.state != "complete")
+
+
+def count(source: Connection) -> int:
+    """How many the source holds. Raises ServerError."""
+    with speaking("counting the large objects at the", "source"):
+        row = source.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    return int(row[0]) if row else 0
+
+
+def stored_bytes(source: Connection) -> int:
+    """Bytes in which the source stores them, compressed and with what has been deleted. Raises ServerError."""
+    with speaking("asking for the size of the large objects at the", "source"):
+        row = source.execute("SELECT pg_catalog.pg_relation_size('pg_catalog.pg_largeobject')").fetchone()
+    return int(row[0]) if row else 0
+
+
+_CLOSED = """
+SELECT m.oid::bigint, count(*) OVER ()
+  FROM pg_catalog.pg_largeobject_metadata m
+ WHERE pg_catalog.current_setting('is_superuser') <> 'on' AND pg_catalog.current_setting('lo_compat_privileges') <> 'on'
+   AND NOT EXISTS (
+       SELECT FROM pg_catalog.aclexplode(coalesce(m.lomacl, pg_catalog.acldefault('L', m.lomowner))) x
+        WHERE x.privilege_type = 'SELECT' AND (x.grantee = 0 OR pg_catalog.pg_has_role(x.grantee, 'USAGE')))
+ ORDER BY m.oid LIMIT %s
+"""
+
+
+def closed_objects(source: Connection) -> tuple[int, tuple[int, ...]]:
+    """How many large objects the account may not read, and the first of them. Raises ServerError."""
+    with speaking("looking for large objects that cannot be read at the", "source"):
+        found = source.execute(_CLOSED, (_SHOWN,)).fetchall()
+        # The catalog does not know what a cloud's account may do beyond it: try.
+        if not found or not _refused(source, found[0][0]):
+            return 0, ()
+    return found[0][1], tuple(row[0] for row in found)
+
+
+def _refused(source: Connection, oid: int) -> bool:
+    try:
+        source.execute("SELECT pg_catalog.lo_get(%s::oid, 0, 1)", (oid,))
+    except psycopg.errors.InsufficientPrivilege:
+        return True
+    except psycopg.errors.UndefinedObject:  # it has gone in this moment
+        return True
+    return False
+
+
+def require_readable(source: Connection) -> None:
+    """Raise ServerError while there are large objects that the account may not read."""
+    number, first = closed_objects(source)
+    if number:
+        raise ServerError(
+            "reading at the source large object",
+            _listed(first, number),
+            "the account may not read it",
+            "GRANT SELECT ON LARGE OBJECT to the account, or make it a member of the owner; or leave all large objects out"
+            " with causeway_large_objects: false.",
+            sqlstate="42501",
+        )
+
+
+def standing_objects(migration: Migration, *, ours: bool) -> tuple[int, ...]:
+    """Large objects of the destination that this migration has not made and whose OIDs the source has too: some of them,
+    in ascending order. ``ours`` says that the migration has a state, which knows what is ours. Raises ServerError."""
+    others = sql.SQL("SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid{} LIMIT {}")
+    made = sql.SQL(" AND NOT EXISTS (SELECT FROM {} o WHERE o.migration = {} AND o.object = m.oid)").format(
+        migration.store.table("large_object"), sql.Literal(migration.name)
+    )
+    query = others.format(sql.SQL("{} ORDER BY m.oid").format(made if ours else sql.SQL("")), sql.Literal(_LOOKED_AT))
+    after = 0
+    with speaking("comparing the OIDs of large objects at", "both ends"):
+        while page := [row[0] for row in migration.destination.execute(query, (after,)).fetchall()]:
+            if found := present_objects(migration.source, page):
+                return found
+            after = page[-1]
+    return ()
+
+
+def present_objects(conn: Connection, oids: list[int]) -> tuple[int, ...]:
+    query = (
+        "SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%s::oid[]) ORDER BY m.oid"
+    )
+    return tuple(row[0] for row in conn.execute(query, (oids,)).fetchall())
+
+
+def require_free(migration: Migration) -> None:
+    """Raise MismatchError where a large object of somebody else's stands under an OID that we need."""
+    if found := standing_objects(migration, ours=migration.state() is not None):
+        raise taken(found)
+
+
+def taken(oids: tuple[int, ...]) -> MismatchError:
+    """The error for OIDs under which the destination holds large objects that are not ours."""
+    return MismatchError(
+        "copying large object",
+        _listed(oids[:_SHOWN], len(oids)),
+        "the destination has a large object of that OID which this migration has not made, and it is not overwritten",
+        f"Remove it there if nobody needs it (SELECT lo_unlink({oids[0]})), or store it anew under another OID; or leave"
+        " all large objects out with causeway_large_objects: false, as where another migration of the same two databases"
+        " copies them.",
+    )
+
+
+def _listed(oids: tuple[int, ...], number: int) -> str:
+    more = f" and {number - len(oids)} more" if number > len(oids) else ""
+    return ", ".join(map(str, oids)) + more
+
+
+_ABSENT_ROLES = """
+SELECT r.role, count(*)
+  FROM (SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) AS role FROM pg_catalog.pg_largeobject_metadata m
+         UNION
+        SELECT m.oid, pg_catalog.pg_get_userbyid(x.grantee)
+          FROM pg_catalog.pg_largeobject_metadata m, pg_catalog.aclexplode(m.lomacl) x WHERE x.grantee <> 0) r
+ WHERE r.role <> ALL (%s) GROUP BY 1 ORDER BY 1
+"""
+
+
+def destination_roles(destination: Connection) -> tuple[list[str], str]:
+    """The roles that owners and grants can be given to, and the one that we are. Raises ServerError."""
+    with speaking("reading the roles of the", "destination"):
+        rows = destination.execute("SELECT rolname::text, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
+    return [row[0] for row in rows], next((row[0] for row in rows if row[1]), "")
+
+
+def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], list[str]]:
+    """What is done about large objects, and what a person should know. Nothing where there is nothing to do.
+
+    Raises MismatchError for an OID that is taken, ServerError for an object that cannot be read, SpecError for a wish that
+    contradicts itself.
+    """
+    if wish.again and not wish.copied:
+        raise SpecError(
+            "reading the tables that are to be copied again",
+            LARGE_OBJECTS,
+            "large objects are left out",
+            "Set causeway_large_objects: true, or take it out of causeway_resync.",
+        )
+    copied = read_copied(migration.store) if migration.state() is not None else None
+    if not waiting(copied, wish):
+        return [], []
+    number = count(migration.source)
+    if not number and not (copied is not None and copied.objects):
+        return [], []
+    require_readable(migration.source)
+    require_free(migration)
+    notes = []
+    if wish.privileges:
+        with speaking("reading the owners of the large objects at the", "source"):
+            absent = migration.source.execute(_ABSENT_ROLES, (destination_roles(migration.destination)[0],)).fetchall()
+        notes = [
+            f"Role {role} does not exist at the destination: {n} large objects come without it." for role, n in absent
+        ]
+    before = "not copied" if copied is None else "copied" if copied.state == "complete" else "partly copied"
+    after = "copied, with owners and grants" if wish.privileges else "copied"
+    return [
+        Change("source", "large objects", None, f"{number} read", _shown(SIZES, READ)),
+        Change(
+            "destination",
+            "large objects",
+            before,
+            after,
+            _shown(*((REMOVE,) if copied is not None else ()), CREATE, PUT),
+        ),
+    ], notes
+
+
+def _shown(*statements: str) -> tuple[str, ...]:
+    """Statements for a person: their values are other ones for each page of objects."""
+    return tuple(re.sub(r"%\((\w+)\)[sb]", r"$\1", statement) for statement in statements)

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares the bytes of the large objects that were copied, by digests that both servers compute piece by piece.
+
+What is written to them after the copy is in no stream: while the source is in use a difference is what was to be expected,
+and is told. Where the source rests it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._psycopg import psycopg, sql
+from ..cdc.large_objects import REMEDY
+from ..connect import connect, speaking
+from ..copy.large_objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
+from ..errors import MismatchError
+
+if TYPE_CHECKING:
+    from ..connect import Connection
+    from ..migration import Migration
+
+_OIDS = "SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid ORDER BY m.oid LIMIT %s"
+_DIGESTS = """
+SELECT p.oid::bigint, pg_catalog.length(p.d), pg_catalog.sha256(p.d)
+  FROM (SELECT m.oid, pg_catalog.lo_get(m.oid, %(offset)s, %(length)s) AS d
+          FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%(objects)s::oid[]) OFFSET 0) p
+"""
+_OURS = "SELECT count(*), count(*) FILTER (WHERE object = ANY (%s::oid[])) FROM {} WHERE migration = %s"
+
+Digests = Mapping[int, Sequence[bytes]]
+
+
+@dataclass(slots=True)
+class ObjectVerdict:
+    """How many ``objects`` the source holds; OIDs that differ in their bytes, and that the destination lacks; and how
+    many it has from us that are ``gone`` at the source."""
+
+    objects: int = 0
+    differing: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    gone: int = 0
+
+    @property
+    def identical(self) -> bool:
+        return not (self.differing or self.missing or self.gone)
+
+    def judge(self, oids: Sequence[int], here: Digests, there: Digests) -> None:
+        """Take in a page of the source's objects. Pure. One that has gone meanwhile says nothing."""
+        self.objects += len(oids)
+        self.missing += [oid for oid in oids if oid in here and oid not in there]
+        self.differing += [oid for oid in oids if oid in here and oid in there and here[oid] != there[oid]]
+
+    def as_result(self) -> dict[str, Any]:
+        """As a return value."""
+        first = min([*self.differing, *self.missing], default=None)
+        return {
+            "verdict": "identical" if self.identical else "different",
+            "objects": self.objects,
+            "differing": len(self.differing),
+            "missing": len(self.missing),
+            "gone": self.gone,
+            "find": "" if first is None else f"SELECT sha256(lo_get({first}))",
+        }
+
+
+def compare_objects(migration: Migration) -> ObjectVerdict | None:
+    """Compare all of them; None where this migration has not copied them. Raises ServerError, ConnectError."""
+    copied = read_copied(migration.store)
+    if copied is None or copied.state != "complete":
+        return None
+    verdict = ObjectVerdict()
+    purpose = f"validate {migration.name}"
+    with (
+        closing(connect(migration.spec.source, purpose)) as source,
+        closing(connect(migration.spec.destination, purpose)) as destination,
+    ):
+        for conn in (source, destination):  # an object is read in several statements
+            conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        after = matched = ours = 0
+        while True:
+            with speaking("comparing the large objects of migration", migration.name):
+                oids = [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]
+                ours, found = _made(destination, migration, oids)
+                matched += found
+                if not oids:
+                    break
+                with source.transaction(), destination.transaction():
+                    verdict.judge(oids, _digests(source, oids), _digests(destination, oids))
+            after = oids[-1]
+    verdict.gone = ours - matched
+    return verdict
+
+
+def _made(conn: Connection, migration: Migration, oids: list[int]) -> tuple[int, int]:
+    """How many this migration has made, and how many of these are among them."""
+    query = sql.SQL(_OURS).format(migration.store.table("large_object"))
+    row = conn.execute(query, (oids, migration.name)).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:
+    """The digest of each piece of each of these objects, in their order."""
+    digests: dict[int, list[bytes]] = {}
+    offset, left = 0, list(oids)
+    while left:
+        values = {"objects": left, "offset": offset, "length": PIECE}
+        rows = conn.execute(_DIGESTS, values, binary=True).fetchall()
+        for oid, dummy, digest in rows:
+            digests.setdefault(oid, []).append(digest)
+        left = [oid for oid, length, dummy in rows if length == PIECE]
+        offset += PIECE
+    return digests
+
+
+def difference(verdict: ObjectVerdict, result: Mapping[str, object]) -> MismatchError:
+    """The error for objects that differ although nobody writes."""
+    return MismatchError(
+        "comparing the contents of",
+        LARGE_OBJECTS,
+        f"{len(verdict.differing)} large objects differ, {len(verdict.missing)} are missing at the destination, and"
+        f" {verdict.gone} stand there that the source has no more",
+        REMEDY,
+        result=result,
+    )
