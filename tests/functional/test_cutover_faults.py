@@ -114,6 +114,19 @@ def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMo
             moved.assert_writable(SECONDS)
 
 
+def test_a_fence_that_nobody_guards_is_given_back_when_the_next_cutover_is_refused(moved: Moved) -> None:
+    process = moved.break_at("after sequences")
+    os.kill(guard_of(process), signal.SIGKILL)
+    kill(process)
+    moved.assert_fenced()
+    moved.pair.source.run("CREATE TABLE sales.made_meanwhile (id int PRIMARY KEY)")
+    with pytest.raises(ModuleFailed, match=r"have not been copied: sales\.made_meanwhile") as refused:
+        moved.cut()
+    assert "The source is writable, and nothing was opened." in refused.value.result["msg"]
+    moved.pair.source.run("DROP TABLE sales.made_meanwhile")
+    moved.assert_writable()
+
+
 def test_time_runs_out(moved: Moved) -> None:
     destination = moved.pair.destination
     # A comparison that waits for a lock

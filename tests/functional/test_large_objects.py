@@ -355,6 +355,14 @@ def test_a_large_one_is_held_in_pieces_and_keeps_to_the_pace(pair: Any, migratio
     assert took > 3, "336 MB at 80 MB a second"
 
 
+def test_the_cutover_waits_until_all_of_them_are_copied(make_moved: MakeMoved) -> None:
+    """A second copy that has died in the middle: nothing may open over what is half old and half new."""
+    moved = make_moved("SELECT lo_create(1000), lo_create(1001)")
+    moved.pair.destination.run("UPDATE causeway.large_object_copy SET state = 'copying', objects = 1")
+    moved.refused("its large objects are partly copied, 1 of 2")
+    moved.assert_writable()
+
+
 def test_what_is_written_to_them_is_told_and_copied_again_before_the_cutover(make_moved: MakeMoved) -> None:
     moved = make_moved("SELECT lo_from_bytea(1000, 'as it was'), lo_from_bytea(1001, 'stays')")
     source, destination = moved.pair.ends

@@ -44,9 +44,19 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
  ORDER BY 2, 3
 """
 
-# A domain's base type is found by walking down. A type is binary-safe when it and its elements are base types, ranges or
-# multiranges of pg_catalog that contain no OIDs (the reg* family and pg_node_tree, aclitem and the like do), or when it is
-# an enum, which is sent as its label; an array of enums contains the OID of its elements.
+# A type is binary-safe when it and its elements are base types, ranges or multiranges of pg_catalog that contain no OIDs
+# (the reg* family and pg_node_tree, aclitem and the like do), or when it is an enum, which is sent as its label; an array
+# of enums contains the OID of its elements.
+BINARY_SAFE_TYPES = """
+    SELECT t.oid FROM pg_catalog.pg_type t
+      LEFT JOIN pg_catalog.pg_type element ON element.oid = t.typelem AND t.typlen = -1
+     WHERE t.typtype = 'e'
+        OR t.typtype IN ('b', 'r', 'm') AND t.oid < 16384 AND t.typnamespace = 'pg_catalog'::regnamespace
+       AND t.typsend <> 0 AND coalesce(element.typtype, 'b') IN ('b', 'r', 'm')
+       AND coalesce(element.typname, t.typname) !~ '^(reg[a-z]+|aclitem|pg_(node_tree|ddl_command|ndistinct|mcv_list))$'
+"""
+
+# A domain's base type is found by walking down.
 _COLUMNS = f"""
 WITH RECURSIVE base AS (
     SELECT t.oid AS type, t.oid AS base, -1 AS typmod FROM pg_catalog.pg_type t
@@ -56,14 +66,7 @@ WITH RECURSIVE base AS (
 ), bottom AS (
     SELECT DISTINCT ON (b.type) b.type, b.base, b.typmod FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.base
      WHERE t.typtype <> 'd'
-), safe AS (
-    SELECT t.oid FROM pg_catalog.pg_type t
-      LEFT JOIN pg_catalog.pg_type element ON element.oid = t.typelem AND t.typlen = -1
-     WHERE t.typtype = 'e'
-        OR t.typtype IN ('b', 'r', 'm') AND t.oid < 16384 AND t.typnamespace = 'pg_catalog'::regnamespace
-       AND t.typsend <> 0 AND coalesce(element.typtype, 'b') IN ('b', 'r', 'm')
-       AND coalesce(element.typname, t.typname) !~ '^(reg[a-z]+|aclitem|pg_(node_tree|ddl_command|ndistinct|mcv_list))$'
-)
+), safe AS ({BINARY_SAFE_TYPES})
 SELECT c.oid::bigint, a.attnum::int, a.attname, a.atttypid::bigint, a.atttypmod,
        pg_catalog.format_type(a.atttypid, a.atttypmod),
        bottom.base::bigint,

@@ -15,7 +15,7 @@ from ._psycopg import sql
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
 
 _TABLES = (

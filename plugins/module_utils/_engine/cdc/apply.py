@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final
 from .. import marker
 from .._psycopg import psycopg, sql
 from ..breakpoints import reached
-from ..catalog import qualified
+from ..catalog import qualified, quoted
 from ..connect import server_error
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
-from ..errors import EngineError, MismatchError, ServerError
+from ..errors import ConnectError, EngineError, MismatchError, ProtocolError, ServerError
 from .compaction import Compacted, compact, delete_then_insert
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE, Surprise, untangle
@@ -153,6 +153,7 @@ class Applier:
         table = fit(relation, self._types, found, uniques, previous)
         self._require_own_rows(relation)
         self._require_cut_in_key(relation, table)
+        self._require_binary(table)
         self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
@@ -166,6 +167,21 @@ class Applier:
             f"the source has given this name to the table whose rows were copied to {qualified(copied)}",
             "Run the migrate playbook: it copies the tables again that were renamed.",
         )
+
+    def _require_binary(self, table: DestinationTable) -> None:
+        """The format was asked for when the stream began; a column that came since may need the other one."""
+        other = [
+            quoted(c.name)
+            for c, there in zip(table.relation.columns, table.columns, strict=True)
+            if not there.binary_safe
+        ]
+        if self._binary and other:
+            raise ConnectError(
+                "applying changes to",
+                str(table),
+                f"values of column {', '.join(other)} have to come as text, and the stream is binary",
+                "Nothing: the worker connects again, and asks for text.",
+            )
 
     def _require_cut_in_key(self, relation: Relation, table: DestinationTable) -> None:
         """Until the newest mark is passed, a row may stand in two parts: its key has to tell the two apart."""
@@ -184,13 +200,16 @@ class Applier:
         work: Work = []
         for oid, changes in segment.by_table().items():
             written = self._tables[oid]
-            work.append((written, compact(changes, written.table.shape)))
+            try:
+                work.append((written, compact(changes, written.table.shape)))
+            except ProtocolError as exc:
+                raise ProtocolError(exc.doing, str(written.table), exc.why, exc.remedy) from exc
         self._begin_savepoint()
         try:
             if self._at_once(work):
                 return
-        except (psycopg.IntegrityError, Surprise):
-            pass
+        except (psycopg.IntegrityError, psycopg.DataError, Surprise):
+            pass  # and if it is a value that does not fit, the table by itself says so in its name
         self._back_to(_SEGMENT)
         for written, compacted in work:
             self._table_by_itself(written, compacted)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._psycopg import sql
 from ..catalog import qualified, quoted
+from ..catalog_queries import BINARY_SAFE_TYPES
 from ..connect import speaking
 from ..errors import MismatchError
 from .compaction import TableShape
@@ -31,6 +32,7 @@ _VARYING = (1043, 1562)  # varchar and varbit: a longer one takes all values of 
 class FoundColumn:
     """A column as the destination has it. ``base_*`` is the type under any domains; ``base_name`` is format_type's,
     ready for SQL; ``equality_schema`` is where the type's own ``=`` stands, empty where it has none.
+    ``binary_safe``: its bytes mean the same at another cluster.
     """
 
     name: str
@@ -43,6 +45,7 @@ class FoundColumn:
     generated: bool
     identity_always: bool
     equality_schema: str
+    binary_safe: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ def fit(
     lost = [quoted(column.name) for column in before if column.name not in published and column.name in by_name]
     if lost:
         raise _misfit(what, f"the source has no longer column {', '.join(lost)}")
+    _require_order(what, relation, before)
     columns = tuple([by_name[column.name] for column in relation.columns])
     wrong = [
         f"{quoted(column.name)} ({why})"
@@ -134,6 +138,22 @@ def fit(
         enforced=key is None or enforced_at(relation, key, found.uniques),
         shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, found.uniques)),
     )
+
+
+def _require_order(what: str, relation: Relation, before: Sequence[RelationColumn]) -> None:
+    """Columns never change places: where their names do, they were given to each other, and the values stayed."""
+    names, earlier = ([column.name for column in columns] for columns in (relation.columns, before))
+    common = set(names).intersection(earlier)
+    now, then = ([name for name in some if name in common] for some in (names, earlier))
+    if now != then:
+        moved = ", ".join([quoted(a) for a, b in zip(now, then, strict=True) if a != b])
+        raise MismatchError(
+            "applying changes to",
+            what,
+            f"columns have exchanged their names at the source, or were dropped and made anew: {moved}",
+            "Make the same change at the destination, and copy the table again: run the migrate playbook with the table in"
+            " causeway_resync.",
+        )
 
 
 def _type_differs(column: RelationColumn, announced: Type | None, there: FoundColumn) -> str:
@@ -172,13 +192,16 @@ WITH RECURSIVE base AS (
     UNION ALL
     SELECT b.type, t.typbasetype, b.depth + 1
       FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
-), bottom AS (SELECT DISTINCT ON (type) type, base FROM base ORDER BY type, depth DESC)
+), bottom AS (SELECT DISTINCT ON (type) type, base FROM base ORDER BY type, depth DESC),
+safe AS ({safe})
 SELECT a.attname, a.atttypid::bigint, a.atttypmod, t.oid::bigint, n.nspname, t.typname,
-       pg_catalog.format_type(t.oid, -1), {generated}, a.attidentity = 'a', coalesce(o.nspname, '')
+       pg_catalog.format_type(t.oid, -1), {generated}, a.attidentity = 'a', coalesce(o.nspname, ''),
+       safe.oid IS NOT NULL
   FROM pg_catalog.pg_attribute a
   JOIN bottom ON bottom.type = a.atttypid
   JOIN pg_catalog.pg_type t ON t.oid = bottom.base
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN safe ON safe.oid = t.oid
   LEFT JOIN LATERAL (SELECT m.nspname FROM pg_catalog.pg_operator p
                        JOIN pg_catalog.pg_namespace m ON m.oid = p.oprnamespace
                       WHERE p.oprname = '=' AND p.oprleft = t.oid AND p.oprright = t.oid LIMIT 1) o ON true
@@ -217,7 +240,8 @@ def observe_table(conn: Connection, schema: str, name: str) -> FoundTable | None
         if head is None:
             return None
         generated = "a.attgenerated <> ''" if conn.info.server_version >= 120000 else "false"
-        columns = conn.execute(sql.SQL(_COLUMNS).format(generated=sql.SQL(generated)), {"oid": head[0]}).fetchall()
+        query = sql.SQL(_COLUMNS).format(generated=sql.SQL(generated), safe=sql.SQL(BINARY_SAFE_TYPES))
+        columns = conn.execute(query, {"oid": head[0]}).fetchall()
         return FoundTable(
             oid=head[0],
             kind=head[1],

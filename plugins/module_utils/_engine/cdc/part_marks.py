@@ -32,10 +32,6 @@ class PartMarks:
     cuts: tuple[int, ...]
     marks: tuple[Lsn, ...]
 
-    @property
-    def newest(self) -> Lsn:
-        return max(self.marks)
-
     def mark_of(self, value: int) -> Lsn:
         """The mark of the part that a row with this value belongs to."""
         return self.marks[bisect_right(self.cuts, value)]

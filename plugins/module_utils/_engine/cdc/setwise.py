@@ -181,12 +181,10 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
     columns = statements.stage_columns(True, assigned)
     pieces = update_pieces(group.keys, rows, assigned, written.binary)
     stage = loader.stage_pieces("update", columns, pieces, written.binary)
-    found = 0
-    if moves_identity:
-        found += loader.run(statements.replace_staged(assigned, stage)).rowcount
-    found += loader.run(statements.update_staged(assigned, stage)).rowcount
+    replaced = loader.run(statements.replace_staged(assigned, stage)).rowcount if moves_identity else 0
+    updated = loader.run(statements.update_staged(assigned, stage)).rowcount
     # A row whose identity was replaced without its key is met by both statements.
-    return min(found, len(rows)) if moves_identity else found
+    return replaced + updated if group.key_changed else updated
 
 
 def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:

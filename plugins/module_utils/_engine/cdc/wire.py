@@ -221,7 +221,7 @@ def _came_as_text(index: int) -> ProtocolError:
         "building a binary COPY",
         f"column {index + 1}",
         "the source sent its value as text although binary was asked for",
-        "Run the task with binary transfer switched off.",
+        "Start the task again: it asks anew in which format values come.",
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from .. import names
 from .._psycopg import psycopg
 from ..catalog import observe_catalog
-from ..connect import connect, server_error
+from ..connect import connect, server_error, speaking
 from ..errors import EngineError, StateError
 from ..lsn import Lsn, format_lsn
 from ..publication_members import BEFORE as PUBLICATION
@@ -48,6 +48,8 @@ from .watch import Positions, Watcher
 from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
+    from ..connect import Connection
+    from .keys import UniqueIndex
     from .pieces import Piece
 
 EXIT_DONE: Final = 0
@@ -274,7 +276,7 @@ class Worker:
                 ends.progress,
                 config.name,
                 batcher.types,
-                lambda oid: observe_uniques(source, oid),
+                lambda oid: _uniques_at(source, oid),
                 binary=binary,
                 copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
                 cut_by={oid: part.column for oid, part in parts.items()},
@@ -359,6 +361,11 @@ class Worker:
         self._done = pump.ends.progress.confirmable
         pump.stream.confirm(self._done)
         pump.recorded_at, pump.urgent = now, False
+
+
+def _uniques_at(source: Connection, oid: int) -> tuple[UniqueIndex, ...]:
+    with speaking("looking at the unique indexes of", f"table {oid} of the source"):
+        return observe_uniques(source, oid)
 
 
 class Pump:

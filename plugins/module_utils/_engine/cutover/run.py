@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import breakpoints, fence, fenced_sessions, sequences, writers
 from ..connect import speaking
+from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..locks import in_lock_timeout
 from ..marker import wait_applied, write_marker
@@ -156,8 +157,12 @@ class Cutover:
         elif self._looked and self.facts.fence != "fenced":
             where = "The source is writable, and nothing was opened."
         else:
-            where = "Nothing was opened. If the source is still fenced, the guard gives back what was taken, as soon as"
-            where += " it can reach it."
+            where = "Nothing was opened. If the source is still fenced, "
+            where += (
+                "the guard gives back what was taken, as soon as it can reach it."
+                if self._guard is not None
+                else "run the cutover or the release playbook again: either gives back what was taken."
+            )
         exc.remedy = f"{where} {exc.remedy}"
         return exc
 
@@ -269,15 +274,22 @@ class Cutover:
         self._done(opened=True)
 
     def _reopen(self) -> None:
-        fence.reopen(self.migration.source, self.migration.name, self._found())
+        if self._fence is None:  # left by a run that is gone, and this one has come to nothing before its own
+            fence.leave(self.migration).give_back()
+        else:
+            fence.reopen(self.migration.source, self.migration.name, self._fence)
         try:
             self.migration.store.event("cutover", "source reopened", {})
         except EngineError:
             pass  # the destination may be what has failed; the source is what matters
 
 
+_MIGRATE = "Run the migrate playbook until it changes nothing, then cut over."
+
+
 def require_copied(migration: Migration) -> None:
-    """Raise StateError while a selected table has not been copied: one that was made since, for instance."""
+    """Raise StateError while a selected table has not been copied: one that was made since, for instance; or while only
+    some of the large objects have been."""
     copies = migration.copies()
     missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
     if missing:
@@ -285,5 +297,13 @@ def require_copied(migration: Migration) -> None:
             _DOING,
             migration.name,
             f"{len(missing)} selected tables have not been copied: {', '.join(missing[:5])}",
-            "Run the migrate playbook until it changes nothing, then cut over.",
+            _MIGRATE,
+        )
+    objects = read_copied(migration.store)
+    if objects is not None and objects.state != "complete":
+        raise StateError(
+            _DOING,
+            migration.name,
+            f"its large objects are partly copied, {objects.objects} of {objects.total}",
+            _MIGRATE,
         )

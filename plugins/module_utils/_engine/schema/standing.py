@@ -179,7 +179,8 @@ class Standing:
     """All that stands in the schemas that were asked for, and the roles of the cluster.
 
     ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `Thing.key`: each end
-    has what it is asked for, since of ten thousand tables either is large. ``relations`` is by (schema, name), with line breaks as blanks, as the dump prints names.
+    has what it is asked for, since of ten thousand tables either is large. ``relations`` is by (schema, name), with line
+    breaks as blanks, as the dump prints names.
     """
 
     end: End

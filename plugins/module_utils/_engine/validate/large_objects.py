@@ -30,7 +30,8 @@ SELECT p.oid::bigint, pg_catalog.length(p.d), pg_catalog.sha256(p.d)
   FROM (SELECT m.oid, pg_catalog.lo_get(m.oid, %(offset)s, %(length)s) AS d
           FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%(objects)s::oid[]) OFFSET 0) p
 """
-_OURS = "SELECT count(*), count(*) FILTER (WHERE object = ANY (%s::oid[])) FROM {} WHERE migration = %s"
+_OURS = "SELECT count(*) FROM {} WHERE migration = %s"
+_OF_THESE = _OURS + " AND object = ANY (%s::oid[])"
 
 Digests = Mapping[int, Sequence[bytes]]
 
@@ -81,26 +82,22 @@ def compare_objects(migration: Migration) -> ObjectVerdict | None:
     ):
         for conn in (source, destination):  # an object is read in several statements
             conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        after = matched = ours = 0
-        while True:
-            with speaking("comparing the large objects of migration", migration.name):
-                oids = [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]
-                ours, found = _made(destination, migration, oids)
-                matched += found
-                if not oids:
-                    break
+        after = 0
+        with speaking("comparing the large objects of migration", migration.name):
+            while oids := [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]:
+                verdict.gone -= _made(destination, migration, _OF_THESE, oids)
                 with source.transaction(), destination.transaction():
                     verdict.judge(oids, _digests(source, oids), _digests(destination, oids))
-            after = oids[-1]
-    verdict.gone = ours - matched
+                after = oids[-1]
+            verdict.gone += _made(destination, migration, _OURS)
     return verdict
 
 
-def _made(conn: Connection, migration: Migration, oids: list[int]) -> tuple[int, int]:
-    """How many this migration has made, and how many of these are among them."""
-    query = sql.SQL(_OURS).format(migration.store.table("large_object"))
-    row = conn.execute(query, (oids, migration.name)).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
+def _made(conn: Connection, migration: Migration, query: str, *values: object) -> int:
+    """How many this migration has made, of all or of some."""
+    table = migration.store.table("large_object")
+    row = conn.execute(sql.SQL(query).format(table), (migration.name, *values)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:
