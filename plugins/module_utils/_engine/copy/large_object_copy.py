@@ -114,7 +114,7 @@ class ObjectCopy:
         if not self._run:
             return
         gauge = self._gauge
-        with self._reading(snapshot) as source, gauge.working() if gauge else nullcontext():
+        with gauge.working() if gauge else nullcontext(), self._reading(snapshot) as source:
             if source is None:
                 return
             after = 0
