@@ -254,6 +254,36 @@ def test_who_is_left_over_from_an_earlier_run_claims_nothing(pair: Any) -> None:
         assert asyncio.run(claims(migration, second)) == (tables[0].oid, Part(0))
 
 
+def test_a_part_that_a_dead_worker_lets_go_of_is_claimed_by_who_is_already_behind_it(pair: Any) -> None:
+    pair.run("CREATE TABLE t (id int PRIMARY KEY)")
+
+    async def claimed(migration: Any, number: int) -> list[int | None]:
+        dead, alive = [await open_session(migration.destination, migration.spec.destination, "test") for dummy in "ab"]
+        first, second = Claims(migration.store, number), Claims(migration.store, number)
+        for session in (dead, alive):
+            await session.execute("BEGIN")
+        found = [await first.claim(dead, ()), await second.claim(alive, ())]
+        dead.terminate()
+        for _attempt in range(100):
+            if not await alive.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%test' AND"
+                " datname = current_database() AND pid <> pg_backend_pid()"
+            ):
+                break
+            await asyncio.sleep(0.05)
+        found += [await second.claim(alive, ()) for dummy in range(2)]
+        await alive.close()
+        return [None if one is None else one[1].number for one in found]
+
+    with open_migration(pair) as migration:
+        (table,) = migration.selected().leaves
+        parts = (Part(0, 0, 9), Part(1, 9, 18), Part(2, 18))
+        job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], parts)
+        number = open_run(migration.store, "slot")
+        enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
+        assert asyncio.run(claimed(migration, number)) == [0, 1, 2, 0]
+
+
 def test_two_that_finish_the_last_two_parts_at_once(pair: Any) -> None:
     """Each sees the other's part undone, so the table's row decides who is last."""
     pair.run("CREATE TABLE t (id int PRIMARY KEY)")

@@ -15,13 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._psycopg import sql
 from .connect import speaking
 from .errors import ServerError, TimeoutExpired
 
 if TYPE_CHECKING:
-    from psycopg.sql import Composed
-
     from .connect import Connection
     from .plan import SqlChange
 
@@ -159,13 +156,8 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
 
 
 def in_lock_timeout(conn: Connection, seconds: float) -> None:
-    """Bound the lock waits of the open transaction."""
-    conn.execute(lock_timeout_statement(seconds))
-
-
-def lock_timeout_statement(seconds: float) -> Composed:
-    """Bound the lock waits of a transaction; 0 is as short as can be, not what PostgreSQL means by it: for ever."""
-    return sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{max(1, int(seconds * 1000))}ms"))
+    """Bound the lock waits of the open transaction; 0 is as short as can be, not what PostgreSQL means by it: for ever."""
+    conn.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{max(1, int(seconds * 1000))}ms",))
 
 
 def each_under_lock(
@@ -186,10 +178,9 @@ def each_under_lock(
         busy = []
         for piece in left:
             try:
-                with speaking(doing, piece.change.what):
-                    # One message is one transaction; with ten thousand tables it is the round trips that take the time.
-                    steps = [lock_timeout_statement(patience.timeout), *piece.change.statements]
-                    conn.execute(sql.SQL("; ").join(steps), prepare=False)
+                with speaking(doing, piece.change.what), conn.transaction():
+                    in_lock_timeout(conn, patience.timeout)
+                    piece.change.execute(conn, doing)
             except ServerError as exc:
                 if exc.sqlstate not in _BUSY:
                     if refused is None:

@@ -133,9 +133,9 @@ class Builder:
         async with self._room:
             session = self._idle.pop() if self._idle else await self._open()
             try:
-                async with talking("creating at the destination", what):
-                    # what is sent as one message without parameters is one transaction
-                    await session.execute("\n".join(statements))
+                async with talking("creating at the destination", what), session.transaction():
+                    for statement in statements:
+                        await session.execute(statement)
             except ServerError as exc:
                 if exc.sqlstate not in BUILT_MEANWHILE:
                     raise

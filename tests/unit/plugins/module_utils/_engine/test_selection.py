@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which sequences go with a selection, over a catalog that no server has."""
+"""Which tables and sequences a selection means, over a catalog that no server has."""
 
 from __future__ import annotations
 
@@ -57,3 +57,13 @@ def test_a_sequence_goes_with_its_table_its_schema_and_the_defaults_that_draw_fr
 
 def test_what_one_schema_leaves_out_another_does_not() -> None:
     assert "logs.tmp_alone" in sequences({"schema": "sales", "exclude": ["tmp_*"]}, {"schema": "logs"})
+
+
+def test_tables_are_named_or_matched_and_what_matches_nothing_is_said() -> None:
+    wanted = [{"name": name} for name in ("orders", "?[1]*", "it*", "gone", "g?ne", "Orders")]
+    names = ("orders", "items", "x[1]y", "x1y", "other")
+    tables = {number: table(number, "sales", name) for number, name in enumerate(names, 1)}
+    catalog = Catalog("source", tables, {}, {"sales": "app"})
+    found = select(compile_rules([{"schema": "sales", "tables": wanted, "exclude": ["i?ems"]}]), catalog)
+    assert [entry.name for entry in found.tables] == ["orders", "x[1]y"]
+    assert [problem.what for problem in found.problems] == ["sales.gone", 'sales."g?ne"', 'sales."Orders"']
