@@ -44,6 +44,7 @@ def rate(end: Any, seconds: float) -> float:
     return (int(end.value(TAKEN)) - before) / (time.monotonic() - began)
 
 
+@pytest.mark.faults_heavy
 def test_a_limit_holds_for_two_hosts_together_and_changes_while_they_copy(pair: Any, wide: Migration) -> None:
     first = wide.start("pg_full_copy", parallel=2, part_size=1_000_000, max_megabytes=1.5)
     until(lambda: pair.destination.value("SELECT count(*) FROM causeway.copy_part WHERE state = 'done'") > 1)

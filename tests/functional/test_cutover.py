@@ -110,6 +110,7 @@ def test_what_follows_an_opening(moved: Moved) -> None:
     assert not moved.cut(state="released")["changed"]
 
 
+@pytest.mark.faults_heavy
 def test_where_the_worker_cannot_catch_up_nothing_is_fenced(moved: Moved) -> None:
     moved.task(rows_per_second=10)
     with Load(moved):

@@ -55,7 +55,7 @@ def trip(
     made = Trip(make_lasting_pair(source, destination), folder, clusters, make_lasting_role)
     whole = request.param == VERSIONS[0]
     try:
-        with Watch(made.secrets) if whole else contextlib.nullcontext() as made.seen["watch"]:
+        with Watch(made.secrets, 0.3) if whole else contextlib.nullcontext() as made.seen["watch"]:
             travel(made, whole=whole)
         yield made
     finally:

@@ -154,6 +154,7 @@ def test_one_is_cut_over_and_both_are_released(two: Two, migrated: Played) -> No
     assert schema_text(two.clusters, two.pairs["second"].source) == two.schemas["second"]
 
 
+@pytest.mark.faults_heavy
 def test_beginning_again_is_asked_for_twice_over(two: Two, migrated: Played) -> None:
     """After the release of an opened migration: restart alone meets the tables in production and touches none."""
     first = two.pairs["first"]

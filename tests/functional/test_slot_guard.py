@@ -93,6 +93,7 @@ def test_a_pause_that_costs_the_slot_is_forecast_and_its_loss_stops_the_task(mak
     assert "wal_status = lost" in streaming.progress("last_error")["why"]
 
 
+@pytest.mark.faults_heavy
 def test_a_guard_that_sees_nothing_says_so(make_streaming: MakeStreaming) -> None:
     """The source goes away: that is no lag of 0, and no calm."""
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)", private=True)

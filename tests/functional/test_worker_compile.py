@@ -45,6 +45,7 @@ def prepare(playbooks: Playbooks, folder: pathlib.Path, fails: bool = False, **m
     return playbooks.play("precheck", "--tags", "worker", fails=fails)
 
 
+@pytest.mark.faults_heavy
 def test_where_it_cannot_be_compiled(tmp_path: pathlib.Path) -> None:
     """auto: said once, and pure; require: an error that says what is missing; never: nothing is tried."""
     playbooks = Playbooks(tmp_path, {})
