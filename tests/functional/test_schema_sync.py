@@ -568,11 +568,17 @@ def test_killed_while_it_waits_for_a_snapshot_the_next_run_is_not_in_its_own_way
     job = migration(pair, clusters, [{"schema": "s"}], types=["schema", "full", "incremental"])
     job.name = pair.source.dbname
     slots = "SELECT slot_name FROM pg_replication_slots WHERE temporary AND database = current_database()"
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity JOIN pg_replication_slots ON active_pid = pid"
+        " WHERE temporary AND database = current_database() AND wait_event = 'transactionid'"
+    )
     more = {"section": "pre_data", "client_bin": clusters.bin_dir("17")}
     with pair.source.connect() as busy:
         busy.execute("BEGIN; INSERT INTO s.a VALUES (1)")
         killed = job.start("pg_schema_sync", **more)
-        left = until(lambda: pair.source.query(slots))
+        # Only who sleeps on a transaction outlives its client: while the server still reads WAL it notices the end.
+        until(lambda: pair.source.query(waiting))
+        left = pair.source.query(slots)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.communicate()
         assert pair.source.query(slots) == left
