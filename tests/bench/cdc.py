@@ -27,7 +27,7 @@ SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 """A part of the full size, to iterate on; the numbers that count are those of 1."""
 
 DONE = "CREATE TABLE bench_done (id int PRIMARY KEY)"
-_POLL = 0.002
+_POLL = 0.01
 _TIMEOUT = 900
 
 

@@ -22,8 +22,9 @@ from ..catalog import qualified, quoted
 from ..connect import server_error
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
-from ..errors import ConnectError, EngineError, MismatchError, ProtocolError, ServerError
-from .compaction import Compacted, compact, delete_then_insert
+from ..errors import ConnectError, EngineError, MismatchError, ServerError
+from .ahead import Ahead
+from .compaction import compact, delete_then_insert
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE, Surprise, untangle
 from .destination_table import DestinationTable, fit, observe_table
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from ..catalog import Name
     from ..connect import Connection
     from ..lsn import Lsn
+    from .ahead import Work
+    from .compaction import Compacted
     from .keys import UniqueIndex
-
-    Work = list[tuple[WrittenTable, Compacted]]
 
 _SEGMENT: Final = "causeway_segment"
 _TABLE: Final = "causeway_table"
@@ -82,6 +83,7 @@ class Applier:
         self._loader = Loader(conn)
         self._conflicts = ConflictLog(self._loader, progress.store, conflict_policy)
         self._tables: dict[int, WrittenTable] = {}
+        self._ahead = Ahead(self._tables)
         self._tally = Tally()
         self._savepoint = False
         self.open = False
@@ -104,6 +106,10 @@ class Applier:
         self._tally = Tally()
         self._progress.settle(piece.end_lsn)
         return True
+
+    def prepare(self, piece: Piece) -> None:
+        """Work out what a piece comes to that ``apply`` gets later; another thread may be in ``apply`` meanwhile."""
+        self._ahead.prepare(piece)
 
     def abandon(self) -> None:
         """Take back what is not committed: it will come again. Raises EngineError."""
@@ -197,13 +203,7 @@ class Applier:
         )
 
     def _segment(self, segment: Segment) -> None:
-        work: Work = []
-        for oid, changes in segment.by_table().items():
-            written = self._tables[oid]
-            try:
-                work.append((written, compact(changes, written.table.shape)))
-            except ProtocolError as exc:
-                raise ProtocolError(exc.doing, str(written.table), exc.why, exc.remedy) from exc
+        work = self._ahead.work(segment)
         self._begin_savepoint()
         try:
             if self._at_once(work):

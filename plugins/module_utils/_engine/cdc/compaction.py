@@ -129,7 +129,7 @@ def delete_then_insert(compacted: Compacted) -> Compacted | None:
     )
     replaced = False
     for group in compacted.updates:
-        if b"u" in group.rows[0].kinds:
+        if UNCHANGED in group.rows[0].kinds:
             result.updates.append(group)
         else:
             replaced = True
@@ -237,7 +237,7 @@ def whole_rows(change: Change) -> tuple[Row | None, Row | None]:
 
 
 def _whole(old: Row | None, old_kind: str) -> Row:
-    if old is None or old_kind != "O" or b"u" in old.kinds:
+    if old is None or old_kind != "O" or UNCHANGED in old.kinds:
         raise ProtocolError(
             "reading a changed row of a table without key",
             "",

@@ -65,7 +65,8 @@ class DestinationTable:
 
     ``columns`` has one entry for each column of the Relation, in its order. ``written`` are the positions that
     statements give values to (not the generated ones), ``kept`` the destination's own columns beyond the Relation.
-    ``enforced``: an index of the destination refuses a second row with the same key.
+    ``enforced``: an index of the destination refuses a second row with the same key. ``indexed``: it has one in which
+    the rows of a key are found.
     """
 
     relation: Relation
@@ -75,6 +76,7 @@ class DestinationTable:
     identities: tuple[int, ...]
     kept: tuple[str, ...]
     enforced: bool
+    indexed: bool
     shape: TableShape
 
     def __str__(self) -> str:
@@ -128,6 +130,7 @@ def fit(
         raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
     kept = tuple([c.name for c in found.columns if c.name not in published and not c.generated])
     key = table_key(relation, source_uniques, found.uniques)
+    searchable = [index for index in found.uniques if index.collations_as_columns]
     return DestinationTable(
         relation=relation,
         oid=found.oid,
@@ -136,6 +139,7 @@ def fit(
         identities=tuple([at for at, column in enumerate(columns) if column.identity_always]),
         kept=kept,
         enforced=key is None or enforced_at(relation, key, found.uniques),
+        indexed=key is not None and enforced_at(relation, key, searchable),
         shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, found.uniques)),
     )
 
@@ -227,7 +231,11 @@ SELECT ic.relname,
        i.indimmediate, i.indpred IS NOT NULL, i.indisvalid, i.indisprimary,
        NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.indnkeyatts AND NOT coalesce(a.attnotnull, false))
+                    WHERE k.position <= i.indnkeyatts AND NOT coalesce(a.attnotnull, false)),
+       NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(i.indkey::smallint[]), pg_catalog.unnest(i.indcollation::oid[]))
+                     WITH ORDINALITY k(number, collation_oid, position)
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                    WHERE k.position <= i.indnkeyatts AND a.attcollation <> k.collation_oid)
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
  WHERE i.indisunique AND i.indrelid = %s ORDER BY 1
 """
@@ -265,6 +273,7 @@ def observe_uniques(conn: Connection, oid: int) -> tuple[UniqueIndex, ...]:
                 valid=row[4],
                 primary=row[5],
                 all_not_null=row[6],
+                collations_as_columns=row[7],
             )
             for row in rows
         ]

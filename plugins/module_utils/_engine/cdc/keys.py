@@ -20,6 +20,7 @@ class UniqueIndex:
     """A unique index, by its key columns (``INCLUDE`` columns are not among them).
 
     At the destination ``columns`` are named as at the source: a mapped column by the name that it is mapped from.
+    ``collations_as_columns``: a plain ``=`` of its columns can be looked up in it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class UniqueIndex:
     valid: bool
     primary: bool
     all_not_null: bool
+    collations_as_columns: bool = True
 
 
 def table_key(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ..errors import MismatchError, ProtocolError
 from ..key_order import from_binary, from_text
 from ..lsn import Lsn
-from .messages import BINARY, Change, Delete, Insert, Relation, Row
+from .messages import BINARY, UNCHANGED, Change, Delete, Insert, Relation, Row
 from .pieces import EmptyStep
 from .tracking import overlay
 
@@ -87,7 +87,7 @@ def routed(change: Change, relation: Relation, parts: PartMarks, final_lsn: Lsn)
     if not enters:
         return None
     whole = overlay(new, old, None) if change.old_kind == "O" else new
-    if b"u" in whole.kinds:
+    if UNCHANGED in whole.kinds:
         raise _unknown(relation, "an update moved a row between its parts, and not every column of it came")
     return Insert(change.relation_oid, whole)
 

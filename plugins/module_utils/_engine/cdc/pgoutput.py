@@ -136,7 +136,7 @@ def _insert(data: bytes, at: int) -> Insert:
         raise _malformed("Insert", "its tuple is not a new one")
     new, end = _tuple(data, at + 5)
     _end(data, end, "Insert")
-    if b"u" in new.kinds:
+    if UNCHANGED in new.kinds:
         raise _malformed("Insert", "a column of it is marked as unchanged")
     return Insert(oid, new)
 

@@ -128,7 +128,7 @@ def _update(loader: Loader, written: WrittenTable, change: Update, judge: Judge)
         if _set(loader, written, assigned, old_key, new):
             return
         whole = overlay(new, change.old, None) if change.old is not None and change.old_kind == "O" else new
-        known = b"u" not in whole.kinds
+        known = UNCHANGED not in whole.kinds
         judge.met(UPDATE_MISSED if known else UPDATE_UNKNOWN, key_row(change))
         if known and judge.policy != KEEP:
             add_row(loader, written, whole)

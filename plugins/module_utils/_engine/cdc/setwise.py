@@ -97,7 +97,7 @@ def _counts(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> list[
     numbered = ([*row.values, number(n)] for n, row in enumerate(rows))
     stage = loader.stage("expect", columns, numbered, written.binary)
     counts = [0] * len(rows)
-    for n, count in loader.run(statements.count_staged(stage)).fetchall():
+    for n, count in loader.join(statements.count_staged(stage), indexed=table.indexed).fetchall():
         counts[n] = count
     return counts
 
@@ -162,7 +162,7 @@ def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
     if len(keys) <= FEW:
         return sum([loader.run(statements.delete_one(), key_values(key, written.binary)).rowcount for key in keys])
     stage = loader.stage("delete", statements.stage_columns(True, ()), keys, written.binary)
-    return loader.run(statements.delete_staged(stage)).rowcount
+    return loader.join(statements.delete_staged(stage), indexed=written.table.indexed).rowcount
 
 
 def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
@@ -181,8 +181,10 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
     columns = statements.stage_columns(True, assigned)
     pieces = update_pieces(group.keys, rows, assigned, written.binary)
     stage = loader.stage_pieces("update", columns, pieces, written.binary)
-    replaced = loader.run(statements.replace_staged(assigned, stage)).rowcount if moves_identity else 0
-    updated = loader.run(statements.update_staged(assigned, stage)).rowcount
+    replaced = 0
+    if moves_identity:
+        replaced = loader.join(statements.replace_staged(assigned, stage), indexed=written.table.indexed).rowcount
+    updated = loader.join(statements.update_staged(assigned, stage), indexed=written.table.indexed).rowcount
     # A row whose identity was replaced without its key is met by both statements.
     return replaced + updated if group.key_changed else updated
 
@@ -197,7 +199,7 @@ def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, 
     number = binary_int8 if written.binary else text_int
     rows = ([*row.values, number(count)] for row, count in removed)
     stage = loader.stage("remove", columns, rows, written.binary)
-    return loader.run(statements.remove_counted(stage)).rowcount
+    return loader.join(statements.remove_counted(stage), indexed=False).rowcount
 
 
 def _remove_one_by_one(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:

@@ -106,6 +106,18 @@ class Loader:
         cursor: Cursor = psycopg.RawCursor(self.conn)
         return cursor.execute(statement.encode(), values, prepare=bool(values))
 
+    def join(self, statement: str, *, indexed: bool) -> Cursor:
+        """One statement that joins a staging table with the real one; ``indexed``: by what an index of that one finds.
+        Raises psycopg.Error.
+        """
+        if indexed:
+            return self.run(statement)
+        # Without an index a nested loop would look at every row for every other.
+        self.conn.execute("SET LOCAL enable_hashjoin = on")
+        cursor = self.run(statement)
+        self.conn.execute("SET LOCAL enable_hashjoin = off")
+        return cursor
+
     def copy(self, command: str, rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None) -> None:
         """COPY rows, in the format that the command names. Raises psycopg.Error."""
         make = copy_binary if command.endswith("(FORMAT binary)") else copy_text

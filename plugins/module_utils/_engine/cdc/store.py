@@ -333,8 +333,9 @@ def pin_applying_session(conn: Connection) -> None:
         conn.execute("SET synchronous_commit = on")
         conn.execute("SET jit = off")
         # A batch finds its rows by key. The planner, which takes the disk for slow and knows nothing of a staging table,
-        # would rather read the whole table to change a thousandth of it. Where there is no index it still does.
-        planner = ("enable_seqscan = off", "enable_mergejoin = off", "random_page_cost = 1")
+        # would rather read the whole table to change a thousandth of it. Where there is no index it still does, and
+        # `Loader.join` lets it hash.
+        planner = ("enable_seqscan = off", "enable_mergejoin = off", "enable_hashjoin = off", "random_page_cost = 1")
         for setting in (*planner, "temp_buffers = '32MB'"):  # a whole batch is staged without touching a file
             conn.execute(f"SET {setting}")
         if version >= 120000:

@@ -44,6 +44,11 @@ _AT_ONCE = 32 * 1024
 _DRY = 0.01
 """When nothing has come for so long, what has is all there is for now."""
 
+_NAP = 0.003
+"""Of a backlog what comes is left to gather for so long. The source sends each message by itself, and where somebody
+waits for it, each pays for a packet and for waking them: read at once, the same stream costs its sender twice as much.
+"""
+
 _POLL = 0.2
 _FEEDBACK_AT_MOST = 1.0
 
@@ -129,6 +134,11 @@ class ReplicationStream:
                 self._changed.wait(left)
                 self._taker_waits = False
 
+    def upcoming(self) -> Piece | None:
+        """What ``take`` gives next, if it is complete already: to look at."""
+        with self._changed:
+            return self._intake.pieces[0] if self._intake.pieces else None
+
     def idle_position(self) -> Lsn:
         """The position of a keepalive before which everything that came has been taken; 0 while there is none."""
         with self._changed:
@@ -199,6 +209,8 @@ class ReplicationStream:
 
     def _wait_for_source(self, source: int, woken: int) -> bool:
         """Until the source has sent something, or it is time to look at other things."""
+        if self._intake.behind and not select.select([source], [], [], 0)[0]:
+            select.select([woken], [], [], _NAP)
         if source in select.select([source, woken], [], [], _DRY)[0]:
             return True
         with self._changed:

@@ -46,7 +46,7 @@ def change_keys(change: Change, positions: tuple[int, ...]) -> tuple[Key | None,
 
 def overlay(new: Row, earlier: Row, only: tuple[int, ...] | None) -> Row:
     """``new`` with its unchanged columns (all, or those among ``only``) as they were earlier."""
-    if b"u" not in new.kinds:
+    if UNCHANGED not in new.kinds:
         return new
     kinds = bytearray(new.kinds)
     values = list(new.values)
@@ -154,7 +154,7 @@ class TrackedRun:
                 continue
             if row.base is not None:
                 row.known = overlay(row.known, row.base, None)
-            row.in_place = not may_replace or b"u" in row.known.kinds
+            row.in_place = not may_replace or UNCHANGED in row.known.kinds
 
     def updated(self) -> list[TrackedRow]:
         """Rows that an UPDATE statement will meet, after ``settle``."""

@@ -26,6 +26,12 @@ BINARY_TRAILER: Final = b"\xff\xff"
 _NULL_LENGTH: Final = b"\xff\xff\xff\xff"
 _MAX_FIELD: Final = 0x7FFF_FFFF
 
+# Looked for as numbers: compiled, bytes in bytes raises and drops an exception before it looks.
+_BACKSLASH: Final = 0x5C
+_NEWLINE: Final = 0x0A
+_RETURN: Final = 0x0D
+_TAB: Final = 0x09
+
 
 def copy_text(
     rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None = None, chunk: int = CHUNK
@@ -50,20 +56,25 @@ def text_line(values: Sequence[bytes | None]) -> bytes:
     if None not in values:
         line = b"\t".join(values)  # type: ignore[arg-type]
         # One look at the whole line is cheaper than four at each value.
-        if b"\\" not in line and b"\n" not in line and b"\r" not in line and line.count(b"\t") < max(len(values), 1):
+        if (
+            _BACKSLASH not in line
+            and _NEWLINE not in line
+            and _RETURN not in line
+            and line.count(b"\t") < max(len(values), 1)
+        ):
             return line + b"\n"
     return b"\t".join([b"\\N" if value is None else escape_text(value) for value in values]) + b"\n"
 
 
 def escape_text(value: bytes) -> bytes:
     """The value so that COPY reads it back as it was: backslash first, then what ends a field or a line."""
-    if b"\\" in value:
+    if _BACKSLASH in value:
         value = value.replace(b"\\", b"\\\\")
-    if b"\n" in value:
+    if _NEWLINE in value:
         value = value.replace(b"\n", b"\\n")
-    if b"\r" in value:
+    if _RETURN in value:
         value = value.replace(b"\r", b"\\r")
-    if b"\t" in value:
+    if _TAB in value:
         value = value.replace(b"\t", b"\\t")
     return value
 
@@ -209,7 +220,7 @@ def require_binary(kinds: bytes, columns: Sequence[int]) -> None:
 
     Such a table must be staged in text format throughout.
     """
-    if b"t" not in kinds:
+    if TEXT not in kinds:
         return
     for index in columns:
         if kinds[index] == TEXT:

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -48,6 +49,8 @@ from .watch import Positions, Watcher
 from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from ..connect import Connection
     from .keys import UniqueIndex
     from .pieces import Piece
@@ -57,6 +60,8 @@ EXIT_FAILED: Final = 1
 EXIT_NO_STATE: Final = 3
 
 _TAKE = 0.2
+_LOOK_EVERY = 0.02
+_LARGE = 2_000
 _RECORD_EVERY = 1.0
 _LOCK_TIMEOUT = 30.0
 _SLOT_TIMEOUT = 5.0
@@ -297,7 +302,8 @@ class Worker:
             )
             ends.watcher.applying = True
             try:
-                self._pump(Pump(ends, stream, batcher, applier))
+                writer = stack.enter_context(ThreadPoolExecutor(1, "writer"))
+                self._pump(Pump(ends, stream, batcher, applier, writer))
             finally:
                 self._stream = None
                 ends.watcher.applying = False
@@ -339,7 +345,7 @@ class Worker:
     def _apply(self, pump: Pump, piece: Piece) -> bool:
         if not self._steering.admit(piece, pump.batcher):
             return False
-        if pump.applier.apply(piece, pump.stream.received, pump.stream.confirmed):
+        if pump.write(piece):
             self._trouble = None
             self._done = pump.ends.progress.confirmable
             pump.stream.confirm(self._done)
@@ -371,13 +377,31 @@ def _uniques_at(source: Connection, oid: int) -> tuple[UniqueIndex, ...]:
 class Pump:
     """What one run of the stream goes by."""
 
-    def __init__(self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier) -> None:
+    def __init__(
+        self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
+    ) -> None:
         self.ends = ends
         self.stream = stream
         self.batcher = batcher
         self.applier = applier
         self.urgent = False
         self.recorded_at = 0.0
+        self._writer = writer
+
+    def write(self, piece: Piece) -> bool:
+        """Apply a piece; of a large one the destination has work for a while, in which the next one is prepared."""
+        if piece.changes < _LARGE:
+            return self.applier.apply(piece, self.stream.received, self.stream.confirmed)
+        written = self._writer.submit(self.applier.apply, piece, self.stream.received, self.stream.confirmed)
+        prepared: Piece | None = None
+        while not written.done():
+            upcoming = self.stream.upcoming()
+            if upcoming is not None and upcoming is not prepared:
+                self.applier.prepare(upcoming)
+                prepared = upcoming
+            else:
+                wait((written,), _LOOK_EVERY)
+        return written.result()
 
 
 _RUN_MIGRATE = "Run the migrate playbook: it takes the steps that come before."

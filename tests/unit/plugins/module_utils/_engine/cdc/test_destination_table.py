@@ -56,6 +56,13 @@ def test_columns_are_matched_by_name_in_the_relation_s_order() -> None:
     assert not table.shape.destination_has_own_columns
 
 
+def test_rows_are_looked_up_where_an_index_has_the_column_s_own_collation() -> None:
+    other = dataclasses.replace(PRIMARY, collations_as_columns=False)
+    table = fitted(dataclasses.replace(FOUND, uniques=(other,)))
+    assert (fitted().enforced, fitted().indexed) == (True, True)
+    assert (table.enforced, table.indexed) == (True, False)
+
+
 def test_more_columns_at_the_destination_are_its_own_unless_generated() -> None:
     extra = dataclasses.replace(INT, name="own")
     generated = dataclasses.replace(INT, name="g", generated=True)

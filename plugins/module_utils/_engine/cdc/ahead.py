@@ -1,0 +1,71 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The net effect of a segment on each of its tables; of what is to come worked out while the destination is busy.
+
+Working ahead knows the tables as they are now. What a Relation changes before its turn comes is noticed then, by the
+shape, and worked out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import ProtocolError
+from .compaction import Compacted, compact
+from .pieces import Piece, Segment
+
+if TYPE_CHECKING:
+    from .messages import Change
+    from .rowwise import WrittenTable
+
+    Work = list[tuple[WrittenTable, Compacted]]
+
+
+class Ahead:
+    """Works out segments. ``tables``, by relation OID, is somebody else's, and may change between any two calls.
+
+    One thread may call ``prepare`` while another calls ``work``, for different pieces.
+    """
+
+    def __init__(self, tables: Mapping[int, WrittenTable]) -> None:
+        self._tables = tables
+        self._prepared: dict[int, _Prepared] = {}
+
+    def prepare(self, piece: Piece) -> None:
+        """Work out what can be of a piece that nobody alters any more. What contradicts itself is left to ``work``."""
+        for step in piece.steps:
+            if isinstance(step, Segment):
+                prepared = _Prepared(step, step.by_table())
+                for oid, changes in prepared.changes.items():
+                    written = self._tables.get(oid)
+                    if written is not None:
+                        with suppress(ProtocolError):
+                            prepared.effects[oid] = compact(changes, written.table.shape)
+                self._prepared[id(step)] = prepared
+
+    def work(self, segment: Segment) -> Work:
+        """The net effect on each table, in the order of the segment's first changes. Raises ProtocolError."""
+        prepared = self._prepared.pop(id(segment), None) or _Prepared(segment, segment.by_table())
+        work: Work = []
+        for oid, changes in prepared.changes.items():
+            written = self._tables[oid]
+            effect = prepared.effects.get(oid)
+            if effect is None or effect.shape != written.table.shape:
+                try:
+                    effect = compact(changes, written.table.shape)
+                except ProtocolError as exc:
+                    raise ProtocolError(exc.doing, str(written.table), exc.why, exc.remedy) from exc
+            work.append((written, effect))
+        return work
+
+
+class _Prepared:
+    """What has been made of a segment, which is kept: while it is here, its id is no other's."""
+
+    def __init__(self, segment: Segment, changes: dict[int, list[Change]]) -> None:
+        self.segment = segment
+        self.changes = changes
+        self.effects: dict[int, Compacted] = {}
