@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The net effect of a segment on each of its tables; of what is to come worked out while the destination is busy.
 
-Working ahead knows the tables as they are now. What a Relation changes before its turn comes is noticed then, by the
-shape, and worked out again.
+Working ahead knows the tables as they are now. Where a Relation has changed one before its turn comes, it is worked out
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ProtocolError
 from .compaction import Compacted, compact
 from .pieces import Piece, Segment
+from .setwise import encode
 
 if TYPE_CHECKING:
     from .messages import Change
@@ -43,7 +44,9 @@ class Ahead:
                     written = self._tables.get(oid)
                     if written is not None:
                         with suppress(ProtocolError):
-                            prepared.effects[oid] = compact(changes, written.table.shape)
+                            effect = compact(changes, written.table.shape)
+                            encode(written, effect)
+                            prepared.effects[oid] = written, effect
                 self._prepared[id(step)] = prepared
 
     def work(self, segment: Segment) -> Work:
@@ -52,8 +55,8 @@ class Ahead:
         work: Work = []
         for oid, changes in prepared.changes.items():
             written = self._tables[oid]
-            effect = prepared.effects.get(oid)
-            if effect is None or effect.shape != written.table.shape:
+            table, effect = prepared.effects.get(oid, (None, None))
+            if effect is None or table is not written:
                 try:
                     effect = compact(changes, written.table.shape)
                 except ProtocolError as exc:
@@ -68,4 +71,4 @@ class _Prepared:
     def __init__(self, segment: Segment, changes: dict[int, list[Change]]) -> None:
         self.segment = segment
         self.changes = changes
-        self.effects: dict[int, Compacted] = {}
+        self.effects: dict[int, tuple[WrittenTable, Compacted]] = {}

@@ -49,13 +49,14 @@ class UpdateGroup:
     ``assigned``: positions to SET, sorted; key columns are among them exactly if ``key_changed``. Empty where only key
     columns came, the same as before: then the rows must be there, and no more.
     ``keys[n]`` is the key that the row has at the destination now; ``rows[n]`` has its new values, of which those
-    outside ``assigned`` mean nothing.
+    outside ``assigned`` mean nothing. ``payload`` is what COPY sends to stage them, once somebody has made it.
     """
 
     assigned: tuple[int, ...]
     key_changed: bool
     keys: list[Key]
     rows: list[Row]
+    payload: list[bytes] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Compacted:
 
     A run that touches what it names exactly as often as it says met no conflict, in whatever batches it had come.
 
-    ``changes`` is the whole run in source order, for the replay of last resort.
+    ``changes`` is the whole run in source order, for the replay of last resort. ``payload`` is what COPY sends for the
+    inserts, once somebody has made it.
     """
 
     shape: TableShape
@@ -85,6 +87,7 @@ class Compacted:
     passing: list[Key] = field(default_factory=list)
     removed: list[tuple[Row, int]] = field(default_factory=list)
     needed: list[tuple[Row, int]] = field(default_factory=list)
+    payload: list[bytes] = field(default_factory=list, compare=False)
 
     @property
     def may_meet_rows(self) -> bool:

@@ -60,7 +60,17 @@ def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted,
     if compacted.removed:
         _require(_remove(loader, written, compacted.removed) == sum([count for dummy, count in compacted.removed]))
     reached("before DML done")
-    insert_rows(loader, written, compacted.inserts)
+    _insert(loader, written, compacted)
+
+
+def encode(written: WrittenTable, compacted: Compacted) -> None:
+    """Put what ``write_compacted`` will send by COPY into its format, ahead of time. Raises ProtocolError."""
+    for group in compacted.updates:
+        if len(group.rows) > FEW:
+            group.payload.extend(update_pieces(group.keys, group.rows, group.assigned, written.binary))
+    columns = written.table.written
+    if len(compacted.inserts) > FEW and columns:
+        compacted.payload.extend(insert_pieces(compacted.inserts, columns, written.binary))
 
 
 def _require(as_expected: bool) -> None:
@@ -141,9 +151,9 @@ def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] 
     return None if size > BYTES_AT_ONCE else found
 
 
-def insert_rows(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> None:
+def _insert(loader: Loader, written: WrittenTable, compacted: Compacted) -> None:
     """Complete new rows: straight COPY, or a few as parameters."""
-    columns = written.table.written
+    rows, columns = compacted.inserts, written.table.written
     statements = written.statements
     if not rows:
         return
@@ -153,7 +163,8 @@ def insert_rows(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> N
         for row in rows:
             loader.run(statements.insert_one(), row_values(row, columns))
     else:
-        loader.send(statements.copy_in(written.binary), insert_pieces(rows, columns, written.binary))
+        pieces = compacted.payload or insert_pieces(rows, columns, written.binary)
+        loader.send(statements.copy_in(written.binary), pieces)
 
 
 def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
@@ -179,7 +190,7 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
         ]
         return sum(one_by_one)
     columns = statements.stage_columns(True, assigned)
-    pieces = update_pieces(group.keys, rows, assigned, written.binary)
+    pieces = group.payload or update_pieces(group.keys, rows, assigned, written.binary)
     stage = loader.stage_pieces("update", columns, pieces, written.binary)
     replaced = 0
     if moves_identity:
