@@ -40,6 +40,17 @@ options:
     type: str
     choices: [keep, skip]
     default: keep
+  jobs:
+    description:
+      - In section V(foreign_keys), on how many tables at the same time foreign keys are validated and statistics gathered.
+        Each takes one session at the destination.
+    type: int
+    default: 2
+  memory:
+    description:
+      - Megabytes of memory at the destination that these sessions share; each gets its part as C(maintenance_work_mem).
+    type: int
+    default: 512
 attributes:
   check_mode:
     description: Nothing is written at either end. The source's schema is dumped to know what is missing.
@@ -105,6 +116,8 @@ def main() -> None:
             **client_arguments(),
             "section": {"type": "str", "required": True, "choices": list(SECTIONS)},
             "privileges": {"type": "str", "choices": ["keep", "skip"], "default": "keep"},
+            "jobs": {"type": "int", "default": 2},
+            "memory": {"type": "int", "default": 512},
         },
         sync.plan,
     )

@@ -276,6 +276,55 @@ def test_a_foreign_key_that_was_not_validated_is_validated_by_the_next_run(pair:
     assert pair.destination.value("SELECT convalidated FROM pg_constraint WHERE conname = 'points'") is True
 
 
+VALIDATED = f"{FOREIGN_KEYS.replace('sales', 's')} AND convalidated ORDER BY 1"
+
+
+def with_foreign_keys(pair: Any, clusters: Any) -> Migration:
+    """Tables whose rows and keys stand at both ends, and whose foreign keys are still to come."""
+    pair.source.run("CREATE SCHEMA s; CREATE TABLE s.a (id int PRIMARY KEY, up int CONSTRAINT self REFERENCES s.a)")
+    for name in ("b", "c"):
+        pair.source.run(f"CREATE TABLE s.{name} (a int CONSTRAINT of_{name} REFERENCES s.a)")
+    job = migration(pair, clusters, [{"schema": "s"}])
+    for section in SECTIONS[:3]:
+        one(job, clusters, section)
+    for end in pair.ends:
+        end.run("INSERT INTO s.a SELECT i, i FROM generate_series(1, 50) i")
+        end.run("INSERT INTO s.b SELECT 1 FROM generate_series(1, 5000); INSERT INTO s.c VALUES (2); ANALYZE s.b")
+    return job
+
+
+def test_a_table_whose_foreign_key_has_to_wait_keeps_no_other_from_it(pair: Any, clusters: Any) -> None:
+    job = with_foreign_keys(pair, clusters)
+    one(job, clusters, "foreign_keys")
+    for table, name, column in (("a", "self", "up"), ("b", "of_b", "a"), ("c", "of_c", "a")):
+        pair.destination.run(f"ALTER TABLE s.{table} DROP CONSTRAINT {name}")
+        pair.destination.run(
+            f"ALTER TABLE s.{table} ADD CONSTRAINT {name} FOREIGN KEY ({column}) REFERENCES s.a NOT VALID"
+        )
+    with pair.destination.connect() as busy, busy.transaction():
+        busy.execute("LOCK TABLE s.b IN SHARE UPDATE EXCLUSIVE MODE")
+        process = job.start("pg_schema_sync", section="foreign_keys", client_bin=clusters.bin_dir("17"), jobs=2)
+        until(lambda: pair.destination.query(VALIDATED) == [("of_c",), ("self",)])
+        assert process.poll() is None
+    assert job.finish("pg_schema_sync", process)["changed"]
+    assert pair.destination.query(VALIDATED) == [("of_b",), ("of_c",), ("self",)]
+
+
+def test_a_foreign_key_that_is_violated_is_named_and_the_others_are_validated(pair: Any, clusters: Any) -> None:
+    job = with_foreign_keys(pair, clusters)
+    pair.destination.run("INSERT INTO s.b VALUES (77)")
+    with pytest.raises(ModuleFailed) as failed:
+        one(job, clusters, "foreign_keys")
+    assert "of_b" in failed.value.result["error"]["object"]
+    assert pair.destination.query(VALIDATED) == [("of_c",), ("self",)]
+    pair.destination.run("DELETE FROM s.b WHERE a = 77")
+    assert [s["sql"] for s in one(job, clusters, "foreign_keys")["statements"]] == [
+        'ALTER TABLE "s"."b" VALIDATE CONSTRAINT "of_b"'
+    ]
+    assert pair.destination.query(VALIDATED) == [("of_b",), ("of_c",), ("self",)]
+    assert not one(job, clusters, "foreign_keys")["changed"]
+
+
 def test_only_the_selected_tables_and_what_they_need(pair: Any, clusters: Any) -> None:
     pair.source.run(SCHEMA)
     pair.source.run(

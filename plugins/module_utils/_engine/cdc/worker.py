@@ -10,9 +10,8 @@ import os
 import secrets
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from .. import names
@@ -24,7 +23,7 @@ from ..lsn import Lsn, format_lsn
 from ..publication_members import BEFORE as PUBLICATION
 from ..publication_members import require_members
 from ..server import identify_system
-from ..state import MigrationState, StateStore
+from ..state import StateStore
 from .apply import Applier
 from .batch import Batcher
 from .compiled import running_engine
@@ -32,6 +31,7 @@ from .control import read_control, set_wanted
 from .destination_table import observe_uniques
 from .metrics import Metrics, Reading
 from .orders import Orders, Supervision
+from .pump import Ends, Pump
 from .slot_guard import heartbeat_tables, require_primary
 from .slot_watch import SlotWatch
 from .state import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
@@ -49,8 +49,6 @@ from .watch import Positions, Watcher
 from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from ..connect import Connection
     from .keys import UniqueIndex
     from .pieces import Piece
@@ -60,23 +58,11 @@ EXIT_FAILED: Final = 1
 EXIT_NO_STATE: Final = 3
 
 _TAKE = 0.2
-_LOOK_EVERY = 0.02
-_LARGE = 2_000
 _RECORD_EVERY = 1.0
 _LOCK_TIMEOUT = 30.0
 _SLOT_TIMEOUT = 5.0
 _DRAIN_TIMEOUT = 15.0
 """How long a large source transaction may go on after a stop was asked for; then it is taken back and comes again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """The sessions and facts of one connection to both ends."""
-
-    store: StateStore
-    progress: ProgressStore
-    migration: MigrationState
-    watcher: Watcher
 
 
 class Worker:
@@ -372,36 +358,6 @@ class Worker:
 def _uniques_at(source: Connection, oid: int) -> tuple[UniqueIndex, ...]:
     with speaking("looking at the unique indexes of", f"table {oid} of the source"):
         return observe_uniques(source, oid)
-
-
-class Pump:
-    """What one run of the stream goes by."""
-
-    def __init__(
-        self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
-    ) -> None:
-        self.ends = ends
-        self.stream = stream
-        self.batcher = batcher
-        self.applier = applier
-        self.urgent = False
-        self.recorded_at = 0.0
-        self._writer = writer
-
-    def write(self, piece: Piece) -> bool:
-        """Apply a piece; of a large one the destination has work for a while, in which the next one is prepared."""
-        if piece.changes < _LARGE:
-            return self.applier.apply(piece, self.stream.received, self.stream.confirmed)
-        written = self._writer.submit(self.applier.apply, piece, self.stream.received, self.stream.confirmed)
-        prepared: Piece | None = None
-        while not written.done():
-            upcoming = self.stream.upcoming()
-            if upcoming is not None and upcoming is not prepared:
-                self.applier.prepare(upcoming)
-                prepared = upcoming
-            else:
-                wait((written,), _LOOK_EVERY)
-        return written.result()
 
 
 _RUN_MIGRATE = "Run the migrate playbook: it takes the steps that come before."

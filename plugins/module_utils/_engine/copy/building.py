@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._psycopg import sql
 from ..errors import EngineError, ServerError
 from ..schema.behind_copy import Behind, analyze_statement
+from ..schema.build_limits import BuildLimits
 from ..schema.held_back import held_back
 from .sessions import open_session, talking
 
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
 
 BUILT_MEANWHILE = ("42P07", "42P16", "42710")
 """What the server says when another worker host has built it before us."""
-
-_MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class BuildLimits:
-    """How many indexes are built at once, and the bytes of memory that they share."""
-
-    jobs: int = 2
-    memory: int = 512 * _MEGABYTE
-
-    @property
-    def setting(self) -> str:
-        """maintenance_work_mem of one session; the server takes no less than 1 MB."""
-        return f"{max(1, self.memory // max(1, self.jobs) // _MEGABYTE)}MB"
 
 
 class Builder:

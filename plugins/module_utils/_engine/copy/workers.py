@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .._asyncpg import asyncpg
 from ..errors import ConnectError, ServerError
 from ..lsn import Lsn
-from .building import Builder, BuildLimits
+from ..schema.build_limits import BuildLimits
+from .building import Builder
 from .columns import (
     STAGE,
     Format,

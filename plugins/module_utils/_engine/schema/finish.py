@@ -2,26 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is done last and outside the transaction of a section, each statement by itself: foreign keys are validated,
-materialized views filled, tables given statistics. None of them keeps anybody from writing.
+tables given statistics, materialized views filled. None of them keeps anybody from writing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._psycopg import sql
 from ..catalog import Name, qualified
-from ..connect import speaking
-from ..errors import StateError
+from ..connect import connect, speaking
+from ..errors import EngineError, StateError
 from ..plan import SqlChange
 
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..migration import Migration
+    from .build_limits import BuildLimits
     from .compare import Comparison
     from .standing import Standing, Thing
 
-Later = SqlChange
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """One such statement. ``table``: it locks this table against others of its kind, and may run beside those of other
+    tables; None: it is run after all those, in order.
+    """
+
+    change: SqlChange
+    table: Name | None = None
+
 
 NOT_VALID_ON_PARTITIONED = 180000
 """The first server version that has NOT VALID foreign keys of partitioned tables."""
@@ -49,25 +62,26 @@ def later_changes(
     migration: Migration, comparison: Comparison, source: Standing, destination: Standing
 ) -> tuple[Later, ...]:
     """What remains when all objects stand, from the catalogs of both ends. Raises ServerError."""
-    incremental = migration.spec.incremental
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
-    changes = []
+    checked: list[Later] = []
+    filled: list[Later] = []
     for entry in comparison.entries:
         thing = source.things.get((entry.class_oid, entry.oid))
         if thing is None:
             continue
         there = destination.details.get(thing.key)
         if entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
-            made_so = entry.dump_id in planned and incremental and may_be_not_valid(thing, destination)
+            made_so = entry.dump_id in planned and may_be_not_valid(thing, destination)
             if made_so or (there is not None and "valid" not in there):
-                changes.append(_validation(thing))
+                checked.append(Later(_validation(thing), thing.relation))
         elif entry.kind == "MATERIALIZED VIEW" and thing.detail == "populated" and there in (None, "empty"):
             statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*thing.relation))
-            changes.append(SqlChange("destination", f"contents of {thing.identity}", "empty", "filled", (statement,)))
-    return (*changes, *_statistics(migration))
+            what = f"contents of {thing.identity}"
+            filled.append(Later(SqlChange("destination", what, "empty", "filled", (statement,))))
+    return (*checked, *_statistics(migration), *filled)
 
 
-def _validation(thing: Thing) -> Later:
+def _validation(thing: Thing) -> SqlChange:
     statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
         sql.Identifier(*thing.relation), sql.Identifier(thing.own_name)
     )
@@ -88,7 +102,8 @@ def _statistics(migration: Migration) -> tuple[Later, ...]:
         if table.qualified_name in bare and table.oid not in covered:
             statement = sql.SQL("ANALYZE {}").format(sql.Identifier(table.schema, table.name))
             what = f"statistics of {qualified(table.qualified_name)}"
-            changes.append(SqlChange("destination", what, "none", "gathered", (statement,)))
+            change = SqlChange("destination", what, "none", "gathered", (statement,))
+            changes.append(Later(change, table.qualified_name))
     return tuple(changes)
 
 
@@ -125,7 +140,51 @@ def require_one_position(migration: Migration) -> None:
         )
 
 
-def carry_out(migration: Migration, changes: tuple[Later, ...]) -> None:
-    """Each statement by itself: what is done stays done if a later one fails. Raises ServerError."""
-    for change in changes:
-        change.execute(migration.destination, "finishing the schema at the destination:")
+def carry_out(migration: Migration, later: Iterable[Later], limits: BuildLimits) -> None:
+    """Each statement by itself: what is done stays done if another one fails. Those of several tables run side by side, on
+    sessions of their own. Raises the first EngineError; what does not depend on it has been done.
+    """
+    sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
+    beside: dict[Name, list[SqlChange]] = {}
+    alone: list[SqlChange] = []
+    for step in later:
+        (alone if step.table is None else beside.setdefault(step.table, [])).append(step.change)
+    # The largest first: what is begun last is what the others wait for.
+    of_tables = iter(sorted(beside.items(), key=lambda item: -sizes.get(item[0], 0)))
+    jobs = min(max(1, limits.jobs), len(beside))
+    errors: list[EngineError] = []
+    if jobs:
+        with ThreadPoolExecutor(jobs, "finish") as pool:
+            running = [pool.submit(_take_all, migration, of_tables, limits, errors) for dummy in range(jobs)]
+            for one in running:
+                one.result()
+    if errors:
+        raise errors[0]
+    for change in alone:
+        change.execute(migration.destination, _DOING)
+
+
+def _take_all(
+    migration: Migration,
+    of_tables: Iterator[tuple[Name, Sequence[SqlChange]]],
+    limits: BuildLimits,
+    errors: list[EngineError],
+) -> None:
+    """In one session, table by table, as long as there are any that nobody has taken."""
+    try:
+        with connect(migration.spec.destination, f"finish {migration.name}") as conn:
+            with speaking("preparing a session at the", "destination"):
+                conn.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(limits.setting)))
+            for dummy, changes in of_tables:
+                try:
+                    for change in changes:
+                        change.execute(conn, _DOING)
+                except EngineError as exc:
+                    errors.append(exc)
+                    if conn.closed:
+                        return
+    except EngineError as exc:
+        errors.append(exc)
+
+
+_DOING = "finishing the schema at the destination:"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from ..locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..plan import Change, Plan
 from ..state import lsn_text
 from . import finish
+from .build_limits import BuildLimits
 from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
@@ -166,7 +167,7 @@ class SchemaSync:
                 roles=destination.roles,
                 user=destination.user,
                 privileges=self.privileges,
-                not_valid=self.migration.spec.incremental and finish.may_be_not_valid(missing.thing, destination),
+                not_valid=finish.may_be_not_valid(missing.thing, destination),
             )
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
@@ -206,8 +207,9 @@ class SchemaSync:
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``. Raises EngineError."""
+    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``, ``jobs``, ``memory``. Raises EngineError."""
     section = cast("Section", options["section"])
+    limits = BuildLimits(int(options.get("jobs") or 2), int(options.get("memory") or 512) << 20)
     work = SchemaSync(
         migration,
         runner,
@@ -225,7 +227,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     later = finish.later_changes(migration, comparison, source, destination) if section == "foreign_keys" else ()
     state = migration.state()
     phase = _PHASES.get(section, "")
-    changes = [step.shown() for step in todo.steps] + [change.shown(migration.destination) for change in later]
+    changes = [step.shown() for step in todo.steps] + [one.change.shown(migration.destination) for one in later]
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
@@ -233,7 +235,9 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     make = (
         partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
         if section == "pre_data"
-        else partial(_make, work, todo, script.standard_strings, later, phase)
+        else partial(
+            _make, work, todo, script.standard_strings, partial(finish.carry_out, migration, later, limits), phase
+        )
     )
     return Plan(
         changes=tuple(changes),
@@ -275,13 +279,13 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
 
 
 def _make(
-    work: SchemaSync, todo: Steps, standard_strings: bool, later: tuple[finish.Later, ...], phase: str
+    work: SchemaSync, todo: Steps, standard_strings: bool, finishing: Callable[[], None], phase: str
 ) -> Mapping[str, object]:
     """Make a later section, then what is done outside its transaction. Raises EngineError."""
     if work.section == "foreign_keys":
         finish.require_one_position(work.migration)
     _restore(work, todo, standard_strings)
-    finish.carry_out(work.migration, later)
+    finishing()
     if phase:
         work.migration.store.advance(phase)
     return {}

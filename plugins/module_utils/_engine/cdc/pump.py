@@ -1,0 +1,66 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one run of the stream goes by, and how its pieces come to the destination: a large one beside the next one's
+preparation.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ..state import MigrationState, StateStore
+    from .apply import Applier
+    from .batch import Batcher
+    from .pieces import Piece
+    from .store import ProgressStore
+    from .stream import ReplicationStream
+    from .watch import Watcher
+
+_LARGE: Final = 2_000
+"""Rows from which on a piece keeps the destination busy for longer than it takes to hand it to another thread."""
+
+_LOOK_EVERY: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The sessions and facts of one connection to both ends."""
+
+    store: StateStore
+    progress: ProgressStore
+    migration: MigrationState
+    watcher: Watcher
+
+
+class Pump:
+    """From one run of the stream to the destination."""
+
+    def __init__(
+        self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
+    ) -> None:
+        self.ends = ends
+        self.stream = stream
+        self.batcher = batcher
+        self.applier = applier
+        self.urgent = False
+        self.recorded_at = 0.0
+        self._writer = writer
+
+    def write(self, piece: Piece) -> bool:
+        """Apply a piece; of a large one the destination has work for a while, in which the next one is prepared."""
+        if piece.changes < _LARGE:
+            return self.applier.apply(piece, self.stream.received, self.stream.confirmed)
+        written = self._writer.submit(self.applier.apply, piece, self.stream.received, self.stream.confirmed)
+        prepared: Piece | None = None
+        while not written.done():
+            upcoming = self.stream.upcoming()
+            if upcoming is not None and upcoming is not prepared:
+                self.applier.prepare(upcoming)
+                prepared = upcoming
+            else:
+                wait((written,), _LOOK_EVERY)
+        return written.result()
