@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
 import time
+from typing import Any
 
 import psycopg
 from functional.streaming import Streaming
 from functional.witness import assert_identical
+from functional.writers import Writers
 
 from .conftest import Pair
 
@@ -25,39 +26,30 @@ INSERT INTO account SELECT n, 0, repeat('n', 50) FROM generate_series(1, 200) n;
 """
 
 
-class Load:
-    """Writers at the source until told to stop; they survive a restart of it."""
+class Load(Writers):
+    """Writers at the source; they survive a restart of it."""
 
     def __init__(self, pair: Pair, writers: int = 3, settings: str = "") -> None:
+        super().__init__([str(number) for number in range(writers)])
         self._pair = pair
         self._settings = settings
-        self._stop = threading.Event()
+        self._chances = {str(number): random.Random(number) for number in range(writers)}
         self.transactions = 0
-        self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(writers)]
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def connect(self, name: str) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] = self._pair.source.connect()
+        connection.execute(self._settings or "SELECT 1")
+        return connection
 
-    def __exit__(self, *dummy: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
+    def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
+        self._write(session, self._chances[name])
+        time.sleep(0.002)
 
-    def _write(self, number: int) -> None:
-        chance = random.Random(number)
-        while not self._stop.is_set():
-            try:
-                with self._pair.source.connect() as connection:
-                    connection.execute(self._settings or "SELECT 1")
-                    while not self._stop.is_set():
-                        self._transaction(connection, chance)
-                        time.sleep(0.002)
-            except psycopg.OperationalError:
-                time.sleep(0.1)
+    def failed(self, name: str, error: psycopg.Error) -> None:
+        if not isinstance(error, psycopg.OperationalError):
+            raise error
 
-    def _transaction(self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random) -> None:
+    def _write(self, connection: psycopg.Connection[Any], chance: random.Random) -> None:
         account, delta = chance.randint(1, 200), chance.randint(-100, 100)
         with connection.transaction():
             connection.execute("UPDATE account SET balance = balance + %s WHERE id = %s", [delta, account])

@@ -16,7 +16,6 @@ import pathlib
 import secrets
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +25,7 @@ import pytest
 from functional.module_process import ModuleProcess
 from functional.modules import Migration, ModuleFailed
 from functional.streaming import unpack_engine, wait_stopped
+from functional.writers import Writers
 from psycopg import sql
 
 from .conftest import Clusters, End, Pair
@@ -181,46 +181,34 @@ def kill(process: ModuleProcess) -> None:
     process.communicate(timeout=10)
 
 
-class Load:
+class Load(Writers):
     """Three writers that write to the source until they may not any more, and reconnect at once."""
 
+    pause = 0.01
+
     def __init__(self, moved: Moved) -> None:
+        super().__init__(moved.writers)
         self._moved = moved
-        self._stop = threading.Event()
         self.done: dict[str, int] = dict.fromkeys(moved.writers, 0)
         self.refused: dict[str, int] = dict.fromkeys(moved.writers, 0)
         self.longest = 0.0
-        self._threads = [threading.Thread(target=self._write, args=(kind,), daemon=True) for kind in moved.writers]
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def connect(self, name: str) -> psycopg.Connection[Any]:
+        session: psycopg.Connection[Any] = self._moved.connect(self._moved.pair.source, name)
+        return session
 
-    def __exit__(self, *dummy: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(20)
+    def failed(self, name: str, error: psycopg.Error) -> None:
+        self.refused[name] += 1
 
-    def _write(self, kind: str) -> None:
-        while not self._stop.is_set():
-            try:
-                with self._moved.connect(self._moved.pair.source, kind) as conn:
-                    while not self._stop.is_set():
-                        self._transaction(conn, kind)
-            except psycopg.Error:
-                self.refused[kind] += 1
-                self._stop.wait(0.01)
-
-    def _transaction(self, conn: psycopg.Connection[Any], kind: str) -> None:
+    def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
         began = time.monotonic()
         try:
-            with conn.transaction():
+            with session.transaction():
                 for statement in WRITES:
-                    conn.execute(statement)
+                    session.execute(statement)
         finally:
             self.longest = max(self.longest, time.monotonic() - began)
-        self.done[kind] += 1
+        self.done[name] += 1
         time.sleep(0.002)
 
 

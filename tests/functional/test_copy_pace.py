@@ -9,12 +9,16 @@ import contextlib
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from functional import witness
 from functional.modules import Migration
+from functional.standby import standby_of
 from functional.waiting import until
+
+from .conftest import Clusters
 
 ROWS = 70_000
 FILL = f"INSERT INTO wide SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, {ROWS}) n"
@@ -103,6 +107,38 @@ def test_it_waits_while_too_many_sessions_are_active_and_says_so(pair: Any, wide
             two.cancel()
     wide.finish("pg_full_copy", process)
     assert witness.assert_identical(pair) == ROWS
+
+
+def test_it_waits_while_a_standby_of_the_source_lags(
+    make_pair: Callable[..., Any], clusters: Clusters, tmp_path: Any
+) -> None:
+    """A standby that replays nothing for a while, and then goes on: so does the copy."""
+    pair = make_pair(source_settings={"max_wal_senders": "10"})
+    pair.run("CREATE TABLE wide (id int PRIMARY KEY, t text); ALTER TABLE wide ALTER t SET STORAGE PLAIN")
+    pair.source.run(FILL)
+    migration = Migration(
+        "pace", pair.source.endpoint, pair.destination.endpoint, [{"schema": "public"}], {"types": ["full"]}
+    )
+    path = tmp_path / "progress"
+    with standby_of(clusters, pair.source.server, pair.source.dbname) as standby, standby.connect() as replaying:
+        replaying.execute("SELECT pg_wal_replay_pause()")
+        until(lambda: replaying.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
+        pair.source.run("CREATE SCHEMA other; CREATE TABLE other.more AS SELECT 1 AS n")
+        process = migration.start(
+            "pg_full_copy",
+            max_source_lag=0.5,
+            max_megabytes=2,
+            part_size=1_000_000,
+            progress_file=str(path),
+            progress_interval=0.2,
+        )
+        until(lambda: path.exists() and "max_source_lag 0.5" in path.read_text())
+        assert pair.destination.value(TAKEN) < ROWS * 960 / 2
+        assert "a standby of the source lags" in migration.run("pg_migration_info")["full_copy"]["held"]
+        migration.run("pg_full_copy", tune=True, **{**LIMITS, "max_source_lag": 0.5})
+        replaying.execute("SELECT pg_wal_replay_resume()")
+        migration.finish("pg_full_copy", process)
+    assert witness.assert_identical(pair, ["public"]) == ROWS
 
 
 def test_progress_is_told_in_lines_and_by_pg_migration_info(pair: Any, wide: Migration, tmp_path: Any) -> None:

@@ -115,6 +115,29 @@ def test_a_large_table_is_cut_and_copied_side_by_side(pair: Any, migration: Any)
     assert len(reads) == len(parts) and sum("ctid" in read for read in reads) == len(parts)
 
 
+def test_rows_of_a_table_that_is_one_part_arrive_frozen(pair: Any, migration: Any) -> None:
+    """An index-only scan looks at no row whose page is known to be visible to all; nobody has vacuumed here."""
+    for name in ("whole", "cut", "little"):
+        pair.run(f"CREATE TABLE {name} (id int PRIMARY KEY, t text)")
+        pair.destination.run(f"ALTER TABLE {name} SET (autovacuum_enabled = off)")
+    pair.source.run("INSERT INTO whole SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n")
+    pair.source.run("INSERT INTO cut SELECT n, repeat('x', 100) FROM generate_series(1, 60000) n")
+    pair.source.run("INSERT INTO little SELECT n, 'x' FROM generate_series(1, 100) n; ANALYZE")
+    migration(pair).run("pg_full_copy", part_size=4_000_000)
+    parts = (
+        "SELECT t.table_name, count(*) FROM causeway.copy_part p JOIN causeway.table_copy t USING (relation) GROUP BY 1"
+    )
+    assert dict(pair.destination.query(parts))["cut"] > 1
+
+    def fetched(name: str) -> int:
+        pair.destination.run("SET enable_seqscan = off; SET enable_bitmapscan = off")
+        rows = pair.destination.query(f"EXPLAIN (ANALYZE, TIMING off) SELECT id FROM {name} ORDER BY id")
+        (line,) = [line for (line,) in rows if "Heap Fetches" in line]
+        return int(line.split()[-1])
+
+    assert (fetched("whole"), fetched("cut"), fetched("little")) == (0, 60_000, 100)
+
+
 def test_rows_beyond_the_last_page_that_was_there_when_the_table_was_cut(pair: Any, migration: Any) -> None:
     pair.run(LARGE + "; CREATE TABLE other (id int)")
     pair.source.run(LARGE_ROWS)

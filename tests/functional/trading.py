@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import psycopg
+from functional.writers import Writers
 
 REFUSED = ("42501", "57P01", "57P02", "57P03", "08006", None)
 """What the fence does to a session: its rights are taken, it is ended, it cannot come back."""
@@ -20,45 +21,37 @@ CAUGHT = "tuple concurrently updated"
 """What a TRUNCATE gets that meets the REVOKE of the fence in pg_class: of two at once one has to give way."""
 
 
-class Trading:
+class Trading(Writers):
     """One session a role, each in a thread; C(used) gathers every value that a sequence gave, C(commits) counts."""
 
+    pause = 0.2
+
     def __init__(self, end: Any, roles: dict[str, str], owner: str) -> None:
+        super().__init__(roles)
         self.end, self.roles, self.owner = end, roles, owner
         self.used: dict[str, set[int]] = defaultdict(set)
         self.commits = 0
         self.refused: set[str] = set()
         self.unexpected: list[str] = []
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._trade, args=(role,), daemon=True) for role in roles]
+        self._dice = {role: random.Random(role) for role in roles}
 
-    def __enter__(self) -> Trading:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def connect(self, name: str) -> psycopg.Connection[Any]:
+        session: psycopg.Connection[Any] = self.end.connect(user=name, password=self.roles[name])
+        return session
 
-    def __exit__(self, *dummy: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(20)
+    def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
+        if not self.stopping.wait(0.02):
+            self._trade(session, self._dice[name], name)
 
-    def _trade(self, role: str) -> None:
-        dice = random.Random(role)
-        while not self._stop.is_set():
-            try:
-                with contextlib.closing(self.end.connect(user=role, password=self.roles[role])) as session:
-                    while not self._stop.wait(0.02):
-                        self._transaction(session, dice, role)
-            except psycopg.Error as exc:
-                with self._lock:
-                    if exc.sqlstate in REFUSED:
-                        self.refused.add(role)
-                    elif CAUGHT not in str(exc):
-                        self.unexpected.append(f"{role}: {exc.sqlstate} {exc}")
-                self._stop.wait(0.2)
+    def failed(self, name: str, error: psycopg.Error) -> None:
+        with self._lock:
+            if error.sqlstate in REFUSED:
+                self.refused.add(name)
+            elif CAUGHT not in str(error):
+                self.unexpected.append(f"{name}: {error.sqlstate} {error}")
 
-    def _transaction(self, session: psycopg.Connection[Any], dice: random.Random, role: str) -> None:
+    def _trade(self, session: psycopg.Connection[Any], dice: random.Random, role: str) -> None:
         """A few changes and, one time in eight, a rollback of all of them; sequences keep what they gave."""
         drawn: list[tuple[str, int]] = []
 

@@ -7,7 +7,7 @@ tables given statistics, materialized views filled. None of them keeps anybody f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,12 +17,14 @@ from ..catalog import Name, qualified
 from ..connect import connect, speaking
 from ..errors import EngineError, StateError
 from ..plan import SqlChange
+from .partition_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..migration import Migration
     from .build_limits import BuildLimits
     from .compare import Comparison
+    from .partition_keys import PartitionedKey
     from .standing import Standing, Thing
 
 
@@ -36,19 +38,29 @@ class Later:
     table: Name | None = None
 
 
-NOT_VALID_ON_PARTITIONED = 180000
-"""The first server version that has NOT VALID foreign keys of partitioned tables."""
-
 # An empty table has no statistics of its columns even when it was counted; reltuples tells nothing once an index was
-# built. After a crash the server has forgotten when it counted, and empty tables are counted again.
+# built. After a crash the server has forgotten when it counted, and empty tables are counted again. When a partitioned
+# one was counted no server remembers: that is seen by its partitions.
 _UNANALYZED = """
-SELECT n.nspname, c.relname
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p')
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
-   AND pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
-   AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
+WITH RECURSIVE known AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind,
+           EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+               AS has_statistics,
+           pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
+               AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL AS never_counted
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p')
+), below (root, oid) AS (
+    SELECT k.oid, k.oid FROM known k WHERE k.relkind = 'p' AND NOT k.has_statistics
+    UNION ALL
+    SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
+)
+SELECT k.nspname, k.relname FROM known k WHERE k.relkind = 'r' AND NOT k.has_statistics AND k.never_counted
+UNION ALL
+SELECT k.nspname, k.relname FROM known k
+ WHERE k.oid IN (SELECT b.root FROM below b JOIN known leaf ON leaf.oid = b.oid
+                  WHERE leaf.relkind = 'r'
+                    AND (leaf.has_statistics OR leaf.never_counted))
 """
 
 
@@ -59,18 +71,30 @@ def may_be_not_valid(thing: Thing | None, destination: Standing) -> bool:
 
 
 def later_changes(
-    migration: Migration, comparison: Comparison, source: Standing, destination: Standing
+    migration: Migration,
+    comparison: Comparison,
+    source: Standing,
+    destination: Standing,
+    split: Mapping[int, PartitionedKey],
 ) -> tuple[Later, ...]:
-    """What remains when all objects stand, from the catalogs of both ends. Raises ServerError."""
+    """What remains when all objects stand, from the catalogs of both ends; ``split`` are the foreign keys that are made
+    by way of their partitions. Raises ServerError.
+    """
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
     checked: list[Later] = []
+    joined: list[Later] = []
     filled: list[Later] = []
     for entry in comparison.entries:
         thing = source.things.get((entry.class_oid, entry.oid))
         if thing is None:
             continue
         there = destination.details.get(thing.key)
-        if entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
+        if entry.dump_id in planned and thing.oid in split:
+            leaves = [source.things[thing.class_oid, leaf.oid] for leaf in split[thing.oid].leaves]
+            open_ones = [leaf for leaf in leaves if "valid" not in destination.details.get(leaf.key, "")]
+            checked += [Later(_validation(leaf), leaf.relation) for leaf in open_ones]
+            joined.append(Later(_joining(thing, split[thing.oid])))
+        elif entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
             made_so = entry.dump_id in planned and may_be_not_valid(thing, destination)
             if made_so or (there is not None and "valid" not in there):
                 checked.append(Later(_validation(thing), thing.relation))
@@ -78,7 +102,7 @@ def later_changes(
             statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*thing.relation))
             what = f"contents of {thing.identity}"
             filled.append(Later(SqlChange("destination", what, "empty", "filled", (statement,))))
-    return (*checked, *_statistics(migration), *filled)
+    return (*checked, *_statistics(migration), *joined, *filled)
 
 
 def _validation(thing: Thing) -> SqlChange:
@@ -88,13 +112,23 @@ def _validation(thing: Thing) -> SqlChange:
     return SqlChange("destination", f"foreign key {thing.identity}", "not valid", "valid", (statement,))
 
 
+def _joining(thing: Thing, key: PartitionedKey) -> SqlChange:
+    """That of the partitioned table, which takes over those of the partitions."""
+    statement = key.whole.adding(not_valid=False)
+    return SqlChange("destination", f"foreign key {thing.identity}", "on each partition", "on the whole", (statement,))
+
+
 def _statistics(migration: Migration) -> tuple[Later, ...]:
     """Tables that nobody has counted yet; a partitioned one brings its partitions along."""
     tables = migration.selected().tables
     with speaking("looking for tables without statistics at the", "destination"):
         rows = migration.destination.execute(_UNANALYZED, (sorted({t.schema for t in tables}),)).fetchall()
         standing = _standing_tables(migration.destination, sorted({t.schema for t in tables}))
-    bare = {(row[0], row[1]) for row in rows} | {t.qualified_name for t in tables if t.qualified_name not in standing}
+    bare = {(row[0], row[1]) for row in rows}
+    divided = {parent for table in tables if table.is_partition for parent in table.parents}
+    bare |= {
+        t.qualified_name for t in tables if t.qualified_name not in standing and (t.kind == "r" or t.oid in divided)
+    }
     roots = {table.oid for table in tables if table.kind == "p" and table.qualified_name in bare}
     covered = {t.oid for t in tables if t.is_partition and any(parent in roots for parent in t.parents)}
     changes = []

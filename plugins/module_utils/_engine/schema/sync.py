@@ -29,11 +29,13 @@ from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
 from .held_back import held_back
+from .partition_keys import PartitionedKey, by_partitions
 from .standing import Standing, observe_standing, standing_extensions, used_extensions
 from .statements import adjust
 from .triggers import asleep, name_of, remember_asleep
 
 if TYPE_CHECKING:
+    from ..connect import Connection
     from ..lsn import Lsn
     from ..migration import Migration
     from ..runner import Runner
@@ -157,11 +159,25 @@ class SchemaSync:
             held=held_back(self.migration),
         )
 
-    def steps(self, comparison: Comparison, destination: Standing) -> Steps:
-        """The missing objects of the section as SQL, extensions before what needs them."""
+    def split(self, comparison: Comparison, source: Standing, destination: Standing) -> Mapping[int, PartitionedKey]:
+        """The missing foreign keys that are made by way of the partitions, by OID."""
+        things = [missing.thing for missing in comparison.missing["foreign_keys"] if missing.thing]
+        found = by_partitions(self.migration.source, things, destination)
+        known = {oid for dummy, oid in source.things}
+        return {oid: key for oid, key in found.items() if known.issuperset(leaf.oid for leaf in key.leaves)}
+
+    def steps(
+        self, comparison: Comparison, destination: Standing, partitions: Mapping[int, tuple[str, ...]] | None = None
+    ) -> Steps:
+        """The missing objects of the section as SQL, extensions before what needs them. ``partitions``: of some foreign
+        keys, by OID, the statements that make what is missing of them on partitions.
+        """
         steps = []
         without: dict[str, int] = {}
         for missing in comparison.missing[self.section]:
+            if partitions and missing.thing and missing.thing.oid in partitions:
+                steps.append(Step(missing, missing.what, partitions[missing.thing.oid]))
+                continue
             adjusted = adjust(
                 missing,
                 roles=destination.roles,
@@ -223,8 +239,11 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     comparison = work.compared(script, source, destination)
     if section == "pre_data" and migration.spec.conflicting_tables == "report":
         refuse_conflicts(comparison.kept)
-    todo = work.steps(comparison, destination)
-    later = finish.later_changes(migration, comparison, source, destination) if section == "foreign_keys" else ()
+    split = work.split(comparison, source, destination) if section == "foreign_keys" else {}
+    todo = work.steps(comparison, destination, _on_partitions(split, source, destination, migration.destination))
+    later: tuple[finish.Later, ...] = ()
+    if section == "foreign_keys":
+        later = finish.later_changes(migration, comparison, source, destination, split)
     state = migration.state()
     phase = _PHASES.get(section, "")
     changes = [step.shown() for step in todo.steps] + [one.change.shown(migration.destination) for one in later]
@@ -250,6 +269,17 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
         notes=_notes(section, comparison),
         warnings=todo.warnings,
     )
+
+
+def _on_partitions(
+    split: Mapping[int, PartitionedKey], source: Standing, destination: Standing, conn: Connection
+) -> dict[int, tuple[str, ...]]:
+    """The statements for partitions that lack their key."""
+    there = {thing.oid: thing.key in destination.details for thing in source.things.values() if thing.detail[:1] == "f"}
+    return {
+        oid: tuple([leaf.adding(not_valid=True).as_string(conn) for leaf in key.leaves if not there[leaf.oid]])
+        for oid, key in split.items()
+    }
 
 
 def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:

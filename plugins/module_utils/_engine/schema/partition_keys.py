@@ -1,0 +1,87 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Foreign keys of partitioned tables, by way of their partitions.
+
+Before PostgreSQL 18 that of a partitioned table cannot be made first and checked later: making it reads all partitions
+under a lock that keeps everybody from writing. Where each partition has the same key already, and has been checked, the
+server takes those over and reads nothing (PostgreSQL manual, ALTER TABLE, ATTACH PARTITION says so of constraints).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..connect import speaking
+
+if TYPE_CHECKING:
+    from ..catalog import Name
+    from ..connect import Connection
+    from .standing import Standing, Thing
+
+NOT_VALID_ON_PARTITIONED = 180000
+"""The first server version that has NOT VALID foreign keys of partitioned tables."""
+
+# A key that references a partitioned table has rows for each of its partitions as well, which are not ours to make.
+_BELOW = """
+WITH RECURSIVE below (root, oid, relation, target) AS (
+    SELECT k.oid, k.oid, k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k WHERE k.oid = ANY (%s::oid[])
+    UNION ALL
+    SELECT b.root, k.oid, k.conrelid, b.target
+      FROM below b JOIN pg_catalog.pg_constraint k ON k.conparentid = b.oid
+     WHERE k.confrelid = b.target AND k.conrelid <> b.relation
+)
+SELECT b.root::bigint, b.oid::bigint, n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(b.oid)
+  FROM below b
+  JOIN pg_catalog.pg_constraint k ON k.oid = b.oid
+  JOIN pg_catalog.pg_class c ON c.oid = b.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' OR b.oid = b.root
+ ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A foreign key of one table, as the source's catalog writes it."""
+
+    oid: int
+    table: Name
+    name: str
+    definition: str
+
+    def adding(self, *, not_valid: bool) -> sql.Composed:
+        """The statement that makes it."""
+        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+            sql.Identifier(*self.table),
+            sql.Identifier(self.name),
+            sql.SQL(self.definition + " NOT VALID" if not_valid else self.definition),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionedKey:
+    """The key of a partitioned table, and those of all its leaves."""
+
+    whole: Key
+    leaves: tuple[Key, ...]
+
+
+def by_partitions(conn: Connection, things: Iterable[Thing], destination: Standing) -> Mapping[int, PartitionedKey]:
+    """Of these foreign keys of the source, by OID, those that are made by way of the partitions. Raises ServerError."""
+    if destination.version >= NOT_VALID_ON_PARTITIONED:
+        return {}
+    roots = [thing.oid for thing in things if "partitioned" in thing.detail and "valid" in thing.detail]
+    if not roots:
+        return {}
+    with speaking("reading the foreign keys of partitions at the", "source"):
+        rows = conn.execute(_BELOW, (roots,)).fetchall()
+    whole = {row[0]: Key(row[1], (row[2], row[3]), row[4], row[5]) for row in rows if row[0] == row[1]}
+    leaves: dict[int, list[Key]] = {root: [] for root in whole}
+    for row in rows:
+        if row[0] != row[1]:
+            leaves[row[0]].append(Key(row[1], (row[2], row[3]), row[4], row[5]))
+    return {root: PartitionedKey(key, tuple(leaves[root])) for root, key in whole.items() if leaves[root]}
