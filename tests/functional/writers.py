@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import psycopg
+
+Kind = TypeVar("Kind", bound="Writers")
 
 
 class Writers:
@@ -23,7 +25,7 @@ class Writers:
         self.stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(name,), daemon=True) for name in names]
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Kind) -> Kind:
         for thread in self._threads:
             thread.start()
         return self
