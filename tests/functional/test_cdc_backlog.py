@@ -49,6 +49,25 @@ def test_many_batches_one_after_the_other(make_streaming: MakeStreaming) -> None
     assert streaming.progress("transactions") >= 302
 
 
+def test_a_column_goes_in_the_middle_of_a_backlog(make_streaming: MakeStreaming) -> None:
+    """At both ends; nothing of the table is on its way when it goes, and much of another."""
+    streaming = make_streaming(TABLES + "CREATE TABLE narrow (id int PRIMARY KEY, a text, b text, c text)")
+    streaming.begin(batch_size=BATCH, batch_age=60)
+    source, destination = streaming.pair.ends
+    source.run("INSERT INTO narrow SELECT i, 'a', 'b', 'c' FROM generate_series(1, 10) i")
+    streaming.start()
+    streaming.drain()
+    streaming.stop()
+    write_backlog(streaming.pair, 100)
+    for end in (source, destination):
+        end.run("ALTER TABLE narrow DROP c")
+    source.run("INSERT INTO narrow SELECT i, 'a', 'b' FROM generate_series(11, 50) i")
+    write_backlog(streaming.pair, 20)
+    streaming.start()
+    streaming.drain()
+    assert_identical(streaming.pair, ["public"])
+
+
 def test_rows_are_looked_up_by_their_key_however_small_the_table_was_thought(make_streaming: MakeStreaming) -> None:
     """A table that has never been analyzed: reading it whole for every batch would look cheap to a planner."""
     streaming = make_streaming(TABLES + "ALTER TABLE counted REPLICA IDENTITY FULL")

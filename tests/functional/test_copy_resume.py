@@ -75,9 +75,9 @@ EXTERNAL = "ALTER TABLE big ALTER paper SET STORAGE EXTERNAL"
 
 
 def rows_of(count: int) -> str:
-    """Half of the keys are free, for rows to move to."""
+    """Half of the keys are free, for rows to move to, in each client's residue class."""
     return (
-        f"INSERT INTO big SELECT n * 2, 0, repeat(md5(n::text), 7), CASE WHEN n % 50 = 0 THEN repeat('p', 3000) END"
+        f"INSERT INTO big SELECT n * 2 + n / 2 % 2, 0, repeat(md5(n::text), 7), CASE WHEN n % 50 = 0 THEN repeat('p', 3000) END"
         f" FROM generate_series(1, {count}) n"
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError
 from .compaction import Compacted, compact
+from .messages import Delete
 from .pieces import Piece, Segment
 from .setwise import encode
 
@@ -42,7 +43,7 @@ class Ahead:
                 prepared = _Prepared(step, step.by_table())
                 for oid, changes in prepared.changes.items():
                     written = self._tables.get(oid)
-                    if written is not None:
+                    if written is not None and _fits(changes[0], written):
                         with suppress(ProtocolError):
                             effect = compact(changes, written.table.shape)
                             encode(written, effect)
@@ -63,6 +64,12 @@ class Ahead:
                     raise ProtocolError(exc.doing, str(written.table), exc.why, exc.remedy) from exc
             work.append((written, effect))
         return work
+
+
+def _fits(change: Change, written: WrittenTable) -> bool:
+    """Whether rows, which are all of one width in a segment, are those of the table as it is known now."""
+    row = change.old if isinstance(change, Delete) else change.new
+    return len(row.kinds) == written.table.shape.columns
 
 
 class _Prepared:

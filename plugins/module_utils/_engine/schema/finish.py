@@ -2,40 +2,29 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is done last and outside the transaction of a section, each statement by itself: foreign keys are validated,
-tables given statistics, materialized views filled. None of them keeps anybody from writing.
+tables given statistics, materialized views filled. None of them keeps anybody from writing for longer than it takes to
+change a catalog.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .._psycopg import sql
 from ..catalog import Name, qualified
-from ..connect import connect, speaking
-from ..errors import EngineError, StateError
+from ..connect import speaking
+from ..errors import StateError
 from ..plan import SqlChange
+from .carrying_out import Later
 from .partition_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..connect import Connection
     from ..migration import Migration
-    from .build_limits import BuildLimits
     from .compare import Comparison
     from .partition_keys import PartitionedKey
     from .standing import Standing, Thing
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """One such statement. ``table``: it locks this table against others of its kind, and may run beside those of other
-    tables; None: it is run after all those, in order.
-    """
-
-    change: SqlChange
-    table: Name | None = None
 
 
 # An empty table has no statistics of its columns even when it was counted; reltuples tells nothing once an index was
@@ -60,7 +49,7 @@ UNION ALL
 SELECT k.nspname, k.relname FROM known k
  WHERE k.oid IN (SELECT b.root FROM below b JOIN known leaf ON leaf.oid = b.oid
                   WHERE leaf.relkind = 'r'
-                    AND (leaf.has_statistics OR leaf.never_counted))
+                    AND (leaf.never_counted OR leaf.has_statistics AND pg_catalog.pg_relation_size(leaf.oid) > 0))
 """
 
 
@@ -89,11 +78,11 @@ def later_changes(
         if thing is None:
             continue
         there = destination.details.get(thing.key)
-        if entry.dump_id in planned and thing.oid in split:
+        if entry.kind == "FK CONSTRAINT" and entry.dump_id in planned and thing.oid in split:
             leaves = [source.things[thing.class_oid, leaf.oid] for leaf in split[thing.oid].leaves]
             open_ones = [leaf for leaf in leaves if "valid" not in destination.details.get(leaf.key, "")]
             checked += [Later(_validation(leaf), leaf.relation) for leaf in open_ones]
-            joined.append(Later(_joining(thing, split[thing.oid])))
+            joined.append(Later(_joining(thing, split[thing.oid]), after=tuple(leaf.relation for leaf in open_ones)))
         elif entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
             made_so = entry.dump_id in planned and may_be_not_valid(thing, destination)
             if made_so or (there is not None and "valid" not in there):
@@ -172,53 +161,3 @@ def require_one_position(migration: Migration) -> None:
             "the changes since the tables were copied have not all been applied",
             "Start the CDC task and wait for it (pg_cdc_task state: started wait: caught_up), then run this again.",
         )
-
-
-def carry_out(migration: Migration, later: Iterable[Later], limits: BuildLimits) -> None:
-    """Each statement by itself: what is done stays done if another one fails. Those of several tables run side by side, on
-    sessions of their own. Raises the first EngineError; what does not depend on it has been done.
-    """
-    sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
-    beside: dict[Name, list[SqlChange]] = {}
-    alone: list[SqlChange] = []
-    for step in later:
-        (alone if step.table is None else beside.setdefault(step.table, [])).append(step.change)
-    # The largest first: what is begun last is what the others wait for.
-    of_tables = iter(sorted(beside.items(), key=lambda item: -sizes.get(item[0], 0)))
-    jobs = min(max(1, limits.jobs), len(beside))
-    errors: list[EngineError] = []
-    if jobs:
-        with ThreadPoolExecutor(jobs, "finish") as pool:
-            running = [pool.submit(_take_all, migration, of_tables, limits, errors) for dummy in range(jobs)]
-            for one in running:
-                one.result()
-    if errors:
-        raise errors[0]
-    for change in alone:
-        change.execute(migration.destination, _DOING)
-
-
-def _take_all(
-    migration: Migration,
-    of_tables: Iterator[tuple[Name, Sequence[SqlChange]]],
-    limits: BuildLimits,
-    errors: list[EngineError],
-) -> None:
-    """In one session, table by table, as long as there are any that nobody has taken."""
-    try:
-        with connect(migration.spec.destination, f"finish {migration.name}") as conn:
-            with speaking("preparing a session at the", "destination"):
-                conn.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(limits.setting)))
-            for dummy, changes in of_tables:
-                try:
-                    for change in changes:
-                        change.execute(conn, _DOING)
-                except EngineError as exc:
-                    errors.append(exc)
-                    if conn.closed:
-                        return
-    except EngineError as exc:
-        errors.append(exc)
-
-
-_DOING = "finishing the schema at the destination:"

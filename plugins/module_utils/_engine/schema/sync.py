@@ -19,12 +19,13 @@ from .._psycopg import sql
 from ..catalog import qualified
 from ..connect import connect, speaking
 from ..copy.snapshot import open_snapshot
-from ..errors import ServerError, StateError, TimeoutExpired
+from ..errors import StateError, TimeoutExpired
 from ..locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..plan import Change, Plan
 from ..state import lsn_text
 from . import finish
 from .build_limits import BuildLimits
+from .carrying_out import Later, carry_out, patiently
 from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
 from .fingerprint import fingerprint
@@ -46,9 +47,6 @@ DUMPS = 5
 
 LOCK_ATTEMPTS = 20
 """How often pg_dump asks for its locks, 2 s each time: nobody may have to wait behind it for longer."""
-
-RESTORES = 5
-"""How often a section is tried again that lost a deadlock against the CDC worker, or did not get a lock."""
 
 _PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
@@ -161,10 +159,19 @@ class SchemaSync:
 
     def split(self, comparison: Comparison, source: Standing, destination: Standing) -> Mapping[int, PartitionedKey]:
         """The missing foreign keys that are made by way of the partitions, by OID."""
-        things = [missing.thing for missing in comparison.missing["foreign_keys"] if missing.thing]
+        keys = [m for m in comparison.missing["foreign_keys"] if m.thing and m.entry.kind == "FK CONSTRAINT"]
+        # what is said of a key, a comment, has to come after it
+        needed = {need for missing in comparison.missing["foreign_keys"] for need in missing.entry.needs}
+        things = [missing.thing for missing in keys if missing.thing and missing.entry.dump_id not in needed]
         found = by_partitions(self.migration.source, things, destination)
         known = {oid for dummy, oid in source.things}
-        return {oid: key for oid, key in found.items() if known.issuperset(leaf.oid for leaf in key.leaves)}
+        return {
+            oid: key
+            for oid, key in found.items()
+            if known.issuperset(leaf.oid for leaf in key.leaves)
+            # a partition that has come since stands at the source alone
+            and (not destination.relation(key.whole.table) or all(destination.relation(k.table) for k in key.leaves))
+        }
 
     def steps(
         self, comparison: Comparison, destination: Standing, partitions: Mapping[int, tuple[str, ...]] | None = None
@@ -175,8 +182,9 @@ class SchemaSync:
         steps = []
         without: dict[str, int] = {}
         for missing in comparison.missing[self.section]:
-            if partitions and missing.thing and missing.thing.oid in partitions:
-                steps.append(Step(missing, missing.what, partitions[missing.thing.oid]))
+            key = missing.thing.oid if missing.thing and missing.entry.kind == "FK CONSTRAINT" else 0
+            if partitions and key in partitions:
+                steps.append(Step(missing, missing.what, partitions[key]))
                 continue
             adjusted = adjust(
                 missing,
@@ -241,7 +249,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
         refuse_conflicts(comparison.kept)
     split = work.split(comparison, source, destination) if section == "foreign_keys" else {}
     todo = work.steps(comparison, destination, _on_partitions(split, source, destination, migration.destination))
-    later: tuple[finish.Later, ...] = ()
+    later: tuple[Later, ...] = ()
     if section == "foreign_keys":
         later = finish.later_changes(migration, comparison, source, destination, split)
     state = migration.state()
@@ -254,9 +262,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     make = (
         partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
         if section == "pre_data"
-        else partial(
-            _make, work, todo, script.standard_strings, partial(finish.carry_out, migration, later, limits), phase
-        )
+        else partial(_make, work, todo, script.standard_strings, partial(carry_out, migration, later, limits), phase)
     )
     return Plan(
         changes=tuple(changes),
@@ -323,15 +329,12 @@ def _make(
 
 def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
     """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
-    for attempt in range(RESTORES):
-        try:
-            with work.migration.destination.transaction():
-                _restore_once(work, todo, "on" if standard_strings else "off", mark)
-            return
-        except ServerError as exc:
-            if exc.sqlstate not in ("40P01", "55P03") or attempt == RESTORES - 1:
-                raise
-            time.sleep(attempt + 1)
+
+    def once() -> None:
+        with work.migration.destination.transaction():
+            _restore_once(work, todo, "on" if standard_strings else "off", mark)
+
+    patiently(once)
 
 
 def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> None:
@@ -371,7 +374,7 @@ _REMEDIES = {
 def _remedy(step: Step, number: int) -> str:
     """What to do about a statement that failed; empty where its SQLSTATE says more."""
     kind = step.missing.entry.kind if step.missing else ""
-    if step.missing and number and kind != "ACL":
+    if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):
         owner = step.missing.entry.owner
         return f"Make the migration's account a member of role {owner} at the destination, or set privileges: skip."
     return _REMEDIES.get(kind, "")

@@ -111,6 +111,17 @@ def test_a_change_without_its_key_is_said_in_its_turn_by_the_name_of_its_table()
     assert caught.value.what == "s.t1"
 
 
+@pytest.mark.parametrize("change", [Insert(1, row(b"1", b"a")), Delete(1, "O", row(b"1", b"a"))])
+def test_rows_that_have_lost_a_column_wait_for_their_turn(change: Change) -> None:
+    """Before theirs comes that of the Relation that says so."""
+    tables = {1: table(1, "abc", "c")}
+    ahead = Ahead(tables)
+    piece, segment = piece_of(*[change] * 5)
+    ahead.prepare(piece)
+    tables[1] = table(1, "ab", "a")
+    assert [effect.shape.columns for dummy, effect in ahead.work(segment)] == [2]
+
+
 def test_another_segment_is_never_taken_for_one_that_was_prepared() -> None:
     ahead = Ahead({1: table(1, "ab", "a")})
     for number in range(200):

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Statements that are executed each by itself, those of different tables side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .._psycopg import sql
+from ..catalog import Name
+from ..connect import connect, speaking
+from ..errors import EngineError, ServerError
+from ..plan import SqlChange
+
+if TYPE_CHECKING:
+    from ..migration import Migration
+    from .build_limits import BuildLimits
+
+ATTEMPTS = 5
+"""How often something is tried that lost a deadlock against the CDC worker, or did not get a lock."""
+
+_DOING = "finishing the schema at the destination:"
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """One such statement. ``table``: it locks this table against others of its kind, and may run beside those of other
+    tables; None: it is run after all those, in order, if none has failed of the tables in ``after``.
+    """
+
+    change: SqlChange
+    table: Name | None = None
+    after: tuple[Name, ...] = ()
+
+
+def patiently(work: Callable[[], None]) -> None:
+    """Try again what lost a deadlock or did not get a lock, and was taken back. Raises what the last attempt raises."""
+    for attempt in range(ATTEMPTS):
+        try:
+            work()
+            return
+        except ServerError as exc:
+            if exc.sqlstate not in ("40P01", "55P03") or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(attempt + 1)
+
+
+def carry_out(migration: Migration, later: Iterable[Later], limits: BuildLimits) -> None:
+    """Execute them: what is done stays done if another one fails. Raises the first EngineError; whatever does not depend
+    on what failed has been done.
+    """
+    sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
+    beside: dict[Name, list[SqlChange]] = {}
+    alone: list[Later] = []
+    for one in later:
+        if one.table is None:
+            alone.append(one)
+        else:
+            beside.setdefault(one.table, []).append(one.change)
+    # The largest first: what is begun last is what the others wait for.
+    tables = Tables(migration, limits, sorted(beside.items(), key=lambda item: -sizes.get(item[0], 0)))
+    errors = tables.work()
+    for one in alone:
+        if not tables.undone.intersection(one.after):
+            try:
+                patiently(partial(one.change.execute, migration.destination, _DOING))
+            except EngineError as exc:
+                errors.append(exc)
+    if errors:
+        raise errors[0]
+
+
+class Tables:
+    """The statements of several tables, over sessions of their own. ``undone`` are those where one failed, or that
+    nobody could get to.
+    """
+
+    def __init__(
+        self, migration: Migration, limits: BuildLimits, tables: Sequence[tuple[Name, Sequence[SqlChange]]]
+    ) -> None:
+        self.undone: set[Name] = set()
+        self._migration = migration
+        self._limits = limits
+        self._jobs = min(max(1, limits.jobs), len(tables))
+        self._waiting: Iterator[tuple[Name, Sequence[SqlChange]]] = iter(tables)
+        self._errors: list[EngineError] = []
+
+    def work(self) -> list[EngineError]:
+        """Do it all; what failed."""
+        if not self._jobs:
+            return []
+        with ThreadPoolExecutor(self._jobs, "finish") as pool:
+            broken = [one.result() for one in [pool.submit(self._take) for dummy in range(self._jobs)]]
+        left = {table for table, dummy in self._waiting}
+        self.undone |= left
+        # A session that could not be had matters where the others did not do its work.
+        return self._errors + [error for error in broken if error and (left or self._errors)]
+
+    def _take(self) -> EngineError | None:
+        """Table after table, as long as there are any that nobody has taken; why that came to an end before."""
+        try:
+            with connect(self._migration.spec.destination, f"finish {self._migration.name}") as conn:
+                with speaking("preparing a session at the", "destination"):
+                    conn.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(self._limits.setting)))
+                for table, changes in self._waiting:
+                    try:
+                        for change in changes:
+                            change.execute(conn, _DOING)
+                    except EngineError as exc:
+                        self.undone.add(table)
+                        self._errors.append(exc)
+                        if conn.closed:
+                            break
+        except EngineError as exc:
+            return exc
+        return None
