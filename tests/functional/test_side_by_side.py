@@ -141,10 +141,16 @@ def test_passwords_may_come_from_the_environment_of_the_controller(two: Two, mig
         two.playbooks.describe(two.hosts())
 
 
-def test_one_is_cut_over_and_both_are_released(two: Two, migrated: Played) -> None:
+@pytest.fixture(scope="module")
+def opened(two: Two, migrated: Played) -> tuple[Played, Played]:
+    """The first is cut over; then both are to be released, and only for that one it is said."""
     cutover = two.playbooks.play("cutover", "-e", "causeway_hosts=first")
+    return cutover, two.playbooks.play("release", "-e", "causeway_confirm=first", fails=True)
+
+
+def test_one_is_cut_over_and_both_are_released(two: Two, opened: tuple[Played, Played]) -> None:
+    cutover, refused = opened
     assert cutover.recap.keys() == {"first"}
-    refused = two.playbooks.play("release", "-e", "causeway_confirm=first", fails=True)
     assert refused.recap["second"][1] == 1 and "Say that it is meant" in refused.output
     assert refused.recap["first"][1] == 0
     two.playbooks.play("release", "-e", "causeway_hosts=second")
@@ -155,7 +161,7 @@ def test_one_is_cut_over_and_both_are_released(two: Two, migrated: Played) -> No
 
 
 @pytest.mark.faults_heavy
-def test_beginning_again_is_asked_for_twice_over(two: Two, migrated: Played) -> None:
+def test_beginning_again_is_asked_for_twice_over(two: Two, opened: tuple[Played, Played]) -> None:
     """After the release of an opened migration: restart alone meets the tables in production and touches none."""
     first = two.pairs["first"]
     only = ("-e", "causeway_hosts=first")
