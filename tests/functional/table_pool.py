@@ -32,7 +32,7 @@ KEYS = {
 }
 TYPES = {
     "bool": "{x} % 2 = 0",
-    "bigint": "{x}::bigint * 9007199254740993",
+    "bigint": "{x}::bigint * 8007199254740993",
     "float8": "CASE {x} % 3 WHEN 0 THEN '-0' WHEN 1 THEN 'NaN' ELSE '0.1' END::float8",
     "numeric(9,2)": "{x} / 7.0",
     "varchar(20)": "'ä' || {x}",
