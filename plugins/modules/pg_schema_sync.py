@@ -29,7 +29,8 @@ options:
       - V(keys) makes primary keys and whatever else is unique, which the changes need.
       - V(indexes) makes all other indexes, exclusion constraints, statistics objects, triggers, rules and policies.
       - V(foreign_keys) makes foreign keys and validates those that are valid at the source, fills materialized views, and
-        gathers statistics of tables that have none. With changes under way it wants them caught up.
+        gathers statistics of tables that have none, each by itself and after the transaction. With changes under way it
+        wants them caught up.
     type: str
     required: true
     choices: [pre_data, keys, indexes, foreign_keys]

@@ -50,20 +50,24 @@ def test_many_batches_one_after_the_other(make_streaming: MakeStreaming) -> None
 
 
 def test_a_column_goes_in_the_middle_of_a_backlog(make_streaming: MakeStreaming) -> None:
-    """At both ends; nothing of the table is on its way when it goes, and much of another."""
+    """At the source alone: said when its turn has come, and then it goes on. (That looking ahead does not stumble over it
+    the tests of `ahead` show: how far it is ahead depends on the machine.)"""
     streaming = make_streaming(TABLES + "CREATE TABLE narrow (id int PRIMARY KEY, a text, b text, c text)")
     streaming.begin(batch_size=BATCH, batch_age=60)
     source, destination = streaming.pair.ends
     source.run("INSERT INTO narrow SELECT i, 'a', 'b', 'c' FROM generate_series(1, 10) i")
-    streaming.start()
-    streaming.drain()
-    streaming.stop()
     write_backlog(streaming.pair, 100)
-    for end in (source, destination):
-        end.run("ALTER TABLE narrow DROP c")
+    source.run("ALTER TABLE narrow DROP c")
     source.run("INSERT INTO narrow SELECT i, 'a', 'b' FROM generate_series(11, 50) i")
-    write_backlog(streaming.pair, 20)
+    write_backlog(streaming.pair, 100)
     streaming.start()
+    streaming.wait_state("failed")
+    error = streaming.progress("last_error")
+    assert error["object"] == "public.narrow" and "the source has no longer column c" in error["why"]
+    streaming.wait_exit()
+    destination.run("ALTER TABLE narrow DROP c")
+    streaming.start()
+    streaming.wait_state("running")
     streaming.drain()
     assert_identical(streaming.pair, ["public"])
 

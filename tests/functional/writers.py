@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import threading
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ import psycopg
 Kind = TypeVar("Kind", bound="Writers")
 
 
-class Writers:
+class Writers(abc.ABC):
     """A thread for each of C(names), from C(__enter__) to C(__exit__). What they write is for who derives from this."""
 
     pause = 0.1
@@ -45,13 +46,14 @@ class Writers:
                 self.failed(name, exc)
                 self.stopping.wait(self.pause)
 
+    @abc.abstractmethod
     def connect(self, name: str) -> psycopg.Connection[Any]:
         """The session of one of them."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
         """What it does over and over."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def failed(self, name: str, error: psycopg.Error) -> None:
         """Its session could not be opened, or a transaction was refused."""

@@ -5,7 +5,7 @@
 
 Before PostgreSQL 18 that of a partitioned table cannot be made first and checked later: making it reads all partitions
 under a lock that keeps everybody from writing. Where each partition has the same key already, and has been checked, the
-server takes those over and reads nothing (PostgreSQL manual, ALTER TABLE, ATTACH PARTITION says so of constraints).
+server takes those over and reads nothing. A key that has a comment is made at once: what is said of it comes with it.
 """
 
 from __future__ import annotations

@@ -159,10 +159,14 @@ class SchemaSync:
 
     def split(self, comparison: Comparison, source: Standing, destination: Standing) -> Mapping[int, PartitionedKey]:
         """The missing foreign keys that are made by way of the partitions, by OID."""
-        keys = [m for m in comparison.missing["foreign_keys"] if m.thing and m.entry.kind == "FK CONSTRAINT"]
+        section = comparison.missing["foreign_keys"]
         # what is said of a key, a comment, has to come after it
-        needed = {need for missing in comparison.missing["foreign_keys"] for need in missing.entry.needs}
-        things = [missing.thing for missing in keys if missing.thing and missing.entry.dump_id not in needed]
+        needed = {need for missing in section for need in missing.entry.needs}
+        things = [
+            missing.thing
+            for missing in section
+            if missing.thing and missing.entry.kind == "FK CONSTRAINT" and missing.entry.dump_id not in needed
+        ]
         found = by_partitions(self.migration.source, things, destination)
         known = {oid for dummy, oid in source.things}
         return {
@@ -233,7 +237,7 @@ class SchemaSync:
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
     """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``, ``jobs``, ``memory``. Raises EngineError."""
     section = cast("Section", options["section"])
-    limits = BuildLimits(int(options.get("jobs") or 2), int(options.get("memory") or 512) << 20)
+    limits = BuildLimits(int(options.get("jobs", 2)), int(options.get("memory", 512)) << 20)
     work = SchemaSync(
         migration,
         runner,
