@@ -28,7 +28,7 @@ class NotCompiled(Exception):
 def _content() -> str:
     """Of what is compiled, and what that imports: another change of the engine needs no compiler."""
     digest = hashlib.sha256(PROGRAM.read_bytes())
-    for path in (ENGINE / "errors.py", ENGINE / "lsn.py", *sorted((ENGINE / "cdc").glob("*.py"))):
+    for path in (ENGINE / "errors.py", ENGINE / "postgres" / "lsn.py", *sorted((ENGINE / "cdc").glob("*.py"))):
         if path.parent == ENGINE or f'"{path.stem}"' in PROGRAM.read_text(encoding="utf-8"):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -18,8 +18,8 @@ from ._arguments import migration_arguments
 from ._engine.errors import EngineError
 from ._engine.migration import Migration, spec_of
 from ._engine.plan import Change, Plan
-from ._engine.ranges import require_ranges
 from ._engine.runner import Outcome
+from ._ranges import require_ranges
 
 STATEMENTS_SHOWN = 500
 """A plan over thousands of tables would drown its reader; the count is always the whole one."""

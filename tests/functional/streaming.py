@@ -33,8 +33,8 @@ from psycopg import sql
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker, names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import control
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker_config import WorkerConfig
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import (
     STATE_FORMAT,

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
 
 FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"

@@ -22,7 +22,7 @@ from functional.exactness import Journey, MakeJourney
 from functional.modules import Migration, ModuleFailed
 from functional.waiting import until
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import key_order
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import key_order
 
 from .conftest import Clusters
 from .test_full_copy import held_up, waits_at_the_gate

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import guard, snapshot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import format_lsn
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.lsn import format_lsn
 
 
 def read_under(end: Any, name: str, query: str) -> Any:

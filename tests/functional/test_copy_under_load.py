@@ -33,9 +33,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.a
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, open_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables, lay_out
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.sessions import open_session
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session
 
 from .test_copy_snapshot import too_large_for_a_slot
 from .test_full_copy import ROWS, TYPES, held_up, waits_at_the_gate

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import names
-from ._psycopg import sql
-from .catalog import qualified
-from .connect import speaking
 from .errors import MismatchError, StateError
-from .locks import in_lock_timeout
 from .marker import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
 from .plan import SqlChange
+from .postgres._psycopg import sql
+from .postgres.catalog import qualified
+from .postgres.connect import speaking
+from .postgres.locks import in_lock_timeout
 
 if TYPE_CHECKING:
-    from .connect import Connection
+    from .postgres.connect import Connection
 
 HEARTBEAT_NAME = (SOURCE_SCHEMA, HEARTBEAT)
 

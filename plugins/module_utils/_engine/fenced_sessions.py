@@ -13,17 +13,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._psycopg import psycopg
-from .connect import server_error, speaking
 from .errors import EngineError, StateError, TimeoutExpired
-from .locks import named
+from .postgres._psycopg import psycopg
+from .postgres.connect import server_error, speaking
+from .postgres.locks import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .catalog import Table
-    from .connect import Connection
     from .fence import Fence
+    from .postgres.catalog import Table
+    from .postgres.connect import Connection
 
 _DOING = "ending the sessions of the fenced roles"
 _POLL = 0.01

@@ -13,26 +13,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import names
-from ._psycopg import sql
-from .catalog import qualified
 from .cdc.compiled import says_compiled, version_of
 from .cdc.control import Holder, holder, read_control
 from .cdc.rates import Rates, forecast
-from .connect import speaking
 from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
 from .fence import standing
-from .lsn import parse_lsn
 from .measure import duration, size
 from .plan import Plan
+from .postgres._psycopg import sql
+from .postgres.catalog import qualified
+from .postgres.connect import speaking
+from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot_sampling import report_now
 from .tombstone import read_tombstone
 
 if TYPE_CHECKING:
-    from .connect import Connection
     from .migration import Migration
+    from .postgres.connect import Connection
     from .state import MigrationState, StateStore
 
 EVENTS = 20

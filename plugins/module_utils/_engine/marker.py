@@ -13,15 +13,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._psycopg import sql
-from .connect import speaking
 from .errors import StateError, TimeoutExpired
-from .lsn import Lsn, parse_lsn
+from .postgres._psycopg import sql
+from .postgres.connect import speaking
+from .postgres.lsn import Lsn, parse_lsn
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .connect import Connection
+    from .postgres.connect import Connection
     from .state import StateStore
 
 SOURCE_SCHEMA = "causeway"

@@ -14,18 +14,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import names
-from .catalog import Catalog, observe_catalog
-from .connect import Endpoint, connect, speaking
 from .errors import MismatchError, SpecError, StateError
 from .plan import SqlChange, shown
+from .postgres.catalog import Catalog, observe_catalog
+from .postgres.connect import Endpoint, connect, speaking
+from .postgres.server import Server, observe_server
 from .selection import SchemaRule, Selection, compile_rules, select
-from .server import Server, observe_server
 from .state import MigrationState, StateStore, TableCopy
 from .tombstone import read_tombstone, without_tombstone
 
 if TYPE_CHECKING:
-    from .connect import Connection
     from .plan import Change
+    from .postgres.connect import Connection
 
 
 # A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not. And

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .connect import speaking
+from .postgres.connect import speaking
 
 if TYPE_CHECKING:
     from psycopg import sql
 
-    from .connect import Connection
+    from .postgres.connect import Connection
 
 Place = Literal["source", "destination", "worker host"]
 

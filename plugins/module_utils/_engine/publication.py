@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import fence, names
-from ._psycopg import sql
 from .bookkeeping import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
-from .catalog import Catalog, Name, Table, observe_catalog, qualified
-from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
 from .identity import identifies_rows
-from .locks import Locked, Patience, each_under_lock, wait_for_running
 from .plan import Change, Leftover, Plan, SqlChange, shown
+from .postgres._psycopg import sql
+from .postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
+from .postgres.connect import speaking
+from .postgres.locks import Locked, Patience, each_under_lock, wait_for_running
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .connect import Connection
     from .migration import Migration
+    from .postgres.connect import Connection
     from .state import MigrationState
 
 # ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.

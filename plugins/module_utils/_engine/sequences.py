@@ -15,18 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._psycopg import sql
-from .catalog import Name, qualified
-from .connect import speaking
 from .errors import MismatchError, ServerError, TimeoutExpired
-from .locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
 from .plan import Plan, SqlChange, shown
+from .postgres._psycopg import sql
+from .postgres.catalog import Name, qualified
+from .postgres.connect import speaking
+from .postgres.locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .connect import Connection, End
     from .migration import Migration
+    from .postgres.connect import Connection, End
     from .selection import Selection
 
 _AT_ONCE = 400  # sequences in one statement; a SELECT list holds 1664 columns

@@ -13,14 +13,14 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from ._psycopg import pq, psycopg
-from .connect import speaking
 from .errors import ConnectError, ProtocolError, ServerError, TimeoutExpired
-from .locks import REMEDY, blockers_of, named
-from .policy import judge
+from .postgres._psycopg import pq, psycopg
+from .postgres.connect import speaking
+from .postgres.locks import REMEDY, blockers_of, named
+from .postgres.sqlstates import judge
 
 if TYPE_CHECKING:
-    from .connect import Connection
+    from .postgres.connect import Connection
 
 _MAKING = "making the replication slot"
 

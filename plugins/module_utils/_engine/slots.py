@@ -15,20 +15,20 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from . import names
-from ._psycopg import sql
-from .connect import speaking
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
-from .lsn import Lsn, format_lsn, parse_lsn
 from .plan import Change, Leftover, Plan
+from .postgres._psycopg import sql
+from .postgres.connect import speaking
+from .postgres.lsn import Lsn, format_lsn, parse_lsn
+from .postgres.server import Server, System, identify_system
 from .publication import observe_publication
 from .publication_members import BEFORE as PUBLICATION
-from .server import Server, System, identify_system
 from .slot_creation import create_slot, creation_statement, drop_slot, wait_inactive
 from .slot_failover import following, observe_system, with_former
 
 if TYPE_CHECKING:
-    from .connect import Connection
     from .migration import Migration
+    from .postgres.connect import Connection
 
 PLUGIN = "pgoutput"
 _AFTER_US = 5

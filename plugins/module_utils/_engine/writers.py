@@ -14,9 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._psycopg import psycopg, sql
-from .catalog import Table, observe_catalog, qualified, quoted
-from .connect import connect, speaking
 from .errors import EngineError, SpecError, StateError
 from .grants import (
     REFUSED,
@@ -32,13 +29,16 @@ from .grants import (
     with_dependents,
 )
 from .plan import Plan, SqlChange, shown
+from .postgres._psycopg import psycopg, sql
+from .postgres.catalog import Table, observe_catalog, qualified, quoted
+from .postgres.connect import connect, speaking
 from .tombstone import read_tombstone
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .connect import End, Endpoint
     from .migration import Migration
+    from .postgres.connect import End, Endpoint
 
 BEFORE = "writers"
 """Key of the before-image: {"end:role": {"grants": […], "braked": bool, "setting": what it was before, or null}}."""

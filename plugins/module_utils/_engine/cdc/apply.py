@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from .. import marker
-from .._psycopg import psycopg, sql
 from ..breakpoints import reached
-from ..catalog import qualified, quoted
-from ..connect import server_error
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
 from ..errors import ConnectError, EngineError, MismatchError, ServerError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import qualified, quoted
+from ..postgres.connect import server_error
 from .ahead import Ahead
 from .compaction import compact, delete_then_insert
 from .conflict_log import ConflictLog
@@ -37,9 +37,9 @@ from .statements import TableStatements
 from .store import ProgressStore, Tally
 
 if TYPE_CHECKING:
-    from ..catalog import Name
-    from ..connect import Connection
-    from ..lsn import Lsn
+    from ..postgres.catalog import Name
+    from ..postgres.connect import Connection
+    from ..postgres.lsn import Lsn
     from .ahead import Work
     from .compaction import Compacted
     from .keys import UniqueIndex

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from ..errors import MismatchError, ProtocolError
-from ..lsn import NO_LSN, Lsn, format_lsn
+from ..postgres.lsn import NO_LSN, Lsn, format_lsn
 from .messages import (
     Begin,
     Change,

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .._psycopg import sql
+from ..postgres._psycopg import sql
 from .conflicts import KEEP, OVERWRITE, STOP, ConflictError
 from .messages import Row
 from .staging import row_values

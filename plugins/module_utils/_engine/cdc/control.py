@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import names
-from .._psycopg import sql
-from ..connect import speaking
 from ..errors import TimeoutExpired
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from ..state import StateStore
 
 CHANNEL_PREFIX = "causeway_"

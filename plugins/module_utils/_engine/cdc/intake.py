@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..errors import ProtocolError
-from ..lsn import NO_LSN, Lsn
+from ..postgres.lsn import NO_LSN, Lsn
 from .batch import Batcher
 from .messages import Commit, Keepalive
 from .pgoutput import XLOG_HEADER, decode, parse_envelope

@@ -14,11 +14,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from .._psycopg import sql
-from ..connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from ..state import StateStore
 
 COPIED: Final = "large objects copied"

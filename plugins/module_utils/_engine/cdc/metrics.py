@@ -21,7 +21,7 @@ from .rates import Rates
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..lsn import Lsn
+    from ..postgres.lsn import Lsn
 
 STATES = ("starting", "running", "paused", "stopped", "retrying", "failed", "disarmed")
 COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import names
-from .._psycopg import psycopg, sql
-from ..connect import speaking
 from ..errors import EngineError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import speaking
 from .control import Control, Holder, holder, read_control
 from .launch import held_by
 from .worker_config import PID_FILE

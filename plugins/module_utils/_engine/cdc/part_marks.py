@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import MismatchError, ProtocolError
-from ..key_order import from_binary, from_text
-from ..lsn import Lsn
+from ..postgres.key_order import from_binary, from_text
+from ..postgres.lsn import Lsn
 from .messages import BINARY, UNCHANGED, Change, Delete, Insert, Relation, Row
 from .pieces import EmptyStep
 from .tracking import overlay

@@ -14,7 +14,7 @@ import struct
 from typing import Final
 
 from ..errors import ProtocolError
-from ..lsn import Lsn
+from ..postgres.lsn import Lsn
 from .messages import (
     BINARY,
     NULL,

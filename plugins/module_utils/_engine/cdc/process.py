@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._psycopg import sql
-from ..connect import speaking
 from ..errors import StateError, TimeoutExpired
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 from .control import holder, wait_gone
 from .launch import held_by, launch, worker_environment
 from .worker_config import CONFIG_FILE, LOG_FILE, PID_FILE

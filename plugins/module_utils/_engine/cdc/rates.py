@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from ..lsn import Lsn
 from ..measure import duration, size
+from ..postgres.lsn import Lsn
 
 WINDOW: Final = 60.0
 _LEAST: Final = 4.0

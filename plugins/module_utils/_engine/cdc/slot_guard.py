@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
-from ..catalog import qualified
-from ..connect import simple_query, speaking
 from ..errors import ConnectError, LossError, MismatchError, StateError
-from ..lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from ..postgres._psycopg import sql
+from ..postgres.catalog import qualified
+from ..postgres.connect import simple_query, speaking
+from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
-    from ..connect import Connection
-    from ..server import System
+    from ..postgres.connect import Connection
+    from ..postgres.server import System
     from ..slots import Slot
     from ..state import StateStore, TableCopy
     from .store import Progress

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import names
-from .._psycopg import psycopg, sql
-from ..connect import connect, speaking
 from ..errors import EngineError, LossError, StateError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import connect, speaking
 from ..publication_members import BEFORE as PUBLICATION
 from ..publication_members import require_members
 from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
@@ -28,7 +28,7 @@ from ..state import StateStore
 if TYPE_CHECKING:
     import logging
 
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from .worker_config import WorkerConfig
 
 EVERY = 3.0

@@ -16,15 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg, sql
-from ..connect import connect
 from ..errors import EngineError
-from ..lsn import Lsn, parse_lsn
 from ..marker import heartbeat_table
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import connect
+from ..postgres.lsn import Lsn, parse_lsn
 from .large_objects import written_rows
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from .worker_config import WorkerConfig
 
 _EVERY = 0.5

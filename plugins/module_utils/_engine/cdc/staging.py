@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._psycopg import psycopg, sql
 from ..breakpoints import reached
+from ..postgres._psycopg import psycopg, sql
 from .messages import BINARY, Row
 from .statements import copy_command
 from .wire import copy_binary, copy_text
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
 
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 

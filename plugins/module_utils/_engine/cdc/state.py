@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..errors import ConnectError, EngineError, LossError, MismatchError, ProtocolError, SpecError, StateError
-from ..policy import Retry, judge
+from ..postgres.sqlstates import Retry, judge
 
 RETRY_CONNECTION_MINUTES = (10, 720, 1440)
 """Least, default and most minutes for which a lost connection is tried again."""

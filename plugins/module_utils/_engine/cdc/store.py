@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import names
-from .._psycopg import pq, psycopg, sql
 from ..breakpoints import reached
-from ..connect import speaking
 from ..errors import LossError, ServerError, StateError
-from ..lsn import Lsn, format_lsn, parse_lsn
-from ..policy import judge
+from ..postgres._psycopg import pq, psycopg, sql
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from ..postgres.sqlstates import judge
 from .control import holder
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from ..state import StateStore
 
 

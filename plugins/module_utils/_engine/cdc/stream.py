@@ -18,17 +18,17 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .._psycopg import pq, psycopg, sql
 from ..breakpoints import reached
-from ..connect import refusal, server_error
 from ..errors import ConnectError, EngineError
-from ..lsn import NO_LSN, Lsn, format_lsn
-from ..policy import judge
+from ..postgres._psycopg import pq, psycopg, sql
+from ..postgres.connect import refusal, server_error
+from ..postgres.lsn import NO_LSN, Lsn, format_lsn
+from ..postgres.sqlstates import judge
 from .intake import DRY, ENDED, Intake
 from .pgoutput import PG_EPOCH_UNIX_US, standby_status_update
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from .batch import Batcher
     from .pieces import Piece
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..catalog import Catalog, observe_catalog
-from ..connect import speaking
 from ..errors import StateError
-from ..lsn import Lsn, parse_lsn
+from ..postgres.catalog import Catalog, observe_catalog
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn, parse_lsn
 from ..selection import SchemaRule, select
 from ..slots import observe_slot
 from .part_marks import PartMarks, part_marks
@@ -20,8 +20,8 @@ from .slot_guard import check_slot, copied_too_late, copy_again, position_after_
 if TYPE_CHECKING:
     import logging
 
-    from ..connect import Connection
-    from ..server import System
+    from ..postgres.connect import Connection
+    from ..postgres.server import System
     from ..state import MigrationState, StateStore
     from .store import Progress
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
 from ..errors import SpecError, StateError
 from ..marker import wait_applied, write_marker
 from ..measure import size
 from ..plan import Change, Plan
+from ..postgres._psycopg import sql
 from .control import Control, set_wanted
 from .observed_task import ObservedTask, observe_task
 from .process import (

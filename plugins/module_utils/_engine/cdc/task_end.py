@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
 from ..errors import StateError
 from ..plan import Change, Plan
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 from .control import read_control, set_wanted
 from .observed_task import observe_task
 from .process import end_process, mark_stopped

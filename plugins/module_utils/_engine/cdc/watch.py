@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg, sql
-from ..connect import connect
 from ..errors import EngineError
-from ..lsn import Lsn, format_lsn
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import connect
+from ..postgres.lsn import Lsn, format_lsn
 from ..state import StateStore
 from .control import Control, channel, read_control
 from .large_objects import LargeObjectWatch
@@ -29,8 +29,8 @@ from .rates import RateMeter
 from .source_watch import SourceWatch
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..notify import Pulse
+    from ..postgres.connect import Connection
     from .worker_config import WorkerConfig
 
 _POLL = 1.0

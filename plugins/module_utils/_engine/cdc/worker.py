@@ -15,14 +15,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from .. import names
-from .._psycopg import psycopg
-from ..catalog import observe_catalog
-from ..connect import connect, server_error, speaking
 from ..errors import EngineError, StateError
-from ..lsn import Lsn, format_lsn
+from ..postgres._psycopg import psycopg
+from ..postgres.catalog import observe_catalog
+from ..postgres.connect import connect, server_error, speaking
+from ..postgres.lsn import Lsn, format_lsn
+from ..postgres.server import identify_system
 from ..publication_members import BEFORE as PUBLICATION
 from ..publication_members import require_members
-from ..server import identify_system
 from ..state import StateStore
 from .apply import Applier
 from .batch import Batcher
@@ -49,7 +49,7 @@ from .watch import Positions, Watcher
 from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
     from .keys import UniqueIndex
     from .pieces import Piece
 

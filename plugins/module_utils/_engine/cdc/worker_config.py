@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..connect import Endpoint
 from ..errors import SpecError
+from ..postgres.connect import Endpoint
 from .batch import BatchLimits
 from .conflicts import OVERWRITE, POLICIES
 from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits

@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg, sql
-from ..catalog import Name, holding_rows, qualified
-from ..connect import speaking
 from ..errors import MismatchError
-from ..lsn import Lsn
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import Name, holding_rows, qualified
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn
 from ..state import lsn_text
 from .parts import WHOLE, KeyRange, Part
 from .queue import Job, part_of
 from .reading import seen_now
 
 if TYPE_CHECKING:
-    from ..catalog import Table
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.catalog import Table
+    from ..postgres.connect import Connection
     from ..state import StateStore
 
 

@@ -14,16 +14,16 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
 from ..errors import EngineError, ServerError
+from ..postgres._psycopg import sql
+from ..postgres.async_connect import open_session, talking
 from ..schema.behind_copy import Behind, analyze_statement
 from ..schema.build_limits import BuildLimits
 from ..schema.held_back import held_back
-from .sessions import open_session, talking
 
 if TYPE_CHECKING:
-    from ..catalog import Name, Table
     from ..migration import Migration
+    from ..postgres.catalog import Name, Table
 
 BUILT_MEANWHILE = ("42P07", "42P16", "42710")
 """What the server says when another worker host has built it before us."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from .._psycopg import sql
 from ..errors import MismatchError
+from ..postgres._psycopg import sql
 from .fingerprint import SeenColumn
 from .parts import Part
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from psycopg.sql import Composed
 
-    from ..catalog import Column, Table
+    from ..postgres.catalog import Column, Table
 
 Format = Literal["binary", "text"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._asyncpg import require_asyncpg
-from .._psycopg import sql
-from ..catalog import Table, holding_rows, qualified
 from ..cdc.control import read_control
 from ..errors import EngineError, StateError
 from ..plan import Change, Plan
+from ..postgres._asyncpg import require_asyncpg
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Table, holding_rows, qualified
 from ..schema.behind_copy import analyze_statement, behind_copy
 from .admission import go_on
 from .columns import (
@@ -36,8 +36,8 @@ from .shared import finished, take_part, wait_for_leader
 from .workers import Limits
 
 if TYPE_CHECKING:
-    from ..catalog import Name
     from ..migration import Migration
+    from ..postgres.catalog import Name
     from ..runner import Runner
     from ..schema.behind_copy import Behind
     from .throttle import Pace

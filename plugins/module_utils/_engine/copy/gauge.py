@@ -19,17 +19,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .._psycopg import sql
-from ..connect import connect, speaking
 from ..errors import EngineError
-from ..lsn import Lsn, parse_lsn
+from ..postgres._psycopg import sql
+from ..postgres.connect import connect, speaking
+from ..postgres.lsn import Lsn, parse_lsn
 from ..state import StateStore
 from .progress import ALIVE, read_progress
 from .throttle import Pace, Throttle, pace_of
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
 
 TICK = 0.5
 """Seconds between two looks: a changed limit is in effect within two of them."""

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..connect import speaking
 from ..errors import TimeoutExpired
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
 
 SNAPSHOT_FUNCTIONS = 130000
 """pg_current_snapshot() and its relatives came with this version; before it txid_visible_in_snapshot() may not be

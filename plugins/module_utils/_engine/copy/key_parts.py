@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from .._psycopg import psycopg, sql
-from ..catalog import Column, Table
-from ..connect import speaking
-from ..key_order import TYPE_NAMES, from_text
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import Column, Table
+from ..postgres.connect import speaking
+from ..postgres.key_order import TYPE_NAMES, from_text
 from .parts import KeyRange, cut_by_key, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from .queue import Job
 
 PartBy = Literal["auto", "ctid", "key"]

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg, sql
 from ..cdc.large_objects import BEFORE, COPIED, written_rows
-from ..connect import connect, speaking
 from ..errors import StateError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import connect, speaking
 from .large_object_rights import PAGE_STATEMENT, SourceObject, comment_statements, right_statements
 from .large_objects import (
     CREATE,
@@ -41,8 +41,8 @@ from .large_objects import (
 from .reading import SNAPSHOT_GONE
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from .gauge import Gauge
 
 _COPYING = "copying large objects"

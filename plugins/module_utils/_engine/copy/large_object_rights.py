@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
+from ..postgres._psycopg import sql
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed

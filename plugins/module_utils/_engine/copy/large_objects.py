@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from .._psycopg import psycopg, sql
-from ..connect import speaking
 from ..errors import MismatchError, ServerError, SpecError
 from ..plan import Change
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from ..state import StateStore
 
 LARGE_OBJECTS: Final = "pg_catalog.pg_largeobject"

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
-from ..connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 from .throttle import Pace, pace_of
 
 if TYPE_CHECKING:

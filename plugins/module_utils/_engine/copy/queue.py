@@ -15,17 +15,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
-from ..catalog import qualified
-from ..connect import speaking
 from ..errors import StateError
-from ..lsn import Lsn
+from ..postgres._psycopg import sql
+from ..postgres.catalog import qualified
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn
 from ..state import lsn_text
 from .columns import FREEZE_FROM
 from .parts import WHOLE, KeyRange, Part
 
 if TYPE_CHECKING:
-    from ..catalog import Table
+    from ..postgres.catalog import Table
     from ..state import StateStore
 
 

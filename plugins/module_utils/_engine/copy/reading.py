@@ -14,22 +14,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from .._asyncpg import asyncpg
-from .._psycopg import pq, psycopg, sql
-from ..connect import connect, server_error, simple_query, speaking
 from ..errors import EngineError, ServerError, TimeoutExpired
-from ..lsn import Lsn
+from ..postgres._asyncpg import asyncpg
+from ..postgres._psycopg import pq, psycopg, sql
+from ..postgres.async_connect import talking
+from ..postgres.connect import connect, server_error, simple_query, speaking
+from ..postgres.lsn import Lsn
 from . import fingerprint
 from .columns import Format
 from .fingerprint import Fingerprint
 from .pump import Sink
-from .sessions import talking
 from .snapshot import begin_under_slot, drop_run_slot, waiting
 
 if TYPE_CHECKING:
-    from ..catalog import Table
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.catalog import Table
+    from ..postgres.connect import Connection
 
 PIECE = 240_000
 """Bytes that a walsender's rows are gathered to: libpq hands them over one by one."""

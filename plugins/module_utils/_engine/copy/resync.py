@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
 from ..errors import SpecError, StateError
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..catalog import Table
     from ..migration import Migration
+    from ..postgres.catalog import Table
 
 
 def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...]:

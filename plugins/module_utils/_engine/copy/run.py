@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
-from .._asyncpg import require_asyncpg
-from .._psycopg import psycopg, sql
-from ..catalog import Name, Table, qualified
 from ..cdc.control import read_control, set_wanted, wait_gone
-from ..connect import connect, speaking
 from ..errors import MismatchError, StateError
-from ..lsn import Lsn, format_lsn, parse_lsn
+from ..postgres._asyncpg import require_asyncpg
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import Name, Table, qualified
+from ..postgres.connect import connect, speaking
+from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot_failover import observe_system
 from .admission import enqueue, go_on
 from .key_parts import cut_large
@@ -29,9 +29,9 @@ from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:
-    from ..catalog import Catalog
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.catalog import Catalog
+    from ..postgres.connect import Connection
     from .building import Builder
     from .gauge import Gauge
     from .large_object_copy import ObjectCopy

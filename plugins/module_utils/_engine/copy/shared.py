@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
-from .._asyncpg import require_asyncpg
-from .._psycopg import psycopg, sql
-from ..connect import speaking
 from ..errors import StateError
+from ..postgres._asyncpg import require_asyncpg
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import speaking
 from .building import Builder
 from .gauge import Gauge
 from .large_object_copy import ObjectCopy
@@ -32,8 +32,8 @@ from .run import Beside, Share, bytes_of, copy_tables, unfinished, work_through,
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
-    from ..catalog import Name, Table
     from ..migration import Migration
+    from ..postgres.catalog import Name, Table
     from ..schema.behind_copy import Behind
     from ..state import StateStore
     from .snapshot import Form

@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from .. import names
-from .._psycopg import sql
-from ..connect import connect, simple_query, speaking
 from ..errors import EngineError, ProtocolError, ServerError, TimeoutExpired
-from ..lsn import Lsn, parse_lsn
+from ..postgres._psycopg import sql
+from ..postgres.connect import connect, simple_query, speaking
+from ..postgres.lsn import Lsn, parse_lsn
 from .guard import oldest_transactions, seen_by_statement, wait_finished
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable
 
-    from ..catalog import Table
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.catalog import Table
+    from ..postgres.connect import Connection
 
 Form = Literal["slot", "share", "own_slot", "plain"]
 

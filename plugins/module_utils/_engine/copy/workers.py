@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._asyncpg import asyncpg
 from ..errors import ConnectError, ServerError
-from ..lsn import Lsn
+from ..postgres._asyncpg import asyncpg
+from ..postgres.async_connect import open_session, talking
+from ..postgres.lsn import Lsn
 from ..schema.build_limits import BuildLimits
 from .building import Builder
 from .columns import (
@@ -35,13 +36,12 @@ from .parts import Part
 from .pump import Copied, Sink, pump
 from .queue import Claims, Job
 from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
-from .sessions import open_session, talking
 from .snapshot import Form, Snapshot, open_shared_snapshot
 from .throttle import Pace, rows_in
 
 if TYPE_CHECKING:
-    from ..catalog import Table
     from ..migration import Migration
+    from ..postgres.catalog import Table
 
 QUERIES = 7
 """Statements at the source for one part: the transaction, its snapshot, the lock, two looks at the definition, the rows."""

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .._psycopg import psycopg
-from ..connect import connect
 from ..errors import EngineError
+from ..postgres._psycopg import psycopg
+from ..postgres.connect import connect
 
 if TYPE_CHECKING:
-    from ..connect import Endpoint
     from ..migration import Migration
+    from ..postgres.connect import Endpoint
 
 _AGAIN = 0.5
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
 from ..cdc.control import holder, set_wanted, wait_gone
 from ..cdc.rates import Rates, forecast
-from ..connect import speaking
 from ..errors import StateError, TimeoutExpired
 from ..marker import wait_applied
 from ..measure import size
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
     from ..marker import Marker

@@ -10,18 +10,18 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
 from ..copy.large_objects import certified
 from ..errors import ServerError, StateError
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 from ..tombstone import with_tombstone
 from .proofs import Proofs
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
 
 
 def open_destination(migration: Migration, proofs: Proofs) -> None:

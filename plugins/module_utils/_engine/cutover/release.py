@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import names
-from .._psycopg import sql
 from ..bookkeeping import observe_bookkeeping
 from ..cdc.control import holder
-from ..connect import speaking
 from ..errors import StateError
 from ..marker import heartbeat_table
 from ..plan import Leftover, Plan, SqlChange, shown
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 from ..publication import observe_publication
 from ..state_tables import drop_statements
 

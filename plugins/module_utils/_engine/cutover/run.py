@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import breakpoints, fence, fenced_sessions, sequences, writers
-from ..connect import speaking
 from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
-from ..locks import in_lock_timeout
 from ..marker import wait_applied, write_marker
+from ..postgres.connect import speaking
+from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
 from ..validate import report
 from ..validate.compare import compare_tables

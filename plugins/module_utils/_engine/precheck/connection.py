@@ -12,8 +12,8 @@ from ..errors import EngineError, MismatchError
 from .finding import Check, Found, at_both, at_destination, at_source
 
 if TYPE_CHECKING:
-    from ..connect import Endpoint
-    from ..server import Server
+    from ..postgres.connect import Endpoint
+    from ..postgres.server import Server
     from .observed import DestinationView, Observation, SourceView
 
 _FIRST_SAFE_MINOR = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..catalog import qualified
+from ..postgres.catalog import qualified
 from .finding import Check, Found, at_both, at_destination
 
 if TYPE_CHECKING:
-    from ..catalog import Table
+    from ..postgres.catalog import Table
     from .observed import DestinationView, Observation, SourceView
 
 _SESSIONS_NEEDED = 8

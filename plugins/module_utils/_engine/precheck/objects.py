@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..catalog import qualified
+from ..postgres.catalog import qualified
 from .finding import Check, Found, at_both, at_source
 
 if TYPE_CHECKING:
-    from ..catalog import Table
+    from ..postgres.catalog import Table
     from .observed import DestinationView, Observation, SourceView
 
 

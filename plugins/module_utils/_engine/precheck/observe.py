@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
-from .._psycopg import psycopg, sql
-from ..catalog import holding_rows
 from ..cdc.control import holder
-from ..connect import server_error, speaking
 from ..copy.large_objects import closed_objects, standing_objects
 from ..errors import ConnectError, EngineError
-from ..server import identify_system
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import holding_rows
+from ..postgres.connect import server_error, speaking
+from ..postgres.server import identify_system
 from . import queries
 from .observe_host import observe_host
 from .observed import (
@@ -31,9 +31,9 @@ from .observed import (
 )
 
 if TYPE_CHECKING:
-    from ..catalog import Catalog, Name
-    from ..connect import Connection, Endpoint
     from ..migration import Migration
+    from ..postgres.catalog import Catalog, Name
+    from ..postgres.connect import Connection, Endpoint
     from ..runner import Runner
     from ..selection import Selection
     from ..state import MigrationState

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._asyncpg import ASYNCPG_MISSING, asyncpg
-from .._psycopg import PSYCOPG_MISSING, psycopg
 from ..cdc.supervisor import observe_place
+from ..postgres._asyncpg import ASYNCPG_MISSING, asyncpg
+from ..postgres._psycopg import PSYCOPG_MISSING, psycopg
 from .observed import HostView
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..catalog import qualified
+from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
-    from ..catalog import Catalog, Name, Table
     from ..cdc.control import Holder
     from ..errors import EngineError
     from ..migration import Spec
+    from ..postgres.catalog import Catalog, Name, Table
+    from ..postgres.server import Server
     from ..selection import Selection
-    from ..server import Server
     from ..state import MigrationState
 
 

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import psycopg
 from ..errors import EngineError
 from ..plan import Plan
+from ..postgres._psycopg import psycopg
 from . import catalogue
 from .observe import observe
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..postgres.server import Server
     from ..runner import Runner
-    from ..server import Server
     from .finding import Finding
     from .observed import DestinationView, Observation, SourceView
 

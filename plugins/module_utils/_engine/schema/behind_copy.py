@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
+from ..postgres._psycopg import sql
 from .held_back import must_wait
 from .standing import observe_standing
 from .sync import SchemaSync, Step
 
 if TYPE_CHECKING:
-    from ..catalog import Name, Table
     from ..migration import Migration
+    from ..postgres.catalog import Name, Table
     from ..runner import Runner
     from .compare import Section
     from .held_back import Held

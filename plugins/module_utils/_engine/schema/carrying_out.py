@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..catalog import Name
-from ..connect import connect, speaking
 from ..errors import EngineError, ServerError
 from ..plan import SqlChange
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name
+from ..postgres.connect import connect, speaking
 
 if TYPE_CHECKING:
     from ..migration import Migration

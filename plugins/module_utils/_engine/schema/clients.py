@@ -23,7 +23,7 @@ from .toc import Script, parse
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..connect import Connection, Endpoint
+    from ..postgres.connect import Connection, Endpoint
     from ..runner import Runner
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..catalog import Name, qualified
 from ..errors import MismatchError
+from ..postgres.catalog import Name, qualified
 from .held_back import must_wait
 from .standing import one_line
 

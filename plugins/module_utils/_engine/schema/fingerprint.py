@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
+    from ..postgres.connect import Connection
 
 # (oid, xmin) tells every change by DDL. pg_class alone is read by its columns: TRUNCATE and REFRESH give it a new row,
 # and a schema that is emptied every second must still be dumped.

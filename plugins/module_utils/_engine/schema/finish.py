@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..catalog import Name, qualified
-from ..connect import speaking
 from ..errors import StateError
 from ..plan import SqlChange
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name, qualified
+from ..postgres.connect import speaking
 from .carrying_out import Later
 from .partition_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from .compare import Comparison
     from .partition_keys import PartitionedKey
     from .standing import Standing, Thing

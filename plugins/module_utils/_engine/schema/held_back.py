@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..catalog import Name, Table
     from ..migration import Migration
+    from ..postgres.catalog import Name, Table
     from ..state import StateStore
     from .standing import Thing
     from .toc import Entry

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..catalog import Name
-    from ..connect import Connection
+    from ..postgres.catalog import Name
+    from ..postgres.connect import Connection
     from .standing import Standing, Thing
 
 NOT_VALID_ON_PARTITIONED = 180000

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from sys import intern
 from typing import TYPE_CHECKING
 
-from ..connect import speaking
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from ..catalog import Name
-    from ..connect import Connection, End
+    from ..postgres.catalog import Name
+    from ..postgres.connect import Connection, End
 
 # The class, the object, the relation that it belongs to, a word of detail, and what a foreign key references. A row
 # type and an array type come and go with what they are made of.

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from .._psycopg import sql
-from ..catalog import qualified
-from ..connect import connect, speaking
 from ..copy.snapshot import open_snapshot
 from ..errors import StateError, TimeoutExpired
-from ..locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..plan import Change, Plan
+from ..postgres._psycopg import sql
+from ..postgres.catalog import qualified
+from ..postgres.connect import connect, speaking
+from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..state import lsn_text
 from . import finish
 from .build_limits import BuildLimits
@@ -36,9 +36,9 @@ from .statements import adjust
 from .triggers import asleep, name_of, remember_asleep
 
 if TYPE_CHECKING:
-    from ..connect import Connection
-    from ..lsn import Lsn
     from ..migration import Migration
+    from ..postgres.connect import Connection
+    from ..postgres.lsn import Lsn
     from ..runner import Runner
     from .toc import Script
 

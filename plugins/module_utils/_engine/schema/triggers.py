@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import sql
-from ..catalog import Name, qualified
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name, qualified
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

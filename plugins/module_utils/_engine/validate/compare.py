@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ..catalog import Name, Table
-from ..connect import connect, speaking
 from ..errors import MismatchError
 from ..marker import wait_applied, write_marker
+from ..postgres.catalog import Name, Table
+from ..postgres.connect import connect, speaking
 from ..state import StateStore
 from . import chunks, digest
 from .chunks import Suspicion, Verdict
@@ -21,8 +21,8 @@ from .chunks import Suspicion, Verdict
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from .digest import Shape
 
 _KEYS_AT_ONCE = 5000

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._psycopg import sql
-from ..catalog import Name, Table
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name, Table
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from ..server import Server
+    from ..postgres.server import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._psycopg import psycopg, sql
 from ..cdc.large_objects import REMEDY
-from ..connect import connect, speaking
 from ..copy.large_objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
 from ..errors import MismatchError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import connect, speaking
 
 if TYPE_CHECKING:
-    from ..connect import Connection
     from ..migration import Migration
+    from ..postgres.connect import Connection
 
 _OIDS = "SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid ORDER BY m.oid LIMIT %s"
 _DIGESTS = """

@@ -10,7 +10,7 @@ import dataclasses
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import identity
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import Table, UniqueIndex
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Table, UniqueIndex
 
 PRIMARY = UniqueIndex("pk", ("id",), True, True, False, True, True)
 UNIQUE = dataclasses.replace(PRIMARY, name="uq", primary=False)

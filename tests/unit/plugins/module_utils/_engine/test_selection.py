@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import Catalog, Sequence, Table
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
+    Catalog,
+    Sequence,
+    Table,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import compile_rules, select
 
 

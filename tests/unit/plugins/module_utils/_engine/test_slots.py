@@ -16,8 +16,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     MismatchError,
     StateError,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.lsn import parse_lsn
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import System
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.lsn import parse_lsn
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot_creation import creation_statement
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot, Step, decide
 

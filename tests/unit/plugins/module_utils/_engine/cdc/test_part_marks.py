@@ -30,7 +30,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pi
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.tracking import overlay
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError, ProtocolError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.key_order import INT4
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_order import INT4
 
 OID = 7
 KEYS = st.integers(-3, 3)

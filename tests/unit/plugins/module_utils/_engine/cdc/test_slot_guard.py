@@ -18,7 +18,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.sl
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.store import Progress
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import System
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import TableCopy
 

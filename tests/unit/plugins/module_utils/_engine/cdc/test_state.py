@@ -22,7 +22,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     ServerError,
     StateError,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.policy import Retry
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.sqlstates import Retry
 
 LIMITS = RetryLimits(connection=600.0, other=60.0)
 

@@ -16,8 +16,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.wo
     task_settings,
     write_private,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import SpecError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
 
 CONFIG = WorkerConfig(
     "näme",

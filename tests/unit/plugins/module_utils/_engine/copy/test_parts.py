@@ -17,7 +17,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.p
     cut_by_key,
     in_order,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.key_order import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_order import (
     DATE,
     INT4,
     INT8,

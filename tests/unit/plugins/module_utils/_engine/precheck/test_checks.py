@@ -13,14 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import (
-    Catalog,
-    Column,
-    Table,
-    UniqueIndex,
-)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import Holder
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
     ConnectError,
     EngineError,
@@ -30,6 +23,14 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     StateError,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Spec
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
+    Catalog,
+    Column,
+    Table,
+    UniqueIndex,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import Server
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
     DestinationView,
@@ -43,7 +44,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     Transaction,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import compile_rules, select
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.server import Server
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import MigrationState
 
 PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"

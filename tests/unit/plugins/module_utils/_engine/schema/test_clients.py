@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import DriverError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.clients import (
     Programs,

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import Table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import (
     Comparison,
     compare,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.catalog import qualified
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import qualified
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.triggers import (
     enable_triggers_statements,
     name_of,

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ServerError, TimeoutExpired
 from .connect import speaking
-from .errors import ServerError, TimeoutExpired
 
 if TYPE_CHECKING:
+    from ..plan import SqlChange
     from .connect import Connection
-    from .plan import SqlChange
 
 _BUSY = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 _SHOWN = 5

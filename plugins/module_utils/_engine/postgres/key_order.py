@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from .errors import ProtocolError
+from ..errors import ProtocolError
 
 INT2: Final = 21
 INT4: Final = 23

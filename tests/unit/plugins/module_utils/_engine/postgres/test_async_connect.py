@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import _asyncpg
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import sessions
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.sessions import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import DriverError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import _asyncpg, async_connect
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import (
     as_server_error,
     tls_context,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import DriverError
 
 
 @pytest.fixture
@@ -65,4 +64,4 @@ def test_a_data_exception_does_not_tell_the_value() -> None:
 def test_without_the_driver_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_asyncpg, "asyncpg", None)
     with pytest.raises(DriverError, match="worker role"):
-        sessions.require_asyncpg()
+        async_connect.require_asyncpg()

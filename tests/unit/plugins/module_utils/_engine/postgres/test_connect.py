@@ -11,9 +11,9 @@ import psycopg
 from psycopg import pq
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.state import kind_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.connect import refusal, server_error
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ConnectError, ServerError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.policy import Retry
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import refusal, server_error
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.sqlstates import Retry
 
 
 def test_the_message_of_a_data_exception_quotes_the_value_and_is_not_passed_on() -> None:

@@ -15,15 +15,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._asyncpg import asyncpg, require_asyncpg
-from .._psycopg import sql
-from ..connect import condition_name
 from ..errors import ConnectError, ServerError
-from ..policy import judge
-from ..session import later_timeouts
+from ._asyncpg import asyncpg, require_asyncpg
+from ._psycopg import sql
+from .connect import condition_name
+from .session import later_timeouts
+from .sqlstates import judge
 
 if TYPE_CHECKING:
-    from ..connect import Connection, Endpoint
+    from .connect import Connection, Endpoint
 
 CONNECT_TIMEOUT = 30.0
 _SEE_LOG = "See the server's log for the statement and its context."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .errors import SpecError
+from ._engine.errors import SpecError
 
 _SECONDS = 30 * 24 * 3600
 

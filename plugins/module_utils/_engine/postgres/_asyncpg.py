@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .errors import DriverError
+from ..errors import DriverError
 
 __all__ = ["ASYNCPG_MISSING", "asyncpg", "require_asyncpg"]
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import ConnectError, ServerError
 from ._psycopg import pq, psycopg, require_psycopg, sql
-from .errors import ConnectError, ServerError
-from .policy import judge
 from .session import PINNED, later_timeouts, startup_options
+from .sqlstates import judge
 
 if TYPE_CHECKING:
     from psycopg import Connection as PgConnection

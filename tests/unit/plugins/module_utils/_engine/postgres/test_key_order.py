@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import key_order as order
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import key_order as order
 
 WIDTH = {order.INT2: 2, order.INT4: 4, order.INT8: 8}
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..errors import MismatchError
 from .connect import simple_query, speaking
-from .errors import MismatchError
 from .lsn import Lsn, parse_lsn
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .errors import ProtocolError
+from ..errors import ProtocolError
 
 Lsn = int
 """A position in the WAL as the 64-bit number that it is; 0 is no position."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import SpecError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.ranges import RANGES, require_ranges
+from ansible_collections.causeway.postgresql.plugins.module_utils._ranges import RANGES, require_ranges
 
 
 @pytest.mark.parametrize("name", RANGES)
