@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..module_utils._engine.measure import count, duration, size
+from ..module_utils._engine.units import count, duration, size
 from ._table import INDENT, facts, shown_width, table, wrapped
 
 Result = Mapping[str, Any]

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from .cdc.compiled import says_compiled, version_of
 from .cdc.control import Holder, holder, read_control
-from .cdc.rates import Rates, forecast
 from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
 from .fence import standing
-from .measure import duration, size
+from .flow.rates import Rates, forecast
 from .plan import Plan
 from .postgres._psycopg import sql
 from .postgres.catalog import qualified
@@ -29,6 +28,7 @@ from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot_sampling import report_now
 from .tombstone import read_tombstone
+from .units import duration, size
 
 if TYPE_CHECKING:
     from .migration import Migration

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import names
 from .errors import MismatchError, SpecError, StateError
+from .objects.selection import SchemaRule, Selection, compile_rules, select
 from .plan import SqlChange, shown
 from .postgres.catalog import Catalog, observe_catalog
 from .postgres.connect import Endpoint, connect, speaking
 from .postgres.server import Server, observe_server
-from .selection import SchemaRule, Selection, compile_rules, select
 from .state import MigrationState, StateStore, TableCopy
 from .tombstone import read_tombstone, without_tombstone
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from .migration import Migration
+    from .objects.selection import Selection
     from .postgres.connect import Connection, End
-    from .selection import Selection
 
 _AT_ONCE = 400  # sequences in one statement; a SELECT list holds 1664 columns
 LOCK_WAIT = 2.0

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from .. import marker
-from ..breakpoints import reached
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
 from ..errors import ConnectError, EngineError, MismatchError, ServerError
+from ..failpoints import reached
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import qualified, quoted
 from ..postgres.connect import server_error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._prometheus import families, prometheus_client, require_prometheus
 from ..errors import StateError
-from .rates import Rates
+from ..flow.rates import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

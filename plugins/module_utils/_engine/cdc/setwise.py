@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..breakpoints import reached
+from ..failpoints import reached
 from .conflicts import Strict, Surprise, expectations
 from .rowwise import replay
 from .staging import key_values, row_values

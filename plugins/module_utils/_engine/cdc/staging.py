@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..breakpoints import reached
+from ..failpoints import reached
 from ..postgres._psycopg import psycopg, sql
 from .messages import BINARY, Row
 from .statements import copy_command

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..breakpoints import reached
 from ..errors import LossError, ServerError, StateError
+from ..failpoints import reached
 from ..postgres._psycopg import pq, psycopg, sql
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn

@@ -18,8 +18,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..breakpoints import reached
 from ..errors import ConnectError, EngineError
+from ..failpoints import reached
 from ..postgres._psycopg import pq, psycopg, sql
 from ..postgres.connect import refusal, server_error
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn

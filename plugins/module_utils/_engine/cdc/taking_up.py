@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
+from ..objects.selection import SchemaRule, select
 from ..postgres.catalog import Catalog, observe_catalog
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn, parse_lsn
-from ..selection import SchemaRule, select
 from ..slots import observe_slot
 from .part_marks import PartMarks, part_marks
 from .slot_guard import check_slot, copied_too_late, copy_again, position_after_switch, read_history

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, StateError
 from ..marker import wait_applied, write_marker
-from ..measure import size
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
+from ..units import size
 from .control import Control, set_wanted
 from .observed_task import ObservedTask, observe_task
 from .process import (

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ..token_bucket import TokenBucket
+from ..flow.token_bucket import TokenBucket
 from .batch import BatchLimits
 
 _PIECE: Final = 0.1

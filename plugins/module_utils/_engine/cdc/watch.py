@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
+from ..flow.rates import RateMeter
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect
 from ..postgres.lsn import Lsn, format_lsn
@@ -25,7 +26,6 @@ from ..state import StateStore
 from .control import Control, channel, read_control
 from .large_objects import LargeObjectWatch
 from .metrics import COUNTERS, Reading
-from .rates import RateMeter
 from .source_watch import SourceWatch
 
 if TYPE_CHECKING:

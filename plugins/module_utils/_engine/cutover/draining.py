@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 from ..cdc.control import holder, set_wanted, wait_gone
-from ..cdc.rates import Rates, forecast
 from ..errors import StateError, TimeoutExpired
+from ..flow.rates import Rates, forecast
 from ..marker import wait_applied
-from ..measure import size
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
+from ..units import size
 
 if TYPE_CHECKING:
     from ..marker import Marker

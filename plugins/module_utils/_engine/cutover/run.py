@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import breakpoints, fence, fenced_sessions, sequences, writers
+from .. import failpoints, fence, fenced_sessions, sequences, writers
 from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..marker import wait_applied, write_marker
@@ -116,7 +116,7 @@ class Cutover:
             if step in _BOUNDED and self._late():
                 raise self._too_late(f", step {step.value}: {exc.doing} {exc.what}") from exc
             raise
-        breakpoints.reached(f"after {step.value}")
+        failpoints.reached(f"after {step.value}")
 
     def _next(self) -> Step:
         if self.facts.fence != "closed":  # which nobody takes back: from there on the source is not needed any more
@@ -186,7 +186,7 @@ class Cutover:
         migration.store.set_json("fence", found.stored())
         self._fence = found
         self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
-        breakpoints.reached("before fence")
+        failpoints.reached("before fence")
         fence.raise_fence(migration.source, migration.name, found)
         self.proofs.fenced_at = time.monotonic()
         self.proofs.fenced_on = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..measure import duration, size
+from ..units import duration, size
 from .finding import Check, Found, at_source
 
 if TYPE_CHECKING:

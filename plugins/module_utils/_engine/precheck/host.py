@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..measure import duration, size
+from ..units import duration, size
 from .finding import Check, Found
 
 if TYPE_CHECKING:

@@ -32,10 +32,10 @@ from .observed import (
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name
     from ..postgres.connect import Connection, Endpoint
     from ..runner import Runner
-    from ..selection import Selection
     from ..state import MigrationState
 
 Answer = TypeVar("Answer")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ..cdc.control import Holder
     from ..errors import EngineError
     from ..migration import Spec
+    from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
-    from ..selection import Selection
     from ..state import MigrationState
 
 

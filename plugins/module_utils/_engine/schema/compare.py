@@ -18,7 +18,7 @@ from .held_back import must_wait
 from .standing import one_line
 
 if TYPE_CHECKING:
-    from ..selection import Selection
+    from ..objects.selection import Selection
     from .held_back import Held
     from .standing import Standing, Thing
     from .toc import Entry

@@ -23,6 +23,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     StateError,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Spec
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
     Column,
@@ -43,7 +44,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import compile_rules, select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import MigrationState
 
 PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import SchemaRule, Selection
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import (
     Comparison,
@@ -23,7 +24,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
     Thing,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import SchemaRule, Selection
 
 CLASS, CONSTRAINT, REWRITE, NAMESPACE = 1259, 2606, 2618, 2615
 

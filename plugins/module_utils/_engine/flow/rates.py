@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from ..measure import duration, size
 from ..postgres.lsn import Lsn
+from ..units import duration, size
 
 WINDOW: Final = 60.0
 _LEAST: Final = 4.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.rates import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.flow.rates import (
     Forecast,
     RateMeter,
     Rates,

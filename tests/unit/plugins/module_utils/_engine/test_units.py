@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.measure import count, duration, size
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.units import count, duration, size
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
     Sequence,
     Table,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.selection import compile_rules, select
 
 
 def table(oid: int, schema: str, name: str) -> Table:

@@ -15,8 +15,8 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .errors import SpecError
-from .postgres.catalog import Catalog, Sequence, Table, qualified, quoted
+from ..errors import SpecError
+from ..postgres.catalog import Catalog, Sequence, Table, qualified, quoted
 
 
 @dataclass(frozen=True, slots=True)

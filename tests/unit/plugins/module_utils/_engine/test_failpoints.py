@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import breakpoints
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import failpoints
 
 
 @pytest.mark.parametrize(("named", "stops"), [(None, False), ("", False), ("here", True), ("elsewhere", False)])
@@ -23,16 +23,16 @@ def test_only_the_named_place_stops(monkeypatch: pytest.MonkeyPatch, named: str 
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: sent.append((thread, number)))
     if named is None:
-        monkeypatch.delenv(breakpoints.VARIABLE, raising=False)
+        monkeypatch.delenv(failpoints.VARIABLE, raising=False)
     else:
-        monkeypatch.setenv(breakpoints.VARIABLE, named)
-    breakpoints.reached("here")
+        monkeypatch.setenv(failpoints.VARIABLE, named)
+    failpoints.reached("here")
     assert sent == ([(threading.get_ident(), signal.SIGSTOP)] if stops else [])
 
 
 _PROGRAM = """
 import threading
-from _engine.breakpoints import reached
+from _engine.failpoints import reached
 def work():
     for dummy in range(3):
         print("x", end="", flush=True)
@@ -45,8 +45,8 @@ thread.join()
 
 def test_the_thread_that_comes_to_it_does_not_go_on() -> None:
     """Whichever thread it is: the whole process stops before the next step."""
-    above = pathlib.Path(breakpoints.__file__).parents[1]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(above), breakpoints.VARIABLE: "here"}
+    above = pathlib.Path(failpoints.__file__).parents[1]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(above), failpoints.VARIABLE: "here"}
     argv = [sys.executable, "-c", _PROGRAM]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
