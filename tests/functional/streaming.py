@@ -30,13 +30,13 @@ from functional.module_process import ModuleProcess
 from processes import state_of
 from psycopg import sql
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker, names
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import control
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker_config import WorkerConfig
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state_tables import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat, task
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.tables import (
     STATE_FORMAT,
     create_statements,
 )
@@ -220,10 +220,10 @@ class Streaming:
         """Write a marker at the source and wait until the worker has applied it; what came before stands then."""
         end = self.pair.source
         with connect(endpoint_of("source", end.endpoint), "test") as source:
-            written = marker.write_marker(source, self.name)
+            written = heartbeat.write_marker(source, self.name)
         with self.store() as store:
             try:
-                marker.wait_applied(store, written, timeout)
+                heartbeat.wait_applied(store, written, timeout)
             except Exception as exc:
                 raise AssertionError(f"{exc}\n{self.log()[-3000:]}") from exc
 
@@ -236,7 +236,7 @@ class Streaming:
     def want(self, wanted: str, settings: dict[str, object] | None = None) -> None:
         """Change the control row."""
         with self.store() as store:
-            control.set_wanted(store, wanted, settings)
+            task.set_wanted(store, wanted, settings)
 
     def progress(self, column: str) -> Any:
         """One column of the progress row."""

@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import marker
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import StateStore
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 
 FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
 SCHEDULES = int(os.environ.get("CAUSEWAY_SCHEDULES", "2000" if FUZZ else "200"))
@@ -187,9 +187,9 @@ class Ground:
         return self.streaming.process is not None and self.streaming.process.poll() is None
 
     def drain(self) -> None:
-        written = marker.write_marker(self.source, self.streaming.name)
+        written = heartbeat.write_marker(self.source, self.streaming.name)
         try:
-            marker.wait_applied(self.store, written, 60, poll=0.003)
+            heartbeat.wait_applied(self.store, written, 60, poll=0.003)
         except Exception as exc:
             self.streaming.kill()  # what it could not apply would be in the way of the next one
             raise AssertionError(f"{exc}\n{self.streaming.log()[-3000:]}") from exc

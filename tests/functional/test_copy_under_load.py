@@ -26,7 +26,6 @@ from functional.opened import open_migration
 from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import read_control, set_wanted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import run as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.admission import enqueue
@@ -36,6 +35,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.r
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import read_control, set_wanted
 
 from .test_copy_snapshot import too_large_for_a_slot
 from .test_full_copy import ROWS, TYPES, held_up, waits_at_the_gate

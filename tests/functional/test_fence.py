@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import fence, fenced_sessions, marker
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import fence, fenced_sessions
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 
 from .conftest import End, Pair
 
@@ -61,8 +62,8 @@ class Shop:
         with Migration(spec_of(options)) as migration:
             if self.source.value("SELECT to_regclass('causeway.heartbeat')") is None:
                 migration.source.execute("CREATE SCHEMA causeway")
-                migration.source.execute(marker.create_heartbeat())
-                marker.write_marker(migration.source, "shop")
+                migration.source.execute(heartbeat.create_heartbeat())
+                heartbeat.write_marker(migration.source, "shop")
             yield migration
 
     def connect(self, role: tuple[str, str]) -> psycopg.Connection[Any]:
@@ -99,7 +100,7 @@ def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
         assert shop.source.value("SELECT count(*) FROM sales.a") == 0
         assert refused(shop, shop.owner, "INSERT INTO sales.a VALUES (1)")
         assert refused(shop, shop.app, "TRUNCATE sales.b")
-        marker.write_marker(migration.source, "shop")
+        heartbeat.write_marker(migration.source, "shop")
         assert fence.reopen(migration.source, "shop", found)
         assert not fence.reopen(migration.source, "shop", found)
     assert shop.source.query(ACLS) == shop.acls

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ServerError, StateError, TimeoutExpired
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
-from .marker import heartbeat_table
 from .plan import SqlChange
 from .postgres._psycopg import sql
 from .postgres.connect import Endpoint, connect, speaking
 from .postgres.locks import in_lock_timeout
+from .state.heartbeat import heartbeat_table
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

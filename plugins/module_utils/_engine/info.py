@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import names
 from .cdc.compiled import says_compiled, version_of
-from .cdc.control import Holder, holder, read_control
 from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
@@ -27,13 +26,14 @@ from .postgres.connect import speaking
 from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot_sampling import report_now
-from .tombstone import read_tombstone
+from .state.task import Holder, holder, read_control
+from .state.tombstone import read_tombstone
 from .units import duration, size
 
 if TYPE_CHECKING:
     from .migration import Migration
     from .postgres.connect import Connection
-    from .state import MigrationState, StateStore
+    from .state.store import MigrationState, StateStore
 
 EVENTS = 20
 

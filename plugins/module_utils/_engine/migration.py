@@ -20,8 +20,8 @@ from .plan import SqlChange, shown
 from .postgres.catalog import Catalog, observe_catalog
 from .postgres.connect import Endpoint, connect, speaking
 from .postgres.server import Server, observe_server
-from .state import MigrationState, StateStore, TableCopy
-from .tombstone import read_tombstone, without_tombstone
+from .state.store import MigrationState, StateStore, TableCopy
+from .state.tombstone import read_tombstone, without_tombstone
 
 if TYPE_CHECKING:
     from .plan import Change

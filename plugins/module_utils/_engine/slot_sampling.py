@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectError, EngineError, ServerError
-from .marker import HEARTBEAT
 from .postgres.connect import speaking
 from .postgres.lsn import parse_lsn
 from .slot_health import Sample, earlier, report, unseen
+from .state.heartbeat import HEARTBEAT
 
 if TYPE_CHECKING:
     from .postgres.connect import Connection

@@ -32,7 +32,7 @@ from .plan import Plan, SqlChange, shown
 from .postgres._psycopg import psycopg, sql
 from .postgres.catalog import Table, observe_catalog, qualified, quoted
 from .postgres.connect import connect, speaking
-from .tombstone import read_tombstone
+from .state.tombstone import read_tombstone
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

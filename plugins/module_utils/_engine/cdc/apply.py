@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from .. import marker
 from ..copy.columns import where
 from ..copy.parts import KeyRange, Part
 from ..errors import ConnectError, EngineError, MismatchError, ServerError
@@ -23,6 +22,7 @@ from ..failpoints import reached
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import qualified, quoted
 from ..postgres.connect import server_error
+from ..state import heartbeat
 from .ahead import Ahead
 from .compaction import compact, delete_then_insert
 from .conflict_log import ConflictLog
@@ -322,7 +322,7 @@ class Applier:
 def marker_of(system: SystemChange, name: str) -> int:
     """The marker that a change of the heartbeat table carries for migration ``name``; 0 where it carries none."""
     relation, change = system.relation, system.change
-    if isinstance(change, Delete) or relation.name != marker.HEARTBEAT:
+    if isinstance(change, Delete) or relation.name != heartbeat.HEARTBEAT:
         return 0
     fields = {column.name: at for at, column in enumerate(relation.columns)}
     row = change.new

@@ -21,7 +21,7 @@ from .messages import Row
 from .staging import row_values
 
 if TYPE_CHECKING:
-    from ..state import StateStore
+    from ..state.store import StateStore
     from .rowwise import WrittenTable
     from .staging import Loader
 

@@ -19,7 +19,7 @@ from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 COPIED: Final = "large objects copied"
 WRITTEN: Final = "large objects were written at the source"

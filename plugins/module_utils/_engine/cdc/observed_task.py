@@ -14,7 +14,7 @@ from .. import names
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import speaking
-from .control import Control, Holder, holder, read_control
+from ..state.task import Control, Holder, holder, read_control
 from .launch import held_by
 from .worker_config import PID_FILE
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
-from .control import holder, wait_gone
+from ..state.task import holder, wait_gone
 from .launch import held_by, launch, worker_environment
 from .worker_config import CONFIG_FILE, LOG_FILE, PID_FILE
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..state import MigrationState, StateStore
+    from ..state.store import MigrationState, StateStore
     from .apply import Applier
     from .batch import Batcher
     from .pieces import Piece

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from ..postgres.server import System
     from ..slots import Slot
-    from ..state import StateStore, TableCopy
+    from ..state.store import StateStore, TableCopy
     from .store import Progress
 
 _BEGIN_AGAIN = (

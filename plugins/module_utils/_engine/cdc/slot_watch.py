@@ -23,7 +23,7 @@ from ..publication_members import BEFORE as PUBLICATION
 from ..publication_members import require_members
 from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ..slot_sampling import sample_slot
-from ..state import StateStore
+from ..state.store import StateStore
 
 if TYPE_CHECKING:
     import logging

@@ -24,11 +24,11 @@ from ..postgres._psycopg import pq, psycopg, sql
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..postgres.sqlstates import judge
-from .control import holder
+from ..state.task import holder
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..postgres.connect import Connection
     from ..postgres.server import System
-    from ..state import MigrationState, StateStore
+    from ..state.store import MigrationState, StateStore
     from .store import Progress
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, StateError
-from ..marker import wait_applied, write_marker
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
+from ..state.heartbeat import wait_applied, write_marker
+from ..state.task import Control, set_wanted
 from ..units import size
-from .control import Control, set_wanted
 from .observed_task import ObservedTask, observe_task
 from .process import (
     Detached,

@@ -14,7 +14,7 @@ from ..errors import StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
-from .control import read_control, set_wanted
+from ..state.task import read_control, set_wanted
 from .observed_task import observe_task
 from .process import end_process, mark_stopped
 

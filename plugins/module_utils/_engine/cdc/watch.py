@@ -22,8 +22,8 @@ from ..flow.rates import RateMeter
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect
 from ..postgres.lsn import Lsn, format_lsn
-from ..state import StateStore
-from .control import Control, channel, read_control
+from ..state.store import StateStore
+from ..state.task import Control, channel, read_control
 from .large_objects import LargeObjectWatch
 from .metrics import COUNTERS, Reading
 from .source_watch import SourceWatch

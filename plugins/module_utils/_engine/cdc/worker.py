@@ -23,11 +23,11 @@ from ..postgres.lsn import Lsn, format_lsn
 from ..postgres.server import identify_system
 from ..publication_members import BEFORE as PUBLICATION
 from ..publication_members import require_members
-from ..state import StateStore
+from ..state.store import StateStore
+from ..state.task import read_control, set_wanted
 from .apply import Applier
 from .batch import Batcher
 from .compiled import running_engine
-from .control import read_control, set_wanted
 from .destination_table import observe_uniques
 from .metrics import Metrics, Reading
 from .orders import Orders, Supervision

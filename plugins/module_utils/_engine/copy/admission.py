@@ -17,7 +17,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, holding_rows, qualified
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn
-from ..state import lsn_text
+from ..state.store import lsn_text
 from .parts import WHOLE, KeyRange, Part
 from .queue import Job, part_of
 from .reading import seen_now
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Table
     from ..postgres.connect import Connection
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 
 @dataclass(frozen=True, slots=True)

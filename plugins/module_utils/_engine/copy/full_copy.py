@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..cdc.control import read_control
 from ..errors import EngineError, StateError
 from ..plan import Change, Plan
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
 from ..schema.behind_copy import analyze_statement, behind_copy
+from ..state.task import read_control
 from .admission import go_on
 from .columns import (
     STAGE,

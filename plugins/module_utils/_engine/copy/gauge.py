@@ -23,7 +23,7 @@ from ..errors import EngineError
 from ..postgres._psycopg import sql
 from ..postgres.connect import connect, speaking
 from ..postgres.lsn import Lsn, parse_lsn
-from ..state import StateStore
+from ..state.store import StateStore
 from .progress import ALIVE, read_progress
 from .throttle import Pace, Throttle, pace_of
 

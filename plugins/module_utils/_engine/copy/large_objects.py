@@ -22,7 +22,7 @@ from ..postgres.connect import speaking
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.connect import Connection
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 LARGE_OBJECTS: Final = "pg_catalog.pg_largeobject"
 """What stands for all of them among the tables that are to be copied again."""

@@ -14,7 +14,7 @@ from ..postgres.connect import speaking
 from .throttle import Pace, pace_of
 
 if TYPE_CHECKING:
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 ALIVE = 5.0
 """Seconds after which a host that says nothing counts no more."""

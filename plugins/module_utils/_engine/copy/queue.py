@@ -20,13 +20,13 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn
-from ..state import lsn_text
+from ..state.store import lsn_text
 from .columns import FREEZE_FROM
 from .parts import WHOLE, KeyRange, Part
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Table
-    from ..state import StateStore
+    from ..state.store import StateStore
 
 
 @dataclass(frozen=True, slots=True)

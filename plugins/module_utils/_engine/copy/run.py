@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..cdc.control import read_control, set_wanted, wait_gone
 from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
@@ -21,6 +20,7 @@ from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import connect, speaking
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot_failover import observe_system
+from ..state.task import read_control, set_wanted, wait_gone
 from .admission import enqueue, go_on
 from .key_parts import cut_large
 from .parts import WHOLE, cut

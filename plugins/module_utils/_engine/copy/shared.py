@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..schema.behind_copy import Behind
-    from ..state import StateStore
+    from ..state.store import StateStore
     from .snapshot import Form
 
 POLL = 0.3

@@ -8,18 +8,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..cdc.control import holder, set_wanted, wait_gone
 from ..errors import StateError, TimeoutExpired
 from ..flow.rates import Rates, forecast
-from ..marker import wait_applied
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
+from ..state.heartbeat import wait_applied
+from ..state.task import holder, set_wanted, wait_gone
 from ..units import size
 
 if TYPE_CHECKING:
-    from ..marker import Marker
     from ..migration import Migration
-    from ..state import StateStore
+    from ..state.heartbeat import Marker
+    from ..state.store import StateStore
 
 _LOOK = 1.0
 """Seconds after which a worker that has not answered is looked for."""

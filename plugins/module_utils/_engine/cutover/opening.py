@@ -14,7 +14,7 @@ from ..copy.large_objects import certified
 from ..errors import ServerError, StateError
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
-from ..tombstone import with_tombstone
+from ..state.tombstone import with_tombstone
 from .proofs import Proofs
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..marker import Marker
 from ..postgres.lsn import format_lsn
+from ..state.heartbeat import Marker
 from ..validate.chunks import Verdict
 
 

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..bookkeeping import observe_bookkeeping
-from ..cdc.control import holder
 from ..errors import StateError
-from ..marker import heartbeat_table
 from ..plan import Leftover, Plan, SqlChange, shown
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..publication import observe_publication
-from ..state_tables import drop_statements
+from ..state.heartbeat import heartbeat_table
+from ..state.source_schema import observe_bookkeeping
+from ..state.tables import drop_statements
+from ..state.task import holder
 
 if TYPE_CHECKING:
     from ..migration import Migration

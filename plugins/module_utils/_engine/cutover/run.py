@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from .. import failpoints, fence, fenced_sessions, sequences, writers
 from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
-from ..marker import wait_applied, write_marker
 from ..postgres.connect import speaking
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
+from ..state.heartbeat import wait_applied, write_marker
 from ..validate import report
 from ..validate.compare import compare_tables
 from . import opening

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
-from ..cdc.control import holder
 from ..copy.large_objects import closed_objects, standing_objects
 from ..errors import ConnectError, EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import server_error, speaking
 from ..postgres.server import identify_system
+from ..state.task import holder
 from . import queries
 from .observe_host import observe_host
 from .observed import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Catalog, Name
     from ..postgres.connect import Connection, Endpoint
     from ..runner import Runner
-    from ..state import MigrationState
+    from ..state.store import MigrationState
 
 Answer = TypeVar("Answer")
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
-    from ..cdc.control import Holder
     from ..errors import EngineError
     from ..migration import Spec
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
-    from ..state import MigrationState
+    from ..state.store import MigrationState
+    from ..state.task import Holder
 
 
 @dataclass(frozen=True, slots=True)

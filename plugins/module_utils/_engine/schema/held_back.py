@@ -19,7 +19,7 @@ from ..postgres.connect import speaking
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
-    from ..state import StateStore
+    from ..state.store import StateStore
     from .standing import Thing
     from .toc import Entry
 

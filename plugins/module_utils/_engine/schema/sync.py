@@ -22,7 +22,7 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import connect, speaking
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
-from ..state import lsn_text
+from ..state.store import lsn_text
 from . import finish
 from .build_limits import BuildLimits
 from .carrying_out import Later, carry_out, patiently

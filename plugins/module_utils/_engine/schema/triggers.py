@@ -16,7 +16,7 @@ from ..postgres.catalog import Name, qualified
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from ..state import StateStore
+    from ..state.store import StateStore
     from .compare import Missing
 
 _STATES = {"A": "ALWAYS", "R": "REPLICA"}

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError
-from ..marker import wait_applied, write_marker
 from ..postgres.catalog import Name, Table
 from ..postgres.connect import connect, speaking
-from ..state import StateStore
+from ..state.heartbeat import wait_applied, write_marker
+from ..state.store import StateStore
 from . import chunks, digest
 from .chunks import Suspicion, Verdict
 

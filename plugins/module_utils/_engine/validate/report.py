@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..cdc.control import holder, read_control
 from ..errors import MismatchError, StateError
 from ..plan import Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
 from ..postgres.connect import speaking
+from ..state.task import holder, read_control
 from . import large_objects
 from .chunks import Verdict
 from .compare import compare_tables

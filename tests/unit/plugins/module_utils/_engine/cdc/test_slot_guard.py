@@ -20,7 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.st
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import TableCopy
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import TableCopy
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}
 SYSTEM = System("7", 1, 5000)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control import Holder
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
     ConnectError,
     EngineError,
@@ -44,7 +43,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import MigrationState
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import MigrationState
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Holder
 
 PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"
 SETTINGS = {

@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .postgres._psycopg import sql
-from .postgres.connect import speaking
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 _LINE = re.compile(r"\n?\[causeway: migration (?P<name>.+) opened this database at (?P<at>[^\]\n]+)\]")
 

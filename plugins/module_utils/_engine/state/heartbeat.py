@@ -13,16 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import StateError, TimeoutExpired
-from .postgres._psycopg import sql
-from .postgres.connect import speaking
-from .postgres.lsn import Lsn, parse_lsn
+from ..errors import StateError, TimeoutExpired
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn, parse_lsn
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .postgres.connect import Connection
-    from .state import StateStore
+    from ..postgres.connect import Connection
+    from .store import StateStore
 
 SOURCE_SCHEMA = "causeway"
 """Where our bookkeeping stands at the source, whatever the state schema at the destination is called."""

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import state_tables
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import tables
 
 
 def test_every_table_that_is_made_is_dropped() -> None:
-    made = [statement.as_string(None) for statement in state_tables.create_statements("st")]
+    made = [statement.as_string(None) for statement in tables.create_statements("st")]
     names = re.findall(r'CREATE TABLE "st"\.(\w+)', " ".join(made))
-    assert tuple(names) == state_tables.TABLE_NAMES
-    dropped = state_tables.drop_statements("st", shared=False)[0].as_string(None)
+    assert tuple(names) == tables.TABLE_NAMES
+    dropped = tables.drop_statements("st", shared=False)[0].as_string(None)
     assert re.findall(r'"st"\."(\w+)"', dropped) == names
 
 
 def test_a_shared_schema_stays() -> None:
-    shared = [s.as_string(None) for s in state_tables.drop_statements("st", shared=True)]
-    alone = [s.as_string(None) for s in state_tables.drop_statements("st", shared=False)]
+    shared = [s.as_string(None) for s in tables.drop_statements("st", shared=True)]
+    alone = [s.as_string(None) for s in tables.drop_statements("st", shared=False)]
     assert not [statement for statement in shared if "SCHEMA" in statement]
     assert alone[-1] == 'DROP SCHEMA "st"'

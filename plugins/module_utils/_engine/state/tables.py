@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .postgres._psycopg import sql
+from ..postgres._psycopg import sql
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

@@ -11,17 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import names
-from .errors import MismatchError, StateError
-from .marker import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
-from .plan import SqlChange
-from .postgres._psycopg import sql
-from .postgres.catalog import qualified
-from .postgres.connect import speaking
-from .postgres.locks import in_lock_timeout
+from .. import names
+from ..errors import MismatchError, StateError
+from ..plan import SqlChange
+from ..postgres._psycopg import sql
+from ..postgres.catalog import qualified
+from ..postgres.connect import speaking
+from ..postgres.locks import in_lock_timeout
+from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
 
 if TYPE_CHECKING:
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 HEARTBEAT_NAME = (SOURCE_SCHEMA, HEARTBEAT)
 

@@ -22,7 +22,7 @@ from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
-    from ..state import StateStore
+    from .store import StateStore
 
 CHANNEL_PREFIX = "causeway_"
 

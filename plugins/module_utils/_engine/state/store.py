@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import StateError
-from .postgres._psycopg import sql
-from .postgres.catalog import Name
-from .postgres.connect import speaking
-from .postgres.lsn import Lsn, format_lsn, parse_lsn
-from .state_tables import STATE_FORMAT, TABLE_NAMES, create_statements
+from ..errors import StateError
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from .tables import STATE_FORMAT, TABLE_NAMES, create_statements
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
 
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalized", "validated", "opened")
 """In order; a phase is reached and never left, but by a restart."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.bookkeeping import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.source_schema import (
     Bookkeeping,
     drop_changes,
     make_changes,
