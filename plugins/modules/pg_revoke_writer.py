@@ -161,7 +161,7 @@ unverified:
   sample: permission denied to set role "shop"
 """
 
-from ..module_utils._engine import writers
+from ..module_utils._engine.writers import revoke
 from ..module_utils._module import run
 
 
@@ -172,7 +172,7 @@ def main() -> None:
             "end": {"type": "str", "choices": ["source", "destination"], "default": "destination"},
             "state": {"type": "str", "choices": ["revoked", "granted"], "default": "revoked"},
         },
-        lambda migration, options, dummy_runner: writers.plan(migration, options),
+        lambda migration, options, dummy_runner: revoke.plan(migration, options),
         until_opened=False,
     )
 

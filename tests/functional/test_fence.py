@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import fence, fenced_sessions
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import fence, sessions
 
 from .conftest import End, Pair
 
@@ -94,7 +94,7 @@ def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
         fence.raise_fence(migration.source, "shop", found)
         tables = migration.selected().tables
         fence.require_taken(migration.source, tables)
-        assert fenced_sessions.end_sessions(migration.source, found, tables, 5) == 1
+        assert sessions.end_sessions(migration.source, found, tables, 5) == 1
         with pytest.raises(psycopg.OperationalError):
             application.commit()
         assert shop.source.value("SELECT count(*) FROM sales.a") == 0
@@ -114,9 +114,9 @@ def test_sessions_that_we_may_not_end_are_an_error_and_not_overlooked(shop: Shop
         fence.raise_fence(migration.source, "shop", found)
         tables = migration.selected().tables
         with pytest.raises(ServerError, match="GRANT pg_signal_backend"):
-            fenced_sessions.end_sessions(migration.source, found, tables, 2)
+            sessions.end_sessions(migration.source, found, tables, 2)
         shop.source.sql.execute(sql.SQL("GRANT pg_signal_backend TO {}").format(sql.Identifier(shop.owner[0])))
-        assert fenced_sessions.end_sessions(migration.source, found, tables, 5) == 1
+        assert sessions.end_sessions(migration.source, found, tables, 5) == 1
         with pytest.raises(psycopg.OperationalError):
             application.commit()
         assert fence.reopen(migration.source, "shop", found)

@@ -17,7 +17,6 @@ from .cdc.compiled import says_compiled, version_of
 from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
-from .fence import standing
 from .flow.rates import Rates, forecast
 from .plan import Plan
 from .postgres._psycopg import sql
@@ -29,6 +28,7 @@ from .slot_sampling import report_now
 from .state.task import Holder, holder, read_control
 from .state.tombstone import read_tombstone
 from .units import duration, size
+from .writers.fence import standing
 
 if TYPE_CHECKING:
     from .migration import Migration

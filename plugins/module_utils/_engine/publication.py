@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import fence, names
+from . import names
 from .errors import LossError, MismatchError, ServerError, SpecError, StateError
 from .identity import identifies_rows
 from .plan import Change, Leftover, Plan, SqlChange, shown
@@ -23,6 +23,7 @@ from .postgres.connect import speaking
 from .postgres.locks import Locked, Patience, each_under_lock, wait_for_running
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
 from .state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
+from .writers import fence
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .. import fence
 from ..cdc.large_objects import written_warning
 from ..errors import SpecError, StateError
-from ..fenced_sessions import require_nothing_prepared
 from ..plan import Change, Plan
 from ..schema.triggers import enable_triggers_statements
 from ..state.task import holder, read_control
+from ..writers import fence
+from ..writers.sessions import require_nothing_prepared
 from . import opening
 from .draining import require_catching_up
 from .run import Cutover, Limits, require_copied

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import failpoints, fence, fenced_sessions, sequences, writers
+from .. import failpoints, sequences
 from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..postgres.connect import speaking
@@ -22,6 +22,7 @@ from ..schema.triggers import enable_triggers_statements
 from ..state.heartbeat import wait_applied, write_marker
 from ..validate import report
 from ..validate.compare import compare_tables
+from ..writers import fence, revoke, sessions
 from . import opening
 from .deadline import bounded
 from .draining import changes_applied, drain, see_worker_gone
@@ -180,7 +181,7 @@ class Cutover:
         # Catching up may have taken long: a partition made since is fenced too, a table made since stops us here.
         migration.look_again()
         require_copied(migration)
-        fenced_sessions.require_nothing_prepared(migration.source, migration.selected().tables)
+        sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
         # Recorded before it goes up: whoever comes after a crash must know what to give back.
         migration.store.set_json("fence", found.stored())
@@ -197,7 +198,7 @@ class Cutover:
     def _end_sessions(self) -> None:
         source, tables = self.migration.source, self.migration.selected().tables
         fence.require_taken(source, tables)
-        self.proofs.sessions_ended = fenced_sessions.end_sessions(source, self._found(), tables, self._left())
+        self.proofs.sessions_ended = sessions.end_sessions(source, self._found(), tables, self._left())
         self._done(sessions_ended=True)
 
     def _found(self) -> fence.Fence:
@@ -265,7 +266,7 @@ class Cutover:
         self._done(triggers_restored=True)
 
     def _revoke_writer(self) -> None:
-        self.proofs.writer = writers.revoke_own(self.migration)
+        self.proofs.writer = revoke.revoke_own(self.migration)
         self._done(writer_revoked=True)
 
     def _open(self) -> None:

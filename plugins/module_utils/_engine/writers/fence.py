@@ -15,21 +15,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import ServerError, StateError, TimeoutExpired
+from ..errors import ServerError, StateError, TimeoutExpired
+from ..plan import SqlChange
+from ..postgres._psycopg import sql
+from ..postgres.connect import Endpoint, connect, speaking
+from ..postgres.locks import in_lock_timeout
+from ..state.heartbeat import heartbeat_table
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
-from .plan import SqlChange
-from .postgres._psycopg import sql
-from .postgres.connect import Endpoint, connect, speaking
-from .postgres.locks import in_lock_timeout
-from .state.heartbeat import heartbeat_table
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
+    from ..migration import Migration
+    from ..postgres.catalog import Table
+    from ..postgres.connect import Connection
     from .grants import Writer
-    from .migration import Migration
-    from .postgres.catalog import Table
-    from .postgres.connect import Connection
 
 _LOCK_TIMEOUT = 2.0
 _WRITES_ALL = "pg_write_all_data"

@@ -13,17 +13,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .errors import EngineError, StateError, TimeoutExpired
-from .postgres._psycopg import psycopg
-from .postgres.connect import server_error, speaking
-from .postgres.locks import named
+from ..errors import EngineError, StateError, TimeoutExpired
+from ..postgres._psycopg import psycopg
+from ..postgres.connect import server_error, speaking
+from ..postgres.locks import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..postgres.catalog import Table
+    from ..postgres.connect import Connection
     from .fence import Fence
-    from .postgres.catalog import Table
-    from .postgres.connect import Connection
 
 _DOING = "ending the sessions of the fenced roles"
 _POLL = 0.01

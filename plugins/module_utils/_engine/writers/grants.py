@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from .postgres._psycopg import psycopg, sql
-from .postgres.catalog import Name, Table, qualified, quoted
-from .postgres.catalog import Sequence as CatalogSequence
-from .postgres.connect import server_error, speaking
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import Name, Table, qualified, quoted
+from ..postgres.catalog import Sequence as CatalogSequence
+from ..postgres.connect import server_error, speaking
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
 
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 Relation = Union[Table, CatalogSequence]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.grants import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.grants import (
     Grant,
     grant_of,
     grant_statements,

@@ -14,7 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import EngineError, SpecError, StateError
+from ..errors import EngineError, SpecError, StateError
+from ..plan import Plan, SqlChange, shown
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.catalog import Table, observe_catalog, qualified, quoted
+from ..postgres.connect import connect, speaking
+from ..state.tombstone import read_tombstone
 from .grants import (
     REFUSED,
     Grant,
@@ -28,17 +33,12 @@ from .grants import (
     try_to_write,
     with_dependents,
 )
-from .plan import Plan, SqlChange, shown
-from .postgres._psycopg import psycopg, sql
-from .postgres.catalog import Table, observe_catalog, qualified, quoted
-from .postgres.connect import connect, speaking
-from .state.tombstone import read_tombstone
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .migration import Migration
-    from .postgres.connect import End, Endpoint
+    from ..migration import Migration
+    from ..postgres.connect import End, Endpoint
 
 BEFORE = "writers"
 """Key of the before-image: {"end:role": {"grants": […], "braked": bool, "setting": what it was before, or null}}."""
