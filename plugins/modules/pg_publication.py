@@ -133,7 +133,7 @@ left_behind:
 """
 
 from ..module_utils._arguments import lock_timeout_arguments, state_argument
-from ..module_utils._engine import publication
+from ..module_utils._engine.capture import publication
 from ..module_utils._module import run
 
 

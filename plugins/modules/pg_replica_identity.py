@@ -128,7 +128,7 @@ left_behind:
 """
 
 from ..module_utils._arguments import lock_timeout_arguments, state_argument
-from ..module_utils._engine import identity
+from ..module_utils._engine.capture import replica_identity
 from ..module_utils._module import run
 
 
@@ -139,7 +139,7 @@ def main() -> None:
             **lock_timeout_arguments(),
             "identity": {"type": "str", "choices": ["full", "auto"], "default": "full"},
         },
-        lambda migration, options, dummy_runner: identity.plan(migration, options),
+        lambda migration, options, dummy_runner: replica_identity.plan(migration, options),
     )
 
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import identity, publication, slots
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import slots
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication, replica_identity
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import full_copy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
@@ -64,7 +65,7 @@ class Steps:
         return precheck.plan(migration, self._runner, precheck.Wanted(client_bin=self.bin_dir))
 
     def identity(self, migration: Migration) -> Plan:
-        return identity.plan(migration, {"identity": "full", "state": "present", **PATIENCE})
+        return replica_identity.plan(migration, {"identity": "full", "state": "present", **PATIENCE})
 
     def publication(self, migration: Migration) -> Plan:
         return publication.plan(migration, {"wait_timeout": 60, "state": "present", **PATIENCE})

@@ -17,7 +17,7 @@ from functional.opened import open_migration
 from functional.waiting import until
 from psycopg import sql
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import guard, snapshot
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import snapshot, snapshot_guard
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.lsn import format_lsn
 
@@ -80,16 +80,20 @@ def test_the_guard_waits_while_a_transaction_is_open_that_the_snapshot_calls_fin
         pair.source.run("INSERT INTO t VALUES (2)")
         # a snapshot made from the WAL: it has seen the commit record of xid, which has not ended yet
         seen = f"{int(xid) + 1}:{int(xid) + 1}:"
-        assert not guard.all_finished(ordinary, seen)
-        assert guard.all_finished(ordinary, f"{xid}:{int(xid) + 1}:{xid}"), "it calls xid running, and so it is"
+        assert not snapshot_guard.all_finished(ordinary, seen)
+        assert snapshot_guard.all_finished(ordinary, f"{xid}:{int(xid) + 1}:{xid}"), (
+            "it calls xid running, and so it is"
+        )
         with pytest.raises(TimeoutExpired, match="pid"):
-            guard.wait_finished(ordinary, seen, 0.1)
-        waiting = beside.submit(guard.wait_finished, ordinary, seen, 20)
+            snapshot_guard.wait_finished(ordinary, seen, 0.1)
+        waiting = beside.submit(snapshot_guard.wait_finished, ordinary, seen, 20)
         time.sleep(0.3)
         assert not waiting.done()
         older.execute("COMMIT")
         assert waiting.result(10) >= 0.3
-        assert not guard.all_finished(ordinary, f"{int(xid) + 1000}:{int(xid) + 1000}:"), "its end is not reached yet"
+        assert not snapshot_guard.all_finished(ordinary, f"{int(xid) + 1000}:{int(xid) + 1000}:"), (
+            "its end is not reached yet"
+        )
 
 
 def no_standby(end: Any) -> None:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import names
+from ..capture.publication_members import BEFORE as PUBLICATION
+from ..capture.publication_members import require_members
 from ..errors import EngineError, LossError, StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, speaking
-from ..publication_members import BEFORE as PUBLICATION
-from ..publication_members import require_members
 from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ..slot_sampling import sample_slot
 from ..state.store import StateStore

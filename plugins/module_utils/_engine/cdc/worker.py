@@ -15,14 +15,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from .. import names
+from ..capture.publication_members import BEFORE as PUBLICATION
+from ..capture.publication_members import require_members
 from ..errors import EngineError, StateError
 from ..postgres._psycopg import psycopg
 from ..postgres.catalog import observe_catalog
 from ..postgres.connect import connect, server_error, speaking
 from ..postgres.lsn import Lsn, format_lsn
 from ..postgres.server import identify_system
-from ..publication_members import BEFORE as PUBLICATION
-from ..publication_members import require_members
 from ..state.store import StateStore
 from ..state.task import read_control, set_wanted
 from .apply import Applier

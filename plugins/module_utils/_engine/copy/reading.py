@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ..capture.snapshot import begin_under_slot, drop_run_slot, waiting
 from ..errors import EngineError, ServerError, TimeoutExpired
 from ..postgres._asyncpg import asyncpg
 from ..postgres._psycopg import pq, psycopg, sql
@@ -24,7 +25,6 @@ from . import fingerprint
 from .columns import Format
 from .fingerprint import Fingerprint
 from .pump import Sink
-from .snapshot import begin_under_slot, drop_run_slot, waiting
 
 if TYPE_CHECKING:
     from ..migration import Migration

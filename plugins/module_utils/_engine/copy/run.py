@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import names
+from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
@@ -25,7 +26,6 @@ from .admission import enqueue, go_on
 from .key_parts import cut_large
 from .parts import WHOLE, cut
 from .queue import Job, close_run, open_run, set_run, waiting_parts
-from .snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:

@@ -32,11 +32,11 @@ from .run import Beside, Share, bytes_of, copy_tables, unfinished, work_through,
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
+    from ..capture.snapshot import Form
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..schema.behind_copy import Behind
     from ..state.store import StateStore
-    from .snapshot import Form
 
 POLL = 0.3
 """Seconds between two looks at what the others do."""

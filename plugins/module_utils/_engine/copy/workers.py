@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..capture.snapshot import Form, Snapshot, open_shared_snapshot
 from ..errors import ConnectError, ServerError
 from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import open_session, talking
@@ -36,7 +37,6 @@ from .parts import Part
 from .pump import Copied, Sink, pump
 from .queue import Claims, Job
 from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
-from .snapshot import Form, Snapshot, open_shared_snapshot
 from .throttle import Pace, rows_in
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import names
+from ..capture.publication import observe_publication
 from ..errors import StateError
 from ..plan import Leftover, Plan, SqlChange, shown
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
-from ..publication import observe_publication
 from ..state.heartbeat import heartbeat_table
 from ..state.source_schema import observe_bookkeeping
 from ..state.tables import drop_statements

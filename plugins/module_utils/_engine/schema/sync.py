@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from ..copy.snapshot import open_snapshot
+from ..capture.snapshot import open_snapshot
 from ..errors import StateError, TimeoutExpired
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql

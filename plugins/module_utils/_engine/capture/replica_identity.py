@@ -13,19 +13,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import MismatchError, ServerError
-from .names import publication_name
-from .plan import Leftover, Plan, SqlChange, shown
-from .postgres._psycopg import sql
-from .postgres.catalog import Catalog, Table, observe_catalog, quoted
-from .postgres.connect import speaking
-from .postgres.locks import Locked, Patience, each_under_lock
+from ..errors import MismatchError, ServerError
+from ..names import publication_name
+from ..plan import Leftover, Plan, SqlChange, shown
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Catalog, Table, observe_catalog, quoted
+from ..postgres.connect import speaking
+from ..postgres.locks import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .migration import Migration
-    from .postgres.connect import Connection
+    from ..migration import Migration
+    from ..postgres.connect import Connection
 
 WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
 BEFORE = "identities"

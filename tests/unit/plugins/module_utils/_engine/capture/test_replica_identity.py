@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import identity
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import replica_identity
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Table, UniqueIndex
 
 PRIMARY = UniqueIndex("pk", ("id",), True, True, False, True, True)
@@ -56,19 +56,23 @@ CASES = [
 
 @pytest.mark.parametrize(("found", "enough"), CASES)
 def test_an_identity_is_enough_when_its_key_finds_every_row(found: Table, enough: bool) -> None:
-    assert identity.identifies_rows(found) is enough
-    assert identity.needs_full(found, "auto") is (not enough)
-    assert identity.needs_full(found, "full") is (found.replica_identity != "f")
+    assert replica_identity.identifies_rows(found) is enough
+    assert replica_identity.needs_full(found, "auto") is (not enough)
+    assert replica_identity.needs_full(found, "full") is (found.replica_identity != "f")
 
 
 @pytest.mark.parametrize("mode", ["full", "auto"])
 def test_a_partitioned_table_has_no_rows_to_identify(mode: str) -> None:
-    assert not identity.needs_full(table("d", kind="p"), mode)
-    assert not identity.needs_full(table("n", kind="p"), mode)
+    assert not replica_identity.needs_full(table("d", kind="p"), mode)
+    assert not replica_identity.needs_full(table("n", kind="p"), mode)
 
 
 def test_statements_name_one_table_only_and_quote_what_needs_it() -> None:
     odd = dataclasses.replace(table("d"), schema="a b", name='q"t')
-    made = identity.identity_statement(odd, identity.Identity("i", "in dex")).as_string(None)
+    made = replica_identity.identity_statement(odd, replica_identity.Identity("i", "in dex")).as_string(None)
     assert made == 'ALTER TABLE ONLY "a b"."q""t" REPLICA IDENTITY USING INDEX "in dex"'
-    assert identity.identity_statement(odd, identity.Identity("n")).as_string(None).endswith("REPLICA IDENTITY NOTHING")
+    assert (
+        replica_identity.identity_statement(odd, replica_identity.Identity("n"))
+        .as_string(None)
+        .endswith("REPLICA IDENTITY NOTHING")
+    )

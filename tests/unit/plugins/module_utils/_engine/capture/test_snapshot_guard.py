@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.guard import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.snapshot_guard import (
     Xids,
     has_passed,
     is_before,

@@ -24,7 +24,7 @@ from ..errors import EngineError, ProtocolError, ServerError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import connect, simple_query, speaking
 from ..postgres.lsn import Lsn, parse_lsn
-from .guard import oldest_transactions, seen_by_statement, wait_finished
+from .snapshot_guard import oldest_transactions, seen_by_statement, wait_finished
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable

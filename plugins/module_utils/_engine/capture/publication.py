@@ -13,24 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import names
-from .errors import LossError, MismatchError, ServerError, SpecError, StateError
-from .identity import identifies_rows
-from .plan import Change, Leftover, Plan, SqlChange, shown
-from .postgres._psycopg import sql
-from .postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
-from .postgres.connect import speaking
-from .postgres.locks import Locked, Patience, each_under_lock, wait_for_running
+from .. import names
+from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
+from ..plan import Change, Leftover, Plan, SqlChange, shown
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
+from ..postgres.connect import speaking
+from ..postgres.locks import Locked, Patience, each_under_lock, wait_for_running
+from ..state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
+from ..writers import fence
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
-from .state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
-from .writers import fence
+from .replica_identity import identifies_rows
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .migration import Migration
-    from .postgres.connect import Connection
-    from .state.store import MigrationState
+    from ..migration import Migration
+    from ..postgres.connect import Connection
+    from ..state.store import MigrationState
 
 # ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.
 _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")

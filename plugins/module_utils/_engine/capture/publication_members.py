@@ -13,12 +13,12 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import LossError
-from .postgres.catalog import qualified
-from .postgres.connect import speaking
+from ..errors import LossError
+from ..postgres.catalog import qualified
+from ..postgres.connect import speaking
 
 if TYPE_CHECKING:
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 BEFORE = "publication"
 """Key of the before-image: {"name": …, "oid": …, "members": …}; OID and members are there once it was made."""
