@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import slots
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication, replica_identity
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import full_copy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
@@ -21,6 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan i
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan
 
 Planner = Callable[[Migration], Plan]
 
@@ -71,7 +71,7 @@ class Steps:
         return publication.plan(migration, {"wait_timeout": 60, "state": "present", **PATIENCE})
 
     def slot(self, migration: Migration) -> Plan:
-        return slots.plan(migration, SLOT)
+        return plan.plan(migration, SLOT)
 
     def section(self, name: str) -> Planner:
         """A section of pg_schema_sync."""

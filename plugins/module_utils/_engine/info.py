@@ -24,7 +24,7 @@ from .postgres.catalog import qualified
 from .postgres.connect import speaking
 from .postgres.lsn import parse_lsn
 from .precheck.run import summary
-from .slot_sampling import report_now
+from .slot.sampling import report_now
 from .state.task import Holder, holder, read_control
 from .state.tombstone import read_tombstone
 from .units import duration, size

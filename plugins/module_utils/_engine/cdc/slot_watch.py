@@ -21,8 +21,8 @@ from ..capture.publication_members import require_members
 from ..errors import EngineError, LossError, StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, speaking
-from ..slot_health import OK, WARNING, LevelMeter, Sample, report, unseen
-from ..slot_sampling import sample_slot
+from ..slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
+from ..slot.sampling import sample_slot
 from ..state.store import StateStore
 
 if TYPE_CHECKING:

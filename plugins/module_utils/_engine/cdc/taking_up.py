@@ -13,9 +13,9 @@ from ..objects.selection import SchemaRule, select
 from ..postgres.catalog import Catalog, observe_catalog
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn, parse_lsn
-from ..slots import observe_slot
+from ..slot.plan import observe_slot
+from ..slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
 from .part_marks import PartMarks, part_marks
-from .slot_guard import check_slot, copied_too_late, copy_again, position_after_switch, read_history
 
 if TYPE_CHECKING:
     import logging

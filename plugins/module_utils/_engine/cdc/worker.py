@@ -23,6 +23,7 @@ from ..postgres.catalog import observe_catalog
 from ..postgres.connect import connect, server_error, speaking
 from ..postgres.lsn import Lsn, format_lsn
 from ..postgres.server import identify_system
+from ..slot.timeline import heartbeat_tables, require_primary
 from ..state.store import StateStore
 from ..state.task import read_control, set_wanted
 from .apply import Applier
@@ -32,7 +33,6 @@ from .destination_table import observe_uniques
 from .metrics import Metrics, Reading
 from .orders import Orders, Supervision
 from .pump import Ends, Pump
-from .slot_guard import heartbeat_tables, require_primary
 from .slot_watch import SlotWatch
 from .state import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
 from .steering import Steering

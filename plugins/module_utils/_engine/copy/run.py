@@ -20,7 +20,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import connect, speaking
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
-from ..slot_failover import observe_system
+from ..slot.former import observe_system
 from ..state.task import read_control, set_wanted, wait_gone
 from .admission import enqueue, go_on
 from .key_parts import cut_large

@@ -14,21 +14,21 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from . import names
-from .capture.publication import observe_publication
-from .capture.publication_members import BEFORE as PUBLICATION
-from .errors import LossError, MismatchError, ServerError, SpecError, StateError
-from .plan import Change, Leftover, Plan
-from .postgres._psycopg import sql
-from .postgres.connect import speaking
-from .postgres.lsn import Lsn, format_lsn, parse_lsn
-from .postgres.server import Server, System, identify_system
-from .slot_creation import create_slot, creation_statement, drop_slot, wait_inactive
-from .slot_failover import following, observe_system, with_former
+from .. import names
+from ..capture.publication import observe_publication
+from ..capture.publication_members import BEFORE as PUBLICATION
+from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
+from ..plan import Change, Leftover, Plan
+from ..postgres._psycopg import sql
+from ..postgres.connect import speaking
+from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from ..postgres.server import Server, System, identify_system
+from .creation import create_slot, creation_statement, drop_slot, wait_inactive
+from .former import following, observe_system, with_former
 
 if TYPE_CHECKING:
-    from .migration import Migration
-    from .postgres.connect import Connection
+    from ..migration import Migration
+    from ..postgres.connect import Connection
 
 PLUGIN = "pgoutput"
 _AFTER_US = 5

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import slot_health
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot_health import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import health
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.health import (
     Forecast,
     LevelMeter,
     Sample,
@@ -203,4 +203,4 @@ def test_a_report_holds_data_only() -> None:
     allowed = (str, int, float, list, dict, type(None))
     for value in report("s", growing(MB, oldest=("pid 1", 1.0))).values():
         assert isinstance(value, allowed)
-    assert slot_health.LEVELS[0] == "ok"
+    assert health.LEVELS[0] == "ok"

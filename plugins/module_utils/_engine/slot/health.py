@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .postgres.lsn import Lsn, format_lsn, parse_lsn
-from .units import count, duration, size
+from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from ..units import count, duration, size
 
 OK, WARNING, CRITICAL, LOST, UNKNOWN = "ok", "warning", "critical", "lost", "unknown"
 LEVELS = (OK, WARNING, CRITICAL, UNKNOWN, LOST)

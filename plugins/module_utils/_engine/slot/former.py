@@ -10,17 +10,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .cdc.slot_guard import copied_too_late, copy_again, read_history
-from .errors import EngineError, SpecError
-from .plan import Change, Leftover, Plan
-from .postgres.catalog import qualified
-from .postgres.connect import Endpoint, connect, speaking
-from .postgres.server import System, identify_system, observe_server
-from .slot_creation import drop_slot
+from ..errors import EngineError, SpecError
+from ..plan import Change, Leftover, Plan
+from ..postgres.catalog import qualified
+from ..postgres.connect import Endpoint, connect, speaking
+from ..postgres.server import System, identify_system, observe_server
+from .creation import drop_slot
+from .timeline import copied_too_late, copy_again, read_history
 
 if TYPE_CHECKING:
-    from .migration import Migration
-    from .postgres.connect import Connection
+    from ..migration import Migration
+    from ..postgres.connect import Connection
 
 _SLOT = """
 SELECT s.plugin, s.database, coalesce(s.active_pid, 0),

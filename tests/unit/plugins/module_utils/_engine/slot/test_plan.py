@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import slots
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
     LossError,
     MismatchError,
@@ -18,8 +17,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.lsn import parse_lsn
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot_creation import creation_statement
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot, Step, decide
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.creation import creation_statement
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot, Step, decide
 
 NAME = "dts_sync_orders"
 SYSTEM = System("742", 1, parse_lsn("0/900"))
@@ -123,5 +123,5 @@ def test_a_promotion_before_any_change_was_applied_is_a_loss_and_later_the_worke
     ],
 )
 def test_the_statement_speaks_the_servers_words(version: int, failover: bool, ending: str) -> None:
-    made = creation_statement(NAME, slots.PLUGIN, failover, version)
+    made = creation_statement(NAME, plan.PLUGIN, failover, version)
     assert made == f'CREATE_REPLICATION_SLOT "{NAME}" LOGICAL pgoutput {ending}'

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.slot_guard import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.store import Progress
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.timeline import (
     check_slot,
     copied_too_late,
     position_after_switch,
     switch_point,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.store import Progress
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slots import Slot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import TableCopy
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}

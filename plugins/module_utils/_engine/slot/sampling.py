@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConnectError, EngineError, ServerError
-from .postgres.connect import speaking
-from .postgres.lsn import parse_lsn
-from .slot_health import Sample, earlier, report, unseen
-from .state.heartbeat import HEARTBEAT
+from ..errors import ConnectError, EngineError, ServerError
+from ..postgres.connect import speaking
+from ..postgres.lsn import parse_lsn
+from ..state.heartbeat import HEARTBEAT
+from .health import Sample, earlier, report, unseen
 
 if TYPE_CHECKING:
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 # to_jsonb sees the columns that this version has: wal_status and safe_wal_size from 13, conflicting from 16,
 # invalidation_reason from 17. The settings are in megabytes; -1 bounds nothing.

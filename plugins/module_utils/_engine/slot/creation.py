@@ -13,14 +13,14 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from .errors import ConnectError, ProtocolError, ServerError, TimeoutExpired
-from .postgres._psycopg import pq, psycopg
-from .postgres.connect import speaking
-from .postgres.locks import REMEDY, blockers_of, named
-from .postgres.sqlstates import judge
+from ..errors import ConnectError, ProtocolError, ServerError, TimeoutExpired
+from ..postgres._psycopg import pq, psycopg
+from ..postgres.connect import speaking
+from ..postgres.locks import REMEDY, blockers_of, named
+from ..postgres.sqlstates import judge
 
 if TYPE_CHECKING:
-    from .postgres.connect import Connection
+    from ..postgres.connect import Connection
 
 _MAKING = "making the replication slot"
 

@@ -18,11 +18,11 @@ from ..postgres.connect import simple_query, speaking
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
+    from ..cdc.store import Progress
     from ..postgres.connect import Connection
     from ..postgres.server import System
-    from ..slots import Slot
     from ..state.store import StateStore, TableCopy
-    from .store import Progress
+    from .plan import Slot
 
 _BEGIN_AGAIN = (
     "What changed at the source since then is lost for this migration: set causeway_restart: true and copy again."
