@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import names
 from .cdc.compiled import says_compiled, version_of
-from .copy.large_objects import read_copied
 from .copy.progress import read_progress
 from .errors import EngineError
 from .flow.rates import Rates, forecast
+from .large_objects.objects import read_copied
 from .plan import Plan
 from .postgres._psycopg import sql
 from .postgres.catalog import qualified

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
+from ..large_objects.writes import written_rows
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect
 from ..postgres.lsn import Lsn, parse_lsn
 from ..state.heartbeat import heartbeat_table
-from .large_objects import written_rows
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import EngineError
 from ..flow.rates import RateMeter
+from ..large_objects.writes import LargeObjectWatch
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect
 from ..postgres.lsn import Lsn, format_lsn
 from ..state.store import StateStore
 from ..state.task import Control, channel, read_control
-from .large_objects import LargeObjectWatch
 from .metrics import COUNTERS, Reading
 from .source_watch import SourceWatch
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, StateError
+from ..large_objects.objects import as_result, plan_objects
 from ..plan import Change, Plan
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
@@ -26,7 +27,6 @@ from .columns import (
     stored,
     truncate_statement,
 )
-from .large_objects import as_result, plan_objects
 from .parts import WHOLE, Part
 from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied

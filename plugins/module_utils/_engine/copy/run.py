@@ -29,12 +29,12 @@ from .queue import Job, close_run, open_run, set_run, waiting_parts
 from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:
+    from ..large_objects.copy import ObjectCopy
     from ..migration import Migration
     from ..postgres.catalog import Catalog
     from ..postgres.connect import Connection
     from .building import Builder
     from .gauge import Gauge
-    from .large_object_copy import ObjectCopy
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from .. import names
 from ..errors import StateError
+from ..large_objects.copy import ObjectCopy
+from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import speaking
 from .building import Builder
 from .gauge import Gauge
-from .large_object_copy import ObjectCopy
-from .large_objects import LARGE_OBJECTS
 from .progress import begin, set_pace
 from .queue import Job, part_of
 from .resync import reset

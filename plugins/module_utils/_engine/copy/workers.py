@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture.snapshot import Form, Snapshot, open_shared_snapshot
 from ..errors import ConnectError, ServerError
+from ..large_objects.objects import ObjectWish
 from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import open_session, talking
 from ..postgres.lsn import Lsn
@@ -32,7 +33,6 @@ from .columns import (
 from .fingerprint import Fingerprint
 from .gauge import Gauge
 from .key_parts import PartBy
-from .large_objects import ObjectWish
 from .parts import Part
 from .pump import Copied, Sink, pump
 from .queue import Claims, Job

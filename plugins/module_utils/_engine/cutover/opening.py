@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..copy.large_objects import certified
 from ..errors import ServerError, StateError
+from ..large_objects.objects import certified
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..state.tombstone import with_tombstone

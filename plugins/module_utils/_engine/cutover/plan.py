@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..cdc.large_objects import written_warning
 from ..errors import SpecError, StateError
+from ..large_objects.writes import written_warning
 from ..plan import Change, Plan
 from ..schema.triggers import enable_triggers_statements
 from ..state.task import holder, read_control

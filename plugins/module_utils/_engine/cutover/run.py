@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import failpoints, sequences
-from ..copy.large_objects import read_copied
 from ..errors import EngineError, StateError, TimeoutExpired
+from ..large_objects.objects import read_copied
 from ..postgres.connect import speaking
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
-from ..copy.large_objects import closed_objects, standing_objects
 from ..errors import ConnectError, EngineError
+from ..large_objects.objects import closed_objects, standing_objects
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import server_error, speaking

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, StateError
+from ..large_objects import compare
 from ..plan import Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
 from ..postgres.connect import speaking
 from ..state.task import holder, read_control
-from . import large_objects
 from .chunks import Verdict
 from .compare import compare_tables
 
@@ -58,10 +58,10 @@ def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapp
     wrong = [table for table in tables if verdicts[table.oid].verdict == "different"]
     if wrong:
         raise difference(wrong, verdicts, result)
-    objects = large_objects.compare_objects(migration)
+    objects = compare.compare_objects(migration)
     result["large_objects"] = objects.as_result() if objects is not None else {"verdict": "not copied"}
     if objects is not None and not objects.identical and not live:
-        raise large_objects.difference(objects, result)
+        raise compare.difference(objects, result)
     migration.store.advance("validated")
     return result
 

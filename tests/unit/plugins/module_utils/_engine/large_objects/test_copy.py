@@ -8,8 +8,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.large_object_copy import packed
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.large_object_rights import SourceObject
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.large_objects.copy import packed
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.large_objects.rights import SourceObject
 
 
 def groups(*sizes: int) -> list[list[int]]:

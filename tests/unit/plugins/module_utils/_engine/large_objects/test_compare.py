@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.large_objects import ObjectVerdict
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.large_objects.compare import ObjectVerdict
 
 
 def test_equal_pieces_are_identical() -> None:

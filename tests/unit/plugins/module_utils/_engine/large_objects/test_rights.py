@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.large_object_rights import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.large_objects.rights import (
     SourceObject,
     comment_statements,
     right_statements,

@@ -14,11 +14,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..cdc.large_objects import REMEDY
-from ..copy.large_objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
 from ..errors import MismatchError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, speaking
+from .objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
+from .writes import REMEDY
 
 if TYPE_CHECKING:
     from ..migration import Migration

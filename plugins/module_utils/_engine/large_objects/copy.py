@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from ..cdc.large_objects import BEFORE, COPIED, written_rows
+from ..copy.reading import SNAPSHOT_GONE
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, speaking
-from .large_object_rights import PAGE_STATEMENT, SourceObject, comment_statements, right_statements
-from .large_objects import (
+from .objects import (
     CREATE,
     PAGE,
     PIECE,
@@ -38,12 +37,13 @@ from .large_objects import (
     taken,
     waiting,
 )
-from .reading import SNAPSHOT_GONE
+from .rights import PAGE_STATEMENT, SourceObject, comment_statements, right_statements
+from .writes import BEFORE, COPIED, written_rows
 
 if TYPE_CHECKING:
+    from ..copy.gauge import Gauge
     from ..migration import Migration
     from ..postgres.connect import Connection
-    from .gauge import Gauge
 
 _COPYING = "copying large objects"
 _RIGHTS_REMEDY = "Make the migration's account a member of the roles that own large objects, at the destination, or set privileges: skip."
