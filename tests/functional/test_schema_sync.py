@@ -25,8 +25,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine_migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.partition_keys import Key
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.standing import observe_standing
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import observe_standing
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.partitioned_foreign_keys import Key
 
 SECTIONS = ("pre_data", "keys", "indexes", "foreign_keys")
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineError, ServerError
 from ..postgres._psycopg import sql
 from ..postgres.async_connect import open_session, talking
-from ..schema.behind_copy import Behind, analyze_statement
 from ..schema.build_limits import BuildLimits
-from ..schema.held_back import held_back
+from ..schema.deferred_indexes import held_back
+from ..schema.table_builds import Behind, analyze_statement
 
 if TYPE_CHECKING:
     from ..migration import Migration

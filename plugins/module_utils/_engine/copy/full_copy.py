@@ -14,7 +14,7 @@ from ..plan import Change, Plan
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
-from ..schema.behind_copy import analyze_statement, behind_copy
+from ..schema.table_builds import analyze_statement, behind_copy
 from ..state.task import read_control
 from .admission import go_on
 from .columns import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name
     from ..runner import Runner
-    from ..schema.behind_copy import Behind
+    from ..schema.table_builds import Behind
     from .throttle import Pace
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..capture.snapshot import Form
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
-    from ..schema.behind_copy import Behind
+    from ..schema.table_builds import Behind
     from ..state.store import StateStore
 
 POLL = 0.3

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import MismatchError
 from ..postgres.catalog import Name, qualified
-from .held_back import must_wait
-from .standing import one_line
+from .deferred_indexes import must_wait
+from .inventory import one_line
 
 if TYPE_CHECKING:
     from ..objects.selection import Selection
-    from .held_back import Held
-    from .standing import Standing, Thing
+    from .deferred_indexes import Held
+    from .inventory import Standing, Thing
     from .toc import Entry
 
 Section = Literal["pre_data", "keys", "indexes", "foreign_keys"]

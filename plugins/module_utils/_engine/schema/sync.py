@@ -23,16 +23,16 @@ from ..postgres.catalog import qualified
 from ..postgres.connect import connect, speaking
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..state.store import lsn_text
-from . import finish
+from . import post_load
+from .adjust import adjust
 from .build_limits import BuildLimits
-from .carrying_out import Later, carry_out, patiently
-from .clients import Programs, TablesLocked, Wanted, dump, find_programs
 from .compare import Comparison, Missing, Section, compare, refuse_conflicts
-from .fingerprint import fingerprint
-from .held_back import held_back
-from .partition_keys import PartitionedKey, by_partitions
-from .standing import Standing, observe_standing, standing_extensions, used_extensions
-from .statements import adjust
+from .deferred_indexes import held_back
+from .execute import Later, carry_out, patiently
+from .inventory import Standing, observe_standing, standing_extensions, used_extensions
+from .partitioned_foreign_keys import PartitionedKey, by_partitions
+from .pg_dump import Programs, TablesLocked, Wanted, dump, find_programs
+from .schema_fingerprint import fingerprint
 from .triggers import asleep, name_of, remember_asleep
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class SchemaSync:
                 roles=destination.roles,
                 user=destination.user,
                 privileges=self.privileges,
-                not_valid=finish.may_be_not_valid(missing.thing, destination),
+                not_valid=post_load.may_be_not_valid(missing.thing, destination),
             )
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
@@ -255,7 +255,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     todo = work.steps(comparison, destination, _on_partitions(split, source, destination, migration.destination))
     later: tuple[Later, ...] = ()
     if section == "foreign_keys":
-        later = finish.later_changes(migration, comparison, source, destination, split)
+        later = post_load.later_changes(migration, comparison, source, destination, split)
     state = migration.state()
     phase = _PHASES.get(section, "")
     changes = [step.shown() for step in todo.steps] + [one.change.shown(migration.destination) for one in later]
@@ -323,7 +323,7 @@ def _make(
 ) -> Mapping[str, object]:
     """Make a later section, then what is done outside its transaction. Raises EngineError."""
     if work.section == "foreign_keys":
-        finish.require_one_position(work.migration)
+        post_load.require_one_position(work.migration)
     _restore(work, todo, standard_strings)
     finishing()
     if phase:

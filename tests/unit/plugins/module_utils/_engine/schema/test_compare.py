@@ -17,7 +17,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
     compare,
     refuse_conflicts,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.standing import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import (
     Relation,
     Schema,
     Standing,

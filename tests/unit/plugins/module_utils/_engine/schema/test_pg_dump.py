@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import DriverError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.clients import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.pg_dump import (
     Programs,
     TablesLocked,
     Wanted,

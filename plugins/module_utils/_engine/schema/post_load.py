@@ -16,15 +16,15 @@ from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, qualified
 from ..postgres.connect import speaking
-from .carrying_out import Later
-from .partition_keys import NOT_VALID_ON_PARTITIONED
+from .execute import Later
+from .partitioned_foreign_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.connect import Connection
     from .compare import Comparison
-    from .partition_keys import PartitionedKey
-    from .standing import Standing, Thing
+    from .inventory import Standing, Thing
+    from .partitioned_foreign_keys import PartitionedKey
 
 
 # An empty table has no statistics of its columns even when it was counted; reltuples tells nothing once an index was

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..state.store import StateStore
-    from .standing import Thing
+    from .inventory import Thing
     from .toc import Entry
 
 Held = Mapping["Name", frozenset[str]]

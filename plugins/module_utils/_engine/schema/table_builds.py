@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
-from .held_back import must_wait
-from .standing import observe_standing
+from .deferred_indexes import must_wait
+from .inventory import observe_standing
 from .sync import SchemaSync, Step
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Name, Table
     from ..runner import Runner
     from .compare import Section
-    from .held_back import Held
+    from .deferred_indexes import Held
 
 _BUILT = ("CONSTRAINT", "INDEX")
 

@@ -20,7 +20,7 @@ from ..postgres.connect import speaking
 if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection
-    from .standing import Standing, Thing
+    from .inventory import Standing, Thing
 
 NOT_VALID_ON_PARTITIONED = 180000
 """The first server version that has NOT VALID foreign keys of partitioned tables."""

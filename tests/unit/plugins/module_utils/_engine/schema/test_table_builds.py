@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.behind_copy import by_table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import Missing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.standing import Thing
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import Thing
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.sync import Step
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.table_builds import by_table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 GOODS, LEAF, ROOT = ("s", "goods"), ("s", "leaf"), ("s", "root")

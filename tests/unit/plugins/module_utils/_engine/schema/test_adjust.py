@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import Missing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.standing import Thing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.statements import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.adjust import (
     Adjusted,
     adjust,
     unquoted,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import Missing
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import Thing
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 ROLES = frozenset({"us", "app", 'odd "role; x'})
