@@ -28,9 +28,9 @@ class NotCompiled(Exception):
 def _content() -> str:
     """Of what is compiled, and what that imports: another change of the engine needs no compiler."""
     digest = hashlib.sha256(PROGRAM.read_bytes())
-    for path in (ENGINE / "errors.py", ENGINE / "postgres" / "lsn.py", *sorted((ENGINE / "cdc").glob("*.py"))):
-        if path.parent == ENGINE or f'"{path.stem}"' in PROGRAM.read_text(encoding="utf-8"):
-            digest.update(path.name.encode() + path.read_bytes())
+    imported = (ENGINE / "errors.py", ENGINE / "postgres" / "lsn.py", ENGINE / "postgres" / "key_order.py")
+    for path in (*imported, *sorted((ENGINE / "cdc" / "changes").glob("*.py"))):
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -17,8 +17,8 @@ import pytest
 from functional.witness import assert_identical
 from psycopg import sql
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import wire
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import copy_format
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
     Batcher,
     BatchLimits,
     Piece,
@@ -26,19 +26,19 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ba
     Segment,
     TruncateStep,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import (
     Compacted,
     TableShape,
     compact,
     delete_then_insert,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.keys import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import (
     UniqueIndex,
     other_uniques,
     table_key,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import Relation
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pgoutput import decode
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import Relation
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.pgoutput import decode
 
 COLUMNS = """id int NOT NULL, part text NOT NULL, n int, big text, num numeric, at timestamptz, list int[], doc jsonb"""
 TABLES = f"""
@@ -200,7 +200,7 @@ class PlainApplier:
         """Rows of a multiset, by output text."""
         oid = net.shape.relation_oid
         columns = self.columns[oid]
-        number = wire.binary_int8 if self.binary else wire.text_int
+        number = copy_format.binary_int8 if self.binary else copy_format.text_int
         rows = [[*row.values, number(count)] for row, count in net.removed]
         self.stage(cursor, self.names[oid], [(column, column) for column in columns], rows, counted=True)
         listed = sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -236,7 +236,7 @@ class PlainApplier:
     def copy(self, cursor: psycopg.Cursor[Any], name: sql.Identifier, columns: Any, rows: Any) -> None:
         listed = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
         how = sql.SQL("(FORMAT {})").format(sql.SQL("binary" if self.binary else "text"))
-        payload = wire.copy_binary(rows) if self.binary else wire.copy_text(rows)
+        payload = copy_format.copy_binary(rows) if self.binary else copy_format.copy_text(rows)
         with cursor.copy(sql.SQL("COPY {} {} FROM STDIN {}").format(name, listed, how)) as copy:
             for chunk in payload:
                 copy.write(chunk)

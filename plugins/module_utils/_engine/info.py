@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import names
-from .cdc.compiled import says_compiled, version_of
+from .cdc.changes.compiled import says_compiled, version_of
 from .copy.progress import read_progress
 from .errors import EngineError
 from .flow.rates import Rates, forecast

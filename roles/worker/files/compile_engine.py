@@ -25,8 +25,8 @@ import sysconfig
 import tempfile
 from collections.abc import Sequence
 
-HOT = ("messages", "pgoutput", "pieces", "batch", "intake", "wire", "tracking", "compaction")
-"""What sees every change, under ``_engine/cdc``."""
+HOT = "_engine/cdc/changes"
+"""The folder whose files see every change: all of it is compiled, and nothing else."""
 
 REQUIREMENTS = ("mypy[mypyc]>=1.15,<3", "setuptools>=75")
 
@@ -43,7 +43,7 @@ setup(name="engine", packages=[], ext_modules=mypycify(options + files, opt_leve
 
 TRY = """
 import _engine.daemon
-from _engine.cdc import compiled
+from _engine.cdc.changes import compiled
 raise SystemExit(not compiled.is_compiled())
 """
 
@@ -114,7 +114,7 @@ def build(engine: pathlib.Path, work: pathlib.Path, pip: Sequence[str]) -> pathl
     run("installing mypy", [*install, *REQUIREMENTS], work)
     made = work / "made"
     shutil.copytree(engine / "_engine", made / "_engine", ignore=shutil.ignore_patterns("__pycache__"))
-    files = [f"_engine/cdc/{name}.py" for name in HOT]
+    files = sorted(str(path.relative_to(made)) for path in (made / HOT).glob("*.py") if path.name != "__init__.py")
     run("compiling", [python, "-c", BUILD, str(work / "cache"), *files], made)
     shutil.rmtree(made / "build", ignore_errors=True)
     run("starting what was compiled", [sys.executable, "-c", TRY], made, PYTHONPATH=str(made))

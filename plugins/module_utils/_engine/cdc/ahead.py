@@ -14,13 +14,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError
-from .compaction import Compacted, compact
-from .messages import Delete
-from .pieces import Piece, Segment
+from .changes.batches import Piece, Segment
+from .changes.compaction import Compacted, compact
+from .changes.messages import Delete
 from .setwise import encode
 
 if TYPE_CHECKING:
-    from .messages import Change
+    from .changes.messages import Change
     from .rowwise import WrittenTable
 
     Work = list[tuple[WrittenTable, Compacted]]

@@ -24,12 +24,12 @@ from ..postgres.catalog import qualified, quoted
 from ..postgres.connect import server_error
 from ..state import heartbeat
 from .ahead import Ahead
-from .compaction import compact, delete_then_insert
+from .changes.batches import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
+from .changes.compaction import compact, delete_then_insert
+from .changes.messages import BINARY, Change, Delete, Relation, Type
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE, Surprise, untangle
 from .destination_table import DestinationTable, fit, observe_table
-from .messages import BINARY, Change, Delete, Relation, Type
-from .pieces import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .rowwise import WrittenTable, key_row, replay, replay_one
 from .setwise import disappointed, few_statements, write_compacted
 from .staging import Loader
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from ..postgres.lsn import Lsn
     from .ahead import Work
-    from .compaction import Compacted
-    from .keys import UniqueIndex
+    from .changes.compaction import Compacted
+    from .changes.keys import UniqueIndex
 
 _SEGMENT: Final = "causeway_segment"
 _TABLE: Final = "causeway_table"

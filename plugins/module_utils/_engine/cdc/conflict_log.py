@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ..postgres._psycopg import sql
+from .changes.messages import Row
 from .conflicts import KEEP, OVERWRITE, STOP, ConflictError
-from .messages import Row
 from .staging import row_values
 
 if TYPE_CHECKING:

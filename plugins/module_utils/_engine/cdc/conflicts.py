@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..errors import EngineError
-from .compaction import TableShape, whole_rows
-from .messages import Change, Row
-from .tracking import Families, Key, change_keys
+from .changes.compaction import TableShape, whole_rows
+from .changes.messages import Change, Row
+from .changes.row_tracking import Families, Key, change_keys
 
 OVERWRITE: Final = "overwrite"
 KEEP: Final = "keep"

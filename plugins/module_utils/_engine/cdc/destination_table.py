@@ -18,9 +18,9 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified, quoted
 from ..postgres.catalog_queries import BINARY_SAFE_TYPES
 from ..postgres.connect import speaking
-from .compaction import TableShape
-from .keys import UniqueIndex, enforced_at, other_uniques, table_key
-from .messages import Relation, RelationColumn, Type
+from .changes.compaction import TableShape
+from .changes.keys import UniqueIndex, enforced_at, other_uniques, table_key
+from .changes.messages import Relation, RelationColumn, Type
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection

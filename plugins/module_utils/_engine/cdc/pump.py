@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..state.store import MigrationState, StateStore
     from .apply import Applier
-    from .batch import Batcher
-    from .pieces import Piece
+    from .changes.batcher import Batcher
+    from .changes.batches import Piece
     from .store import ProgressStore
     from .stream import ReplicationStream
     from .watch import Watcher

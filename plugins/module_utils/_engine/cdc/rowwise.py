@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .changes.messages import UNCHANGED, Change, Delete, Insert, Row, Update
+from .changes.row_tracking import change_keys, overlay
 from .conflicts import (
     DELETE_MISSED,
     INSERT_MET,
@@ -30,9 +32,7 @@ from .conflicts import (
     UPDATE_UNKNOWN,
     Judge,
 )
-from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
 from .staging import Value, row_values
-from .tracking import change_keys, overlay
 
 if TYPE_CHECKING:
     from .destination_table import DestinationTable

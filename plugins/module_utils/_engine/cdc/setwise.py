@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..failpoints import reached
+from .changes.copy_format import binary_int8, insert_pieces, text_int, update_pieces
 from .conflicts import Strict, Surprise, expectations
 from .rowwise import replay
 from .staging import key_values, row_values
 from .statements import COUNT
-from .wire import binary_int8, insert_pieces, text_int, update_pieces
 
 if TYPE_CHECKING:
-    from .compaction import Compacted, UpdateGroup
-    from .messages import Change, Row
+    from .changes.compaction import Compacted, UpdateGroup
+    from .changes.messages import Change, Row
+    from .changes.row_tracking import Key
     from .rowwise import WrittenTable
     from .staging import Loader, Value
-    from .tracking import Key
 
     OneRow = tuple[str, list[Value], int]
     """Statement, parameters, and how many rows it must touch."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..failpoints import reached
 from ..postgres._psycopg import psycopg, sql
-from .messages import BINARY, Row
+from .changes.copy_format import copy_binary, copy_text
+from .changes.messages import BINARY, Row
 from .statements import copy_command
-from .wire import copy_binary, copy_text
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import logging
 
     from ..notify import Pulse
-    from .batch import Batcher
+    from .changes.batcher import Batcher
+    from .changes.batches import Piece
     from .orders import Flag
-    from .pieces import Piece
     from .watch import Watcher
 
 _SLICE = 0.05

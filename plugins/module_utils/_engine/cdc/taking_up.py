@@ -15,7 +15,7 @@ from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn, parse_lsn
 from ..slot.plan import observe_slot
 from ..slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
-from .part_marks import PartMarks, part_marks
+from .changes.part_marks import PartMarks, part_marks
 
 if TYPE_CHECKING:
     import logging

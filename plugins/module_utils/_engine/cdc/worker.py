@@ -27,8 +27,8 @@ from ..slot.timeline import heartbeat_tables, require_primary
 from ..state.store import StateStore
 from ..state.task import read_control, set_wanted
 from .apply import Applier
-from .batch import Batcher
-from .compiled import running_engine
+from .changes.batcher import Batcher
+from .changes.compiled import running_engine
 from .destination_table import observe_uniques
 from .metrics import Metrics, Reading
 from .orders import Orders, Supervision
@@ -50,8 +50,8 @@ from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
-    from .keys import UniqueIndex
-    from .pieces import Piece
+    from .changes.batches import Piece
+    from .changes.keys import UniqueIndex
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1

@@ -11,14 +11,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ahead import Ahead
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import compact
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    FoundColumn,
-    FoundTable,
-    fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.keys import UniqueIndex
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Piece, Segment
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import compact
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import UniqueIndex
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
     Insert,
@@ -27,7 +23,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.me
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pieces import Piece, Segment
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
+    FoundColumn,
+    FoundTable,
+    fit,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.rowwise import WrittenTable
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError

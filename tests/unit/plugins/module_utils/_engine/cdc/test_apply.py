@@ -9,13 +9,8 @@ import psycopg
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import apply_error, marker_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import SystemChange
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    FoundColumn,
-    FoundTable,
-    fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import SystemChange
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
     Insert,
@@ -23,6 +18,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.me
     RelationColumn,
     Row,
     Update,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
+    FoundColumn,
+    FoundTable,
+    fit,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 

@@ -13,22 +13,32 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.plugins.module_utils._engine.cdc.table_model import OID, Destination, Source, UniqueViolation, Values, whole
-from unit.plugins.module_utils._engine.cdc.test_compaction import destination_of, row_values, shape_of, sources
-
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import TableShape, compact
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import (
-    Expectation,
-    Surprise,
-    expectations,
-    untangle,
+from unit.plugins.module_utils._engine.cdc.changes.table_model import (
+    OID,
+    Destination,
+    Source,
+    UniqueViolation,
+    Values,
+    whole,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
+from unit.plugins.module_utils._engine.cdc.changes.test_compaction import destination_of, row_values, shape_of, sources
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import (
+    TableShape,
+    compact,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
     Insert,
     Row,
     Update,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import (
+    Expectation,
+    Surprise,
+    expectations,
+    untangle,
 )
 
 policies = st.sampled_from(["overwrite", "keep"])

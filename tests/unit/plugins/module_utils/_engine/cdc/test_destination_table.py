@@ -9,17 +9,17 @@ import dataclasses
 
 import pytest
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import UniqueIndex
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
+    Relation,
+    RelationColumn,
+    Type,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
     DestinationTable,
     FoundColumn,
     FoundTable,
     fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.keys import UniqueIndex
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
-    Relation,
-    RelationColumn,
-    Type,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError

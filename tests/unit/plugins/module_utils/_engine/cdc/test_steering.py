@@ -10,9 +10,9 @@ import threading
 import time
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import BatchLimits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import BatchLimits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Piece
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.orders import Flag
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pieces import Piece
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.state import Step
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.steering import Steering
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.notify import Pulse

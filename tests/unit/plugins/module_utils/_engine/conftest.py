@@ -14,7 +14,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 # its folder belongs beside the other caches, not into the root
-set_hypothesis_home_dir(str(Path(__file__).parents[6] / ".cache" / "hypothesis"))
+set_hypothesis_home_dir(str(Path(__file__).parents[5] / ".cache" / "hypothesis"))
 settings.register_profile("quick", max_examples=250, deadline=None, suppress_health_check=QUIET, derandomize=True)
 settings.register_profile("fuzz", max_examples=40_000, deadline=None, suppress_health_check=QUIET)
 settings.load_profile("fuzz" if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else "quick")

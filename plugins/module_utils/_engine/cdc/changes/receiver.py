@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import ProtocolError
-from ..postgres.lsn import NO_LSN, Lsn
-from .batch import Batcher
+from ...errors import ProtocolError
+from ...postgres.lsn import NO_LSN, Lsn
+from .batcher import Batcher
+from .batches import Piece
 from .messages import Commit, Keepalive
 from .pgoutput import XLOG_HEADER, decode, parse_envelope
-from .pieces import Piece
 
 DRY: Final = 0
 """Nothing more has come so far."""

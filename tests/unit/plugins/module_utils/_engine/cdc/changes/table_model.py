@@ -13,15 +13,15 @@ import copy
 import random
 from collections.abc import Sequence
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import Compacted
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import Surprise
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import Compacted
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
     Insert,
     Row,
     Update,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import Surprise
 
 OID = 16384
 WIDTH = 4

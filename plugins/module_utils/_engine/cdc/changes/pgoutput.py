@@ -13,8 +13,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from ..errors import ProtocolError
-from ..postgres.lsn import Lsn
+from ...errors import ProtocolError
+from ...postgres.lsn import Lsn
 from .messages import (
     BINARY,
     NULL,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ..errors import ProtocolError
+from ...errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
 
 Key: TypeAlias = "tuple[bytes | None, ...]"

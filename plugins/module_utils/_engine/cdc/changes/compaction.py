@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..errors import ProtocolError
+from ...errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
-from .tracking import Families, Key, TrackedRun, change_keys, overlay
+from .row_tracking import Families, Key, TrackedRun, change_keys, overlay
 
 _MASK: Final = bytes([UNCHANGED if byte == UNCHANGED else 0x6B for byte in range(256)])
 """Translates kinds to which columns are known: ``k``, or ``u`` as it was."""

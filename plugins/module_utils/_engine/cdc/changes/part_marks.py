@@ -14,12 +14,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import MismatchError, ProtocolError
-from ..postgres.key_order import from_binary, from_text
-from ..postgres.lsn import Lsn
+from ...errors import MismatchError, ProtocolError
+from ...postgres.key_order import from_binary, from_text
+from ...postgres.lsn import Lsn
+from .batches import EmptyStep
 from .messages import BINARY, UNCHANGED, Change, Delete, Insert, Relation, Row
-from .pieces import EmptyStep
-from .tracking import overlay
+from .row_tracking import overlay
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..postgres.lsn import Lsn
+from ...postgres.lsn import Lsn
 
 NULL: Final = 0x6E  # 'n'
 UNCHANGED: Final = 0x75  # 'u': a TOAST value that the source did not send, because the change left it alone

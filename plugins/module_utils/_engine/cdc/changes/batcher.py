@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from ..errors import MismatchError, ProtocolError
-from ..postgres.lsn import NO_LSN, Lsn, format_lsn
+from ...errors import MismatchError, ProtocolError
+from ...postgres.lsn import NO_LSN, Lsn, format_lsn
+from .batches import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 from .messages import (
     Begin,
     Change,
@@ -32,7 +33,6 @@ from .messages import (
     Update,
 )
 from .part_marks import PartMarks, routed, truncated
-from .pieces import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
 
 
 class BatchLimits:

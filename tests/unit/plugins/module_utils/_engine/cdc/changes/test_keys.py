@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.keys import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import (
     UniqueIndex,
     other_uniques,
     table_key,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import Relation, RelationColumn
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
+    Relation,
+    RelationColumn,
+)
 
 
 def relation(identity: str, flagged: str = "") -> Relation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..postgres.lsn import NO_LSN, Lsn
+from ...postgres.lsn import NO_LSN, Lsn
 from .messages import Change, Relation
 
 OBJECTS: Final = 256

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import wire
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import copy_format
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
 
 value = st.one_of(st.none(), st.binary(max_size=8), st.text("\\\t\n\rN.b,x", max_size=5).map(str.encode))
@@ -67,7 +67,7 @@ def parse_binary(data: bytes) -> list[list[bytes | None]]:
 @pytest.mark.fuzz
 @given(tables(narrowest=1), st.integers(1, 20))
 def test_text_reads_back(table: list[list[bytes | None]], chunk: int) -> None:
-    data = b"".join(wire.copy_text(table, chunk=chunk))
+    data = b"".join(copy_format.copy_text(table, chunk=chunk))
     assert b"\r" not in data
     assert parse_text(data) == table
 
@@ -75,33 +75,33 @@ def test_text_reads_back(table: list[list[bytes | None]], chunk: int) -> None:
 @pytest.mark.fuzz
 @given(tables(), st.integers(1, 20))
 def test_binary_reads_back(table: list[list[bytes | None]], chunk: int) -> None:
-    assert parse_binary(b"".join(wire.copy_binary(table, chunk=chunk))) == table
+    assert parse_binary(b"".join(copy_format.copy_binary(table, chunk=chunk))) == table
 
 
 def test_columns_select_and_order() -> None:
     table: list[Sequence[bytes | None]] = [(b"1", b"a", None), (b"2", b"b", b"\\")]
-    assert b"".join(wire.copy_text(table, [2, 0])) == b"\\N\t1\n\\\\\t2\n"
-    assert parse_binary(b"".join(wire.copy_binary(table, [2, 0]))) == [[None, b"1"], [b"\\", b"2"]]
+    assert b"".join(copy_format.copy_text(table, [2, 0])) == b"\\N\t1\n\\\\\t2\n"
+    assert parse_binary(b"".join(copy_format.copy_binary(table, [2, 0]))) == [[None, b"1"], [b"\\", b"2"]]
 
 
 def test_rows_without_columns_are_still_rows() -> None:
-    assert b"".join(wire.copy_text([(), ()])) == b"\n\n"
-    assert parse_binary(b"".join(wire.copy_binary([(), ()]))) == [[], []]
+    assert b"".join(copy_format.copy_text([(), ()])) == b"\n\n"
+    assert parse_binary(b"".join(copy_format.copy_binary([(), ()]))) == [[], []]
 
 
 def test_pieces_are_bounded() -> None:
     rows = [(b"x" * 99,)] * 4000
-    for pieces in (list(wire.copy_text(rows)), list(wire.copy_binary(rows))):
+    for pieces in (list(copy_format.copy_text(rows)), list(copy_format.copy_binary(rows))):
         assert len(pieces) > 1
-        assert max(map(len, pieces)) < wire.CHUNK + 200
+        assert max(map(len, pieces)) < copy_format.CHUNK + 200
 
 
 def test_numbers_that_staging_adds() -> None:
-    assert wire.binary_int8(-2) == b"\xff" * 7 + b"\xfe"
-    assert wire.text_int(-2) == b"-2"
+    assert copy_format.binary_int8(-2) == b"\xff" * 7 + b"\xfe"
+    assert copy_format.text_int(-2) == b"-2"
 
 
 def test_a_text_value_has_no_place_in_a_binary_copy() -> None:
-    wire.require_binary(b"bnt", [0, 1])
+    copy_format.require_binary(b"bnt", [0, 1])
     with pytest.raises(ProtocolError, match="column 3"):
-        wire.require_binary(b"bnt", [0, 2])
+        copy_format.require_binary(b"bnt", [0, 2])

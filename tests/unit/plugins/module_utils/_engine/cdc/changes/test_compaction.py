@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.plugins.module_utils._engine.cdc.table_model import (
+from unit.plugins.module_utils._engine.cdc.changes.table_model import (
     OID,
     UNIQUE,
     WIDTH,
@@ -22,12 +22,12 @@ from unit.plugins.module_utils._engine.cdc.table_model import (
     whole,
 )
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.compaction import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import (
     TableShape,
     compact,
     delete_then_insert,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.messages import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
     Insert,

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from ..errors import ProtocolError
+from ...errors import ProtocolError
 from .messages import BINARY, NULL, TEXT, UNCHANGED, Row
 
 CHUNK: Final = 128 * 1024

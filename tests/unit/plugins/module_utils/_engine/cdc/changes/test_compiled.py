@@ -24,22 +24,22 @@ import pytest
 from compiling import NotCompiled, compiled_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.plugins.module_utils._engine.cdc.pgoutput_encoder import encode
-from unit.plugins.module_utils._engine.cdc.test_pgoutput import any_message, mutated
+from unit.plugins.module_utils._engine.cdc.changes.pgoutput_encoder import encode
+from unit.plugins.module_utils._engine.cdc.changes.test_pgoutput import any_message, mutated
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
 
 PURE = "ansible_collections.causeway.postgresql.plugins.module_utils._engine"
 CAPTURED = pathlib.Path(__file__).with_name("captured_stream.txt")
 MODULES = (
     "errors",
-    "cdc.messages",
-    "cdc.pgoutput",
-    "cdc.pieces",
-    "cdc.batch",
-    "cdc.intake",
-    "cdc.compaction",
-    "cdc.wire",
+    "cdc.changes.messages",
+    "cdc.changes.pgoutput",
+    "cdc.changes.batches",
+    "cdc.changes.batcher",
+    "cdc.changes.receiver",
+    "cdc.changes.compaction",
+    "cdc.changes.copy_format",
 )
 
 
@@ -61,7 +61,7 @@ def engines() -> tuple[Engine, Engine]:
     sys.path.insert(0, str(folder))
     try:
         compiled = load("_engine")
-        assert importlib.import_module("_engine.cdc.compiled").is_compiled()
+        assert importlib.import_module("_engine.cdc.changes.compiled").is_compiled()
     finally:
         sys.path.remove(str(folder))
     return load(PURE), compiled
@@ -110,8 +110,8 @@ def enveloped(engine: Engine, data: bytes) -> Any:
 
 def read(engine: Engine, stream: Sequence[bytes], marks: dict[int, int], limits: tuple[int, int], often: int) -> Any:
     """Everything that comes of a stream: its pieces, the net effect of each, and the bytes of their COPY."""
-    limit = engine.batch.BatchLimits(limits[0], limits[1], 3600.0)
-    intake = engine.intake.Intake(engine.batch.Batcher(marks, limits=limit, clock=lambda: 0.0), 0)
+    limit = engine.batcher.BatchLimits(limits[0], limits[1], 3600.0)
+    intake = engine.receiver.Intake(engine.batcher.Batcher(marks, limits=limit, clock=lambda: 0.0), 0)
     came = iter([(len(data), memoryview(data)) for data in stream])
     pieces = []
     got = 1
@@ -142,10 +142,10 @@ def effect(engine: Engine, piece: Any) -> Any:
                 found.append(plain([net.deletes, net.passing, net.rowwise, net.inserts, net.removed]))
                 for group in net.updates:
                     for binary in (False, True):
-                        sent = engine.wire.update_pieces(group.keys, group.rows, group.assigned, binary)
+                        sent = engine.copy_format.update_pieces(group.keys, group.rows, group.assigned, binary)
                         found.append((group.assigned, group.key_changed, b"".join(sent)))
                 every = tuple(range(width))
-                found += [b"".join(engine.wire.insert_pieces(net.inserts, every, binary)) for binary in (False, True)]
+                found += [b"".join(engine.copy_format.insert_pieces(net.inserts, every, binary)) for binary in (False, True)]
             except engine.errors.ProtocolError as error:
                 found.append(str(error))
     return found

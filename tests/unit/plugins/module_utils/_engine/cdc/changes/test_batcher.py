@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
     Batcher,
     BatchLimits,
     Piece,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
 
 
 def text(value: str) -> bytes:

@@ -15,20 +15,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.batch import Batcher, BatchLimits
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.part_marks import (
-    PartMarks,
-    part_marks,
-    routed,
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
+    Batcher,
+    BatchLimits,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pieces import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import (
     EmptyStep,
     RelationStep,
     Segment,
     TruncateStep,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.tracking import overlay
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.part_marks import (
+    PartMarks,
+    part_marks,
+    routed,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.row_tracking import overlay
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError, ProtocolError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_order import INT4
 

@@ -10,10 +10,10 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.plugins.module_utils._engine.cdc.pgoutput_encoder import encode
+from unit.plugins.module_utils._engine.cdc.changes.pgoutput_encoder import encode
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import messages as m
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.pgoutput import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.pgoutput import (
     XLOG_HEADER,
     decode,
     parse_envelope,
