@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ..state.store import MigrationState, StateStore
-    from .apply import Applier
+    from .apply.applier import Applier
+    from .apply.progress import ProgressStore
     from .changes.batcher import Batcher
     from .changes.batches import Piece
-    from .store import ProgressStore
     from .stream import ReplicationStream
     from .watch import Watcher
 

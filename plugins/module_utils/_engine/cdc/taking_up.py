@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from ..postgres.server import System
     from ..state.store import MigrationState, StateStore
-    from .store import Progress
+    from .apply.progress import Progress
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:

@@ -26,23 +26,17 @@ from ..postgres.server import identify_system
 from ..slot.timeline import heartbeat_tables, require_primary
 from ..state.store import StateStore
 from ..state.task import read_control, set_wanted
-from .apply import Applier
+from .apply.applier import Applier
+from .apply.destination_table import observe_uniques
+from .apply.progress import Claimant, ProgressStore, asked_or_alive_recently, pin_applying_session, record_state
 from .changes.batcher import Batcher
 from .changes.compiled import running_engine
-from .destination_table import observe_uniques
 from .metrics import Metrics, Reading
 from .orders import Orders, Supervision
 from .pump import Ends, Pump
 from .slot_watch import SlotWatch
 from .state import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
 from .steering import Steering
-from .store import (
-    Claimant,
-    ProgressStore,
-    asked_or_alive_recently,
-    pin_applying_session,
-    record_state,
-)
 from .stream import ReplicationStream
 from .taking_up import agree, binary_everywhere, table_marks, table_parts, wait_free
 from .watch import Positions, Watcher

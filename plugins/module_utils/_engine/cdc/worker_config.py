@@ -17,8 +17,8 @@ from typing import Any
 
 from ..errors import SpecError
 from ..postgres.connect import Endpoint
+from .apply.conflicts import OVERWRITE, POLICIES
 from .changes.batcher import BatchLimits
-from .conflicts import OVERWRITE, POLICIES
 from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
 from .throttle import Pace
 

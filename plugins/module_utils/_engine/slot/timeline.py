@@ -18,7 +18,7 @@ from ..postgres.connect import simple_query, speaking
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
-    from ..cdc.store import Progress
+    from ..cdc.apply.progress import Progress
     from ..postgres.connect import Connection
     from ..postgres.server import System
     from ..state.store import StateStore, TableCopy

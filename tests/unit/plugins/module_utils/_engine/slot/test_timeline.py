@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.store import Progress
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.progress import Progress
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot

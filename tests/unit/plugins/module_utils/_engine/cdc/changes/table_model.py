@@ -13,6 +13,7 @@ import copy
 import random
 from collections.abc import Sequence
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.conflicts import Surprise
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import Compacted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
@@ -21,7 +22,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import Surprise
 
 OID = 16384
 WIDTH = 4

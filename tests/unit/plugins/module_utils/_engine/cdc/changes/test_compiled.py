@@ -145,7 +145,9 @@ def effect(engine: Engine, piece: Any) -> Any:
                         sent = engine.copy_format.update_pieces(group.keys, group.rows, group.assigned, binary)
                         found.append((group.assigned, group.key_changed, b"".join(sent)))
                 every = tuple(range(width))
-                found += [b"".join(engine.copy_format.insert_pieces(net.inserts, every, binary)) for binary in (False, True)]
+                found += [
+                    b"".join(engine.copy_format.insert_pieces(net.inserts, every, binary)) for binary in (False, True)
+                ]
             except engine.errors.ProtocolError as error:
                 found.append(str(error))
     return found

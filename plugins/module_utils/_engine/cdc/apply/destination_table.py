@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import MismatchError
-from ..postgres._psycopg import sql
-from ..postgres.catalog import qualified, quoted
-from ..postgres.catalog_queries import BINARY_SAFE_TYPES
-from ..postgres.connect import speaking
-from .changes.compaction import TableShape
-from .changes.keys import UniqueIndex, enforced_at, other_uniques, table_key
-from .changes.messages import Relation, RelationColumn, Type
+from ...errors import MismatchError
+from ...postgres._psycopg import sql
+from ...postgres.catalog import qualified, quoted
+from ...postgres.catalog_queries import BINARY_SAFE_TYPES
+from ...postgres.connect import speaking
+from ..changes.compaction import TableShape
+from ..changes.keys import UniqueIndex, enforced_at, other_uniques, table_key
+from ..changes.messages import Relation, RelationColumn, Type
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
+    from ...postgres.connect import Connection
 
 _VARYING = (1043, 1562)  # varchar and varbit: a longer one takes all values of a shorter one
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ahead import Ahead
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (
+    FoundColumn,
+    FoundTable,
+    fit,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.prepare import Ahead
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.row_by_row import WrittenTable
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Piece, Segment
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import compact
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import UniqueIndex
@@ -23,13 +30,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    FoundColumn,
-    FoundTable,
-    fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.rowwise import WrittenTable
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
 
 

@@ -17,18 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import names
-from ..errors import LossError, ServerError, StateError
-from ..failpoints import reached
-from ..postgres._psycopg import pq, psycopg, sql
-from ..postgres.connect import speaking
-from ..postgres.lsn import Lsn, format_lsn, parse_lsn
-from ..postgres.sqlstates import judge
-from ..state.task import holder
+from ... import names
+from ...errors import LossError, ServerError, StateError
+from ...failpoints import reached
+from ...postgres._psycopg import pq, psycopg, sql
+from ...postgres.connect import speaking
+from ...postgres.lsn import Lsn, format_lsn, parse_lsn
+from ...postgres.sqlstates import judge
+from ...state.task import holder
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
-    from ..state.store import StateStore
+    from ...postgres.connect import Connection
+    from ...state.store import StateStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ from unit.plugins.module_utils._engine.cdc.changes.table_model import (
 )
 from unit.plugins.module_utils._engine.cdc.changes.test_compaction import destination_of, row_values, shape_of, sources
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.conflicts import (
+    Expectation,
+    Surprise,
+    expectations,
+    untangle,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import (
     TableShape,
     compact,
@@ -33,12 +39,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Insert,
     Row,
     Update,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.conflicts import (
-    Expectation,
-    Surprise,
-    expectations,
-    untangle,
 )
 
 policies = st.sampled_from(["overwrite", "keep"])

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ..errors import EngineError
-from .changes.compaction import TableShape, whole_rows
-from .changes.messages import Change, Row
-from .changes.row_tracking import Families, Key, change_keys
+from ...errors import EngineError
+from ..changes.compaction import TableShape, whole_rows
+from ..changes.messages import Change, Row
+from ..changes.row_tracking import Families, Key, change_keys
 
 OVERWRITE: Final = "overwrite"
 KEEP: Final = "keep"

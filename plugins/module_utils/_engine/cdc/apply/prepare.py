@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import ProtocolError
-from .changes.batches import Piece, Segment
-from .changes.compaction import Compacted, compact
-from .changes.messages import Delete
-from .setwise import encode
+from ...errors import ProtocolError
+from ..changes.batches import Piece, Segment
+from ..changes.compaction import Compacted, compact
+from ..changes.messages import Delete
+from .bulk import encode
 
 if TYPE_CHECKING:
-    from .changes.messages import Change
-    from .rowwise import WrittenTable
+    from ..changes.messages import Change
+    from .row_by_row import WrittenTable
 
     Work = list[tuple[WrittenTable, Compacted]]
 

@@ -9,19 +9,19 @@ import dataclasses
 
 import pytest
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (
+    DestinationTable,
+    FoundColumn,
+    FoundTable,
+    fit,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import UniqueIndex
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Relation,
     RelationColumn,
     Type,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    DestinationTable,
-    FoundColumn,
-    FoundTable,
-    fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
 
 INT = FoundColumn("id", 23, -1, 23, "pg_catalog", "int4", "integer", False, False, "pg_catalog")

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..failpoints import reached
-from .changes.copy_format import binary_int8, insert_pieces, text_int, update_pieces
+from ...failpoints import reached
+from ..changes.copy_format import binary_int8, insert_pieces, text_int, update_pieces
 from .conflicts import Strict, Surprise, expectations
-from .rowwise import replay
+from .row_by_row import replay
 from .staging import key_values, row_values
 from .statements import COUNT
 
 if TYPE_CHECKING:
-    from .changes.compaction import Compacted, UpdateGroup
-    from .changes.messages import Change, Row
-    from .changes.row_tracking import Key
-    from .rowwise import WrittenTable
+    from ..changes.compaction import Compacted, UpdateGroup
+    from ..changes.messages import Change, Row
+    from ..changes.row_tracking import Key
+    from .row_by_row import WrittenTable
     from .staging import Loader, Value
 
     OneRow = tuple[str, list[Value], int]

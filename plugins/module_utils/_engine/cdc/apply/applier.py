@@ -15,34 +15,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ..copy.columns import where
-from ..copy.parts import KeyRange, Part
-from ..errors import ConnectError, EngineError, MismatchError, ServerError
-from ..failpoints import reached
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.catalog import qualified, quoted
-from ..postgres.connect import server_error
-from ..state import heartbeat
-from .ahead import Ahead
-from .changes.batches import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
-from .changes.compaction import compact, delete_then_insert
-from .changes.messages import BINARY, Change, Delete, Relation, Type
+from ...copy.columns import where
+from ...copy.parts import KeyRange, Part
+from ...errors import ConnectError, EngineError, MismatchError, ServerError
+from ...failpoints import reached
+from ...postgres._psycopg import psycopg, sql
+from ...postgres.catalog import qualified, quoted
+from ...postgres.connect import server_error
+from ...state import heartbeat
+from ..changes.batches import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
+from ..changes.compaction import compact, delete_then_insert
+from ..changes.messages import BINARY, Change, Delete, Relation, Type
+from .bulk import disappointed, few_statements, write_compacted
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE, Surprise, untangle
 from .destination_table import DestinationTable, fit, observe_table
-from .rowwise import WrittenTable, key_row, replay, replay_one
-from .setwise import disappointed, few_statements, write_compacted
+from .prepare import Ahead
+from .progress import ProgressStore, Tally
+from .row_by_row import WrittenTable, key_row, replay, replay_one
 from .staging import Loader
 from .statements import TableStatements
-from .store import ProgressStore, Tally
 
 if TYPE_CHECKING:
-    from ..postgres.catalog import Name
-    from ..postgres.connect import Connection
-    from ..postgres.lsn import Lsn
-    from .ahead import Work
-    from .changes.compaction import Compacted
-    from .changes.keys import UniqueIndex
+    from ...postgres.catalog import Name
+    from ...postgres.connect import Connection
+    from ...postgres.lsn import Lsn
+    from ..changes.compaction import Compacted
+    from ..changes.keys import UniqueIndex
+    from .prepare import Work
 
 _SEGMENT: Final = "causeway_segment"
 _TABLE: Final = "causeway_table"

@@ -8,7 +8,16 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import apply_error, marker_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.applier import (
+    apply_error,
+    marker_of,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (
+    FoundColumn,
+    FoundTable,
+    fit,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.statements import TableStatements
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import SystemChange
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
@@ -19,12 +28,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.destination_table import (
-    FoundColumn,
-    FoundTable,
-    fit,
-)
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.statements import TableStatements
 
 HEARTBEAT = Relation(
     1,

@@ -15,14 +15,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ..postgres._psycopg import sql
-from .changes.messages import Row
+from ...postgres._psycopg import sql
+from ..changes.messages import Row
 from .conflicts import KEEP, OVERWRITE, STOP, ConflictError
 from .staging import row_values
 
 if TYPE_CHECKING:
-    from ..state.store import StateStore
-    from .rowwise import WrittenTable
+    from ...state.store import StateStore
+    from .row_by_row import WrittenTable
     from .staging import Loader
 
 HASHES: Final = 10

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ..postgres._psycopg import sql
+from ...postgres._psycopg import sql
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .changes.messages import UNCHANGED, Change, Delete, Insert, Row, Update
-from .changes.row_tracking import change_keys, overlay
+from ..changes.messages import UNCHANGED, Change, Delete, Insert, Row, Update
+from ..changes.row_tracking import change_keys, overlay
 from .conflicts import (
     DELETE_MISSED,
     INSERT_MET,

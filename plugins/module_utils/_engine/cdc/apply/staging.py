@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..failpoints import reached
-from ..postgres._psycopg import psycopg, sql
-from .changes.copy_format import copy_binary, copy_text
-from .changes.messages import BINARY, Row
+from ...failpoints import reached
+from ...postgres._psycopg import psycopg, sql
+from ..changes.copy_format import copy_binary, copy_text
+from ..changes.messages import BINARY, Row
 from .statements import copy_command
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
+    from ...postgres.connect import Connection
 
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 
