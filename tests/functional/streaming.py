@@ -31,7 +31,7 @@ from processes import state_of
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker_config import WorkerConfig
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.config import WorkerConfig
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat, task

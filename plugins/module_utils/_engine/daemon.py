@@ -20,11 +20,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cdc.control.config import LOG_FILE, PID_FILE
+from .cdc.control.sd_notify import Notifier, Pulse, own_watchdog
+from .cdc.control.signals import Orders, Supervision
 from .cdc.launch import hold
-from .cdc.orders import Orders, Supervision
-from .cdc.worker import Worker
-from .cdc.worker_config import LOG_FILE, PID_FILE
-from .notify import Notifier, Pulse, own_watchdog
+from .cdc.worker.worker import Worker
 
 EXIT_ALREADY_RUNS = 4
 

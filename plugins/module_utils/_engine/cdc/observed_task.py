@@ -15,8 +15,8 @@ from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import speaking
 from ..state.task import Control, Holder, holder, read_control
+from .control.config import PID_FILE
 from .launch import held_by
-from .worker_config import PID_FILE
 
 if TYPE_CHECKING:
     from ..migration import Migration

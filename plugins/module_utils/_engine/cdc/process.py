@@ -16,8 +16,8 @@ from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..state.task import holder, wait_gone
+from .control.config import CONFIG_FILE, LOG_FILE, PID_FILE
 from .launch import held_by, launch, worker_environment
-from .worker_config import CONFIG_FILE, LOG_FILE, PID_FILE
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -20,6 +20,7 @@ from ..postgres._psycopg import sql
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.task import Control, set_wanted
 from ..units import size
+from .control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
 from .observed_task import ObservedTask, observe_task
 from .process import (
     Detached,
@@ -33,7 +34,6 @@ from .process import (
 from .supervisor import Systemd, find_systemd, installed_systemd
 from .task_end import plan_absent, stop_task
 from .unit import Unit, check_limits, nameable, render
-from .worker_config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
 from .worker_files import config_changes, engine_folder, stored_process, worker_folder
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import SpecError
-from .worker_config import CONFIG_FILE
+from .control.config import CONFIG_FILE
 
 WATCHDOG_SECONDS = 120
 _PLAIN = re.compile(r"[A-Za-z0-9_./@+,=-]+")

@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import names
 from ..errors import MismatchError, StateError
 from ..plan import Change
-from .worker_config import WorkerConfig
+from .control.config import WorkerConfig
 
 
 def worker_folder(home: Path, name: str) -> Path:

@@ -47,5 +47,5 @@ def test_only_python_files_in_order(tmp_path: pathlib.Path) -> None:
 
 def test_the_engine_of_the_collection_runs_from_its_archive(tmp_path: pathlib.Path) -> None:
     zipfile.ZipFile(io.BytesIO(engine_bundle.pack(engine_bundle.ENGINE))).extractall(tmp_path)
-    command = [sys.executable, "-c", "import _engine.daemon, _engine.cdc.worker"]
+    command = [sys.executable, "-c", "import _engine.daemon, _engine.cdc.worker.worker"]
     subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, check=True)

@@ -20,7 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.la
     launch,
     worker_environment,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.watch import LagMeter
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import LagMeter
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 
 TELL = (

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.state import kind_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import kind_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ConnectError, ServerError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import refusal, server_error
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.sqlstates import Retry

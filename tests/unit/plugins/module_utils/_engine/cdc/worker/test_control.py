@@ -12,10 +12,10 @@ from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Piece
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.orders import Flag
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.state import Step
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.steering import Steering
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.notify import Pulse
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import Step
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import Pulse
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.signals import Flag
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker.control import Steering
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Control
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.metrics import Reading
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.watch import Positions, Watcher
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.notify import Pulse
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import Pulse
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.metrics import Reading
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import Positions, Watcher
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Control
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ..errors import ConnectError, EngineError, LossError, MismatchError, ProtocolError, SpecError, StateError
-from ..postgres.sqlstates import Retry, judge
+from ...errors import ConnectError, EngineError, LossError, MismatchError, ProtocolError, SpecError, StateError
+from ...postgres.sqlstates import Retry, judge
 
 RETRY_CONNECTION_MINUTES = (10, 720, 1440)
 """Least, default and most minutes for which a lost connection is tried again."""

@@ -8,22 +8,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import StateError
-from ..objects.selection import SchemaRule, select
-from ..postgres.catalog import Catalog, observe_catalog
-from ..postgres.connect import speaking
-from ..postgres.lsn import Lsn, parse_lsn
-from ..slot.plan import observe_slot
-from ..slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
-from .changes.part_marks import PartMarks, part_marks
+from ...errors import StateError
+from ...objects.selection import SchemaRule, select
+from ...postgres.catalog import Catalog, observe_catalog
+from ...postgres.connect import speaking
+from ...postgres.lsn import Lsn, parse_lsn
+from ...slot.plan import observe_slot
+from ...slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
+from ..changes.part_marks import PartMarks, part_marks
 
 if TYPE_CHECKING:
     import logging
 
-    from ..postgres.connect import Connection
-    from ..postgres.server import System
-    from ..state.store import MigrationState, StateStore
-    from .apply.progress import Progress
+    from ...postgres.connect import Connection
+    from ...postgres.server import System
+    from ...state.store import MigrationState, StateStore
+    from ..apply.progress import Progress
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:

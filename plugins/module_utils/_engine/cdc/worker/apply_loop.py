@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..state.store import MigrationState, StateStore
-    from .apply.applier import Applier
-    from .apply.progress import ProgressStore
-    from .changes.batcher import Batcher
-    from .changes.batches import Piece
+    from ...state.store import MigrationState, StateStore
+    from ..apply.applier import Applier
+    from ..apply.progress import ProgressStore
+    from ..changes.batcher import Batcher
+    from ..changes.batches import Piece
+    from ..monitor.monitor import Watcher
     from .stream import ReplicationStream
-    from .watch import Watcher
 
 _LARGE: Final = 2_000
 """Rows from which on a piece keeps the destination busy for longer than it takes to hand it to another thread."""

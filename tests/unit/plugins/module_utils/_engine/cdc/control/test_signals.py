@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.orders import Flag
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.signals import Flag
 
 
 def test_it_wakes_who_waits_and_stays_set() -> None:

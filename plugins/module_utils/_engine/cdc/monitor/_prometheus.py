@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .errors import DriverError
+from ...errors import DriverError
 
 __all__ = ["PROMETHEUS_MISSING", "families", "prometheus_client", "require_prometheus"]
 

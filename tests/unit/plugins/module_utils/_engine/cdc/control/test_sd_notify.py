@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.notify import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import (
     Notifier,
     Pulse,
     Watchdog,

@@ -14,38 +14,38 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from .. import names
-from ..capture.publication_members import BEFORE as PUBLICATION
-from ..capture.publication_members import require_members
-from ..errors import EngineError, StateError
-from ..postgres._psycopg import psycopg
-from ..postgres.catalog import observe_catalog
-from ..postgres.connect import connect, server_error, speaking
-from ..postgres.lsn import Lsn, format_lsn
-from ..postgres.server import identify_system
-from ..slot.timeline import heartbeat_tables, require_primary
-from ..state.store import StateStore
-from ..state.task import read_control, set_wanted
-from .apply.applier import Applier
-from .apply.destination_table import observe_uniques
-from .apply.progress import Claimant, ProgressStore, asked_or_alive_recently, pin_applying_session, record_state
-from .changes.batcher import Batcher
-from .changes.compiled import running_engine
-from .metrics import Metrics, Reading
-from .orders import Orders, Supervision
-from .pump import Ends, Pump
-from .slot_watch import SlotWatch
-from .state import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
-from .steering import Steering
+from ... import names
+from ...capture.publication_members import BEFORE as PUBLICATION
+from ...capture.publication_members import require_members
+from ...errors import EngineError, StateError
+from ...postgres._psycopg import psycopg
+from ...postgres.catalog import observe_catalog
+from ...postgres.connect import connect, server_error, speaking
+from ...postgres.lsn import Lsn, format_lsn
+from ...postgres.server import identify_system
+from ...slot.timeline import heartbeat_tables, require_primary
+from ...state.store import StateStore
+from ...state.task import read_control, set_wanted
+from ..apply.applier import Applier
+from ..apply.destination_table import observe_uniques
+from ..apply.progress import Claimant, ProgressStore, asked_or_alive_recently, pin_applying_session, record_state
+from ..changes.batcher import Batcher
+from ..changes.compiled import running_engine
+from ..control.config import WorkerConfig, load_config
+from ..control.lifecycle import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
+from ..control.signals import Orders, Supervision
+from ..monitor.metrics import Metrics, Reading
+from ..monitor.monitor import Positions, Watcher
+from ..monitor.slot_monitor import SlotWatch
+from .apply_loop import Ends, Pump
+from .control import Steering
+from .resume import agree, binary_everywhere, table_marks, table_parts, wait_free
 from .stream import ReplicationStream
-from .taking_up import agree, binary_everywhere, table_marks, table_parts, wait_free
-from .watch import Positions, Watcher
-from .worker_config import WorkerConfig, load_config
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
-    from .changes.batches import Piece
-    from .changes.keys import UniqueIndex
+    from ...postgres.connect import Connection
+    from ..changes.batches import Piece
+    from ..changes.keys import UniqueIndex
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1

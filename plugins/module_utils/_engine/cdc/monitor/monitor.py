@@ -17,21 +17,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError
-from ..flow.rates import RateMeter
-from ..large_objects.writes import LargeObjectWatch
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect
-from ..postgres.lsn import Lsn, format_lsn
-from ..state.store import StateStore
-from ..state.task import Control, channel, read_control
+from ...errors import EngineError
+from ...flow.rates import RateMeter
+from ...large_objects.writes import LargeObjectWatch
+from ...postgres._psycopg import psycopg, sql
+from ...postgres.connect import connect
+from ...postgres.lsn import Lsn, format_lsn
+from ...state.store import StateStore
+from ...state.task import Control, channel, read_control
 from .metrics import COUNTERS, Reading
-from .source_watch import SourceWatch
+from .source_monitor import SourceWatch
 
 if TYPE_CHECKING:
-    from ..notify import Pulse
-    from ..postgres.connect import Connection
-    from .worker_config import WorkerConfig
+    from ...postgres.connect import Connection
+    from ..control.config import WorkerConfig
+    from ..control.sd_notify import Pulse
 
 _POLL = 1.0
 _PIECE = 0.05

@@ -15,21 +15,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import names
-from ..capture.publication_members import BEFORE as PUBLICATION
-from ..capture.publication_members import require_members
-from ..errors import EngineError, LossError, StateError
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect, speaking
-from ..slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
-from ..slot.sampling import sample_slot
-from ..state.store import StateStore
+from ... import names
+from ...capture.publication_members import BEFORE as PUBLICATION
+from ...capture.publication_members import require_members
+from ...errors import EngineError, LossError, StateError
+from ...postgres._psycopg import psycopg, sql
+from ...postgres.connect import connect, speaking
+from ...slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
+from ...slot.sampling import sample_slot
+from ...state.store import StateStore
 
 if TYPE_CHECKING:
     import logging
 
-    from ..postgres.connect import Connection
-    from .worker_config import WorkerConfig
+    from ...postgres.connect import Connection
+    from ..control.config import WorkerConfig
 
 EVERY = 3.0
 _KEPT = 1200

@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker_config import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.config import (
     TaskSettings,
     WorkerConfig,
     load_config,

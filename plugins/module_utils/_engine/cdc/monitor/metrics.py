@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._prometheus import families, prometheus_client, require_prometheus
-from ..errors import StateError
-from ..flow.rates import Rates
+from ...errors import StateError
+from ...flow.rates import Rates
+from ._prometheus import families, prometheus_client, require_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..postgres.lsn import Lsn
+    from ...postgres.lsn import Lsn
 
 STATES = ("starting", "running", "paused", "stopped", "retrying", "failed", "disarmed")
 COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")

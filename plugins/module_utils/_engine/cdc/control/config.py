@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SpecError
-from ..postgres.connect import Endpoint
-from .apply.conflicts import OVERWRITE, POLICIES
-from .changes.batcher import BatchLimits
-from .state import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
-from .throttle import Pace
+from ...errors import SpecError
+from ...postgres.connect import Endpoint
+from ..apply.conflicts import OVERWRITE, POLICIES
+from ..changes.batcher import BatchLimits
+from .lifecycle import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
+from .pace import Pace
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.state import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import (
     RetryLimits,
     Step,
     after_failure,

@@ -12,19 +12,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
-from .state import Step, next_step
-from .throttle import Throttle
-from .worker_config import TaskSettings, task_settings
+from ...errors import SpecError
+from ..control.config import TaskSettings, task_settings
+from ..control.lifecycle import Step, next_step
+from ..control.pace import Throttle
 
 if TYPE_CHECKING:
     import logging
 
-    from ..notify import Pulse
-    from .changes.batcher import Batcher
-    from .changes.batches import Piece
-    from .orders import Flag
-    from .watch import Watcher
+    from ..changes.batcher import Batcher
+    from ..changes.batches import Piece
+    from ..control.sd_notify import Pulse
+    from ..control.signals import Flag
+    from ..monitor.monitor import Watcher
 
 _SLICE = 0.05
 

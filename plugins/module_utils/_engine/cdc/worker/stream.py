@@ -18,19 +18,19 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import ConnectError, EngineError
-from ..failpoints import reached
-from ..postgres._psycopg import pq, psycopg, sql
-from ..postgres.connect import refusal, server_error
-from ..postgres.lsn import NO_LSN, Lsn, format_lsn
-from ..postgres.sqlstates import judge
-from .changes.pgoutput import PG_EPOCH_UNIX_US, standby_status_update
-from .changes.receiver import DRY, ENDED, Intake
+from ...errors import ConnectError, EngineError
+from ...failpoints import reached
+from ...postgres._psycopg import pq, psycopg, sql
+from ...postgres.connect import refusal, server_error
+from ...postgres.lsn import NO_LSN, Lsn, format_lsn
+from ...postgres.sqlstates import judge
+from ..changes.pgoutput import PG_EPOCH_UNIX_US, standby_status_update
+from ..changes.receiver import DRY, ENDED, Intake
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
-    from .changes.batcher import Batcher
-    from .changes.batches import Piece
+    from ...postgres.connect import Connection
+    from ..changes.batcher import Batcher
+    from ..changes.batches import Piece
 
 QUEUE_BYTES = 48 * 1024 * 1024
 """What may wait undone, by its weight in memory; more only as one batch that nothing waits before."""

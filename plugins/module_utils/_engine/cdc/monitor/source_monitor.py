@@ -16,16 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError
-from ..large_objects.writes import written_rows
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect
-from ..postgres.lsn import Lsn, parse_lsn
-from ..state.heartbeat import heartbeat_table
+from ...errors import EngineError
+from ...large_objects.writes import written_rows
+from ...postgres._psycopg import psycopg, sql
+from ...postgres.connect import connect
+from ...postgres.lsn import Lsn, parse_lsn
+from ...state.heartbeat import heartbeat_table
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
-    from .worker_config import WorkerConfig
+    from ...postgres.connect import Connection
+    from ..control.config import WorkerConfig
 
 _EVERY = 0.5
 _OLD = 5.0

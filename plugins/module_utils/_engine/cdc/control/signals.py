@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..notify import Notifier, Pulse
+from .sd_notify import Notifier, Pulse
 
 
 class Flag:
