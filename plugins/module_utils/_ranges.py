@@ -32,7 +32,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "index_memory": (1, 1 << 30),
 }
 """Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
-it (`cdc.worker_config`)."""
+it (`cdc.control.config`)."""
 
 
 def require_ranges(options: Mapping[str, object]) -> None:

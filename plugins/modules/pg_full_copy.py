@@ -284,8 +284,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..module_utils._arguments import client_arguments, lock_timeout_arguments
-from ..module_utils._engine.copy import full_copy
-from ..module_utils._engine.copy.throttle import MEGABYTE, Pace
+from ..module_utils._engine.copy import plan as full_copy
+from ..module_utils._engine.copy.transfer.pace import MEGABYTE, Pace
 from ..module_utils._engine.copy.workers import Limits
 from ..module_utils._engine.large_objects.objects import LARGE_OBJECTS, ObjectWish
 from ..module_utils._engine.migration import Migration

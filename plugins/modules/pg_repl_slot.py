@@ -186,7 +186,7 @@ left_behind:
 """
 
 from ..module_utils._arguments import state_argument
-from ..module_utils._engine.slot import plan
+from ..module_utils._engine.slot import plan as slot
 from ..module_utils._module import run
 
 
@@ -204,7 +204,7 @@ def main() -> None:
             "wal_disk_size": {"type": "int", "default": 0},
             "wait_timeout": {"type": "int", "default": 60},
         },
-        lambda migration, options, dummy_runner: plan.plan(migration, options),
+        lambda migration, options, dummy_runner: slot.plan(migration, options),
     )
 
 

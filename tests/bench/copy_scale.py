@@ -18,7 +18,7 @@ from bench.clone_peers import Peers, contents
 from bench.engine import call
 from bench.harness import Bench, clusters, in_turn, peak_rss_mb, report
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import full_copy
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import plan as full_copy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 
 DBNAME = "copy_scale"

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication, replica_identity
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import full_copy
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import plan as full_copy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan as slot
 
 Planner = Callable[[Migration], Plan]
 
@@ -71,7 +71,7 @@ class Steps:
         return publication.plan(migration, {"wait_timeout": 60, "state": "present", **PATIENCE})
 
     def slot(self, migration: Migration) -> Plan:
-        return plan.plan(migration, SLOT)
+        return slot.plan(migration, SLOT)
 
     def section(self, name: str) -> Planner:
         """A section of pg_schema_sync."""

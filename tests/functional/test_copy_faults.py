@@ -25,7 +25,7 @@ from functional.modules import Migration, ModuleFailed
 from functional.opened import open_migration
 from functional.waiting import until
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 
 from .test_copy_hosts import parts

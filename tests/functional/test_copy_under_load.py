@@ -26,12 +26,12 @@ from functional.opened import open_migration
 from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import run as copy_run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.admission import enqueue
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.enqueue import enqueue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, open_run
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.run import copy_tables, lay_out
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables, lay_out
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit status; the work is `cdc.worker`'s.
+"""The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit status; the work is `cdc.worker.worker`'s.
 
 SIGTERM and SIGINT drain to a commit and end with status 0; SIGHUP ends a wait for the next attempt. The log holds names, counts and positions only.
 """

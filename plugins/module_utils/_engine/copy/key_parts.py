@@ -18,7 +18,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Column, Table
 from ..postgres.connect import speaking
 from ..postgres.key_order import TYPE_NAMES, from_text
-from .parts import KeyRange, cut_by_key, in_order
+from .transfer.parts import KeyRange, cut_by_key, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
-from .throttle import Pace, pace_of
+from .transfer.pace import Pace, pace_of
 
 if TYPE_CHECKING:
     from ..state.store import StateStore

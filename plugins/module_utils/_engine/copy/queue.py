@@ -21,8 +21,8 @@ from ..postgres.catalog import qualified
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
-from .columns import FREEZE_FROM
-from .parts import WHOLE, KeyRange, Part
+from .transfer.columns import FREEZE_FROM
+from .transfer.parts import WHOLE, KeyRange, Part
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Table

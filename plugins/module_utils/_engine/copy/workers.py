@@ -20,8 +20,11 @@ from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import open_session, talking
 from ..postgres.lsn import Lsn
 from ..schema.build_limits import BuildLimits
-from .building import Builder
-from .columns import (
+from .index_builder import Builder
+from .key_parts import PartBy
+from .queue import Claims, Job
+from .reporter import Gauge
+from .transfer.columns import (
     STAGE,
     Format,
     check_columns,
@@ -30,14 +33,11 @@ from .columns import (
     select_statement,
     stage_statements,
 )
-from .fingerprint import Fingerprint
-from .gauge import Gauge
-from .key_parts import PartBy
-from .parts import Part
-from .pump import Copied, Sink, pump
-from .queue import Claims, Job
-from .reading import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
-from .throttle import Pace, rows_in
+from .transfer.pace import Pace, rows_in
+from .transfer.parts import Part
+from .transfer.pipe import Copied, Sink, pump
+from .transfer.source_reader import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
+from .transfer.table_fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from ..copy.reading import SNAPSHOT_GONE
+from ..copy.transfer.source_reader import SNAPSHOT_GONE
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, speaking
@@ -41,7 +41,7 @@ from .rights import PAGE_STATEMENT, SourceObject, comment_statements, right_stat
 from .writes import BEFORE, COPIED, written_rows
 
 if TYPE_CHECKING:
-    from ..copy.gauge import Gauge
+    from ..copy.reporter import Gauge
     from ..migration import Migration
     from ..postgres.connect import Connection
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ...copy.columns import where
-from ...copy.parts import KeyRange, Part
+from ...copy.transfer.columns import where
+from ...copy.transfer.parts import KeyRange, Part
 from ...errors import ConnectError, EngineError, MismatchError, ServerError
 from ...failpoints import reached
 from ...postgres._psycopg import psycopg, sql

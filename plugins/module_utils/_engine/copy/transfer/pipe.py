@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from ..errors import MismatchError
+from ...errors import MismatchError
 
 PIECES = 8
 """How many pieces, of some 240 kB each, may wait between the two servers."""

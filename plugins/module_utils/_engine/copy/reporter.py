@@ -25,7 +25,7 @@ from ..postgres.connect import connect, speaking
 from ..postgres.lsn import Lsn, parse_lsn
 from ..state.store import StateStore
 from .progress import ALIVE, read_progress
-from .throttle import Pace, Throttle, pace_of
+from .transfer.pace import Pace, Throttle, pace_of
 
 if TYPE_CHECKING:
     from ..migration import Migration

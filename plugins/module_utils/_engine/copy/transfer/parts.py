@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..postgres.key_order import TYPE_NAMES, literal
+from ...postgres.key_order import TYPE_NAMES, literal
 
 TID_RANGE_SCAN = 140000
 """Before this server version a range of ctid reads the whole table."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import (
     WHOLE,
     KeyRange,
     Part,

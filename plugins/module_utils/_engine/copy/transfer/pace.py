@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from ..flow.token_bucket import TokenBucket
+from ...flow.token_bucket import TokenBucket
 
 MEGABYTE: Final = 1_000_000
 

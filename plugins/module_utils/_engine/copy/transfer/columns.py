@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import MismatchError
-from ..postgres._psycopg import sql
-from .fingerprint import SeenColumn
+from ...errors import MismatchError
+from ...postgres._psycopg import sql
 from .parts import Part
+from .table_fingerprint import SeenColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from psycopg.sql import Composed
 
-    from ..postgres.catalog import Column, Table
+    from ...postgres.catalog import Column, Table
 
 Format = Literal["binary", "text"]
 

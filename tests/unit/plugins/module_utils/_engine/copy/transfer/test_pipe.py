@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.pump import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.pipe import (
     PIECES,
     Copied,
     Sink,

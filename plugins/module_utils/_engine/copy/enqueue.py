@@ -18,9 +18,9 @@ from ..postgres.catalog import Name, holding_rows, qualified
 from ..postgres.connect import speaking
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
-from .parts import WHOLE, KeyRange, Part
 from .queue import Job, part_of
-from .reading import seen_now
+from .transfer.parts import WHOLE, KeyRange, Part
+from .transfer.source_reader import seen_now
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -23,12 +23,12 @@ from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import speaking
-from .building import Builder
-from .gauge import Gauge
+from .index_builder import Builder
 from .progress import begin, set_pace
 from .queue import Job, part_of
+from .reporter import Gauge
 from .resync import reset
-from .run import Beside, Share, bytes_of, copy_tables, unfinished, work_through, worker_kept_away
+from .runs import Beside, Share, bytes_of, copy_tables, unfinished, work_through, worker_kept_away
 from .workers import Limits, Run
 
 if TYPE_CHECKING:

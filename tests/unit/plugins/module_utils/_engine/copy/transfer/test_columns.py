@@ -7,9 +7,12 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import columns
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.fingerprint import SeenColumn, read
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.parts import Part
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer import columns
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import Part
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.table_fingerprint import (
+    SeenColumn,
+    read,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Column, Table
 

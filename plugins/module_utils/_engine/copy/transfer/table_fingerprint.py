@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..postgres.catalog import Name
+from ...postgres.catalog import Name
 
 _STATEMENT = """
 SELECT 0 AS number, c.relname::text, n.nspname::text, '' AS generated, false::text AS dropped,

@@ -16,8 +16,13 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
 from ..schema.table_builds import analyze_statement, behind_copy
 from ..state.task import read_control
-from .admission import go_on
-from .columns import (
+from .enqueue import go_on
+from .leader import finished, take_part, wait_for_leader
+from .progress import read_pace, set_pace
+from .queue import Job, observed, partly_copied
+from .resync import tables_again
+from .runs import Share, lay_out, missing_tables, unfinished
+from .transfer.columns import (
     STAGE,
     Format,
     copy_in_statement,
@@ -27,12 +32,7 @@ from .columns import (
     stored,
     truncate_statement,
 )
-from .parts import WHOLE, Part
-from .progress import read_pace, set_pace
-from .queue import Job, observed, partly_copied
-from .resync import tables_again
-from .run import Share, lay_out, missing_tables, unfinished
-from .shared import finished, take_part, wait_for_leader
+from .transfer.parts import WHOLE, Part
 from .workers import Limits
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..runner import Runner
     from ..schema.table_builds import Behind
-    from .throttle import Pace
+    from .transfer.pace import Pace
 
 
 def plan(

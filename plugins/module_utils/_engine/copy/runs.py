@@ -22,10 +22,10 @@ from ..postgres.connect import connect, speaking
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
 from ..state.task import read_control, set_wanted, wait_gone
-from .admission import enqueue, go_on
+from .enqueue import enqueue, go_on
 from .key_parts import cut_large
-from .parts import WHOLE, cut
 from .queue import Job, close_run, open_run, set_run, waiting_parts
+from .transfer.parts import WHOLE, cut
 from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Catalog
     from ..postgres.connect import Connection
-    from .building import Builder
-    from .gauge import Gauge
+    from .index_builder import Builder
+    from .reporter import Gauge
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.gauge import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.progress import progress_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.reporter import (
     LagMeter,
     held_up,
     share_of,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.progress import progress_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.throttle import Pace
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.pace import Pace
 
 
 def test_the_shares_of_all_hosts_make_one_whole() -> None:

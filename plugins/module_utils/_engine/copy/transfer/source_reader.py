@@ -14,22 +14,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ..capture.snapshot import begin_under_slot, drop_run_slot, waiting
-from ..errors import EngineError, ServerError, TimeoutExpired
-from ..postgres._asyncpg import asyncpg
-from ..postgres._psycopg import pq, psycopg, sql
-from ..postgres.async_connect import talking
-from ..postgres.connect import connect, server_error, simple_query, speaking
-from ..postgres.lsn import Lsn
-from . import fingerprint
+from ...capture.snapshot import begin_under_slot, drop_run_slot, waiting
+from ...errors import EngineError, ServerError, TimeoutExpired
+from ...postgres._asyncpg import asyncpg
+from ...postgres._psycopg import pq, psycopg, sql
+from ...postgres.async_connect import talking
+from ...postgres.connect import connect, server_error, simple_query, speaking
+from ...postgres.lsn import Lsn
+from . import table_fingerprint
 from .columns import Format
-from .fingerprint import Fingerprint
-from .pump import Sink
+from .pipe import Sink
+from .table_fingerprint import Fingerprint
 
 if TYPE_CHECKING:
-    from ..migration import Migration
-    from ..postgres.catalog import Table
-    from ..postgres.connect import Connection
+    from ...migration import Migration
+    from ...postgres.catalog import Table
+    from ...postgres.connect import Connection
 
 PIECE = 240_000
 """Bytes that a walsender's rows are gathered to: libpq hands them over one by one."""
@@ -79,8 +79,8 @@ def lock_statement(table: Table) -> str:
 def seen_now(ordinary: Connection, table: Table) -> Fingerprint:
     """The table's fingerprint as an ordinary session sees it at this moment."""
     with speaking("comparing with its present definition table", str(table)):
-        query = sql.SQL(fingerprint.statement("%(oid)s::oid", ordinary.info.server_version))
-        return fingerprint.read(ordinary.execute(query, {"oid": table.oid}).fetchall())
+        query = sql.SQL(table_fingerprint.statement("%(oid)s::oid", ordinary.info.server_version))
+        return table_fingerprint.read(ordinary.execute(query, {"oid": table.oid}).fetchall())
 
 
 def compared(seen: Fingerprint, now: Fingerprint, table: Table) -> Fingerprint:
@@ -123,10 +123,10 @@ class SnapshotReading:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # nosec: spreads attempts, guards nothing
             async with talking("reading under the snapshot table", str(table)):
                 if await self._locked(snapshot, table):
-                    query = fingerprint.statement("$1::oid", self._ordinary.info.server_version)
+                    query = table_fingerprint.statement("$1::oid", self._ordinary.info.server_version)
                     rows = await self.session.fetch(query, table.oid)
                     now = await asyncio.to_thread(seen_now, self._ordinary, table)
-                    return compared(fingerprint.read([tuple(row) for row in rows]), now, table)
+                    return compared(table_fingerprint.read([tuple(row) for row in rows]), now, table)
         waited = (self._lock_retries + 1) * self._lock_timeout
         raise await asyncio.to_thread(not_locked, self._ordinary, table, waited)
 
@@ -197,8 +197,8 @@ class OwnSlotReading:
             mark = begin_under_slot(conn, ordinary, *key, wait=self._patience)
             if self._locked(conn, table):
                 self._conn = conn
-                query = fingerprint.statement(str(table.oid), conn.info.server_version)
-                seen = fingerprint.read(simple_query(conn, query, "reading under its slot table", str(table)))
+                query = table_fingerprint.statement(str(table.oid), conn.info.server_version)
+                seen = table_fingerprint.read(simple_query(conn, query, "reading under its slot table", str(table)))
                 compared(seen, seen_now(ordinary, table), table)
                 drop_run_slot(conn, *key)
                 return mark, seen

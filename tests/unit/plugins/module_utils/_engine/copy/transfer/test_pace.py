@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import throttle as module
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.throttle import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer import pace as module
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.pace import (
     Pace,
     Throttle,
     pace_of,
