@@ -23,8 +23,8 @@ from pathlib import Path
 from .cdc.control.config import LOG_FILE, PID_FILE
 from .cdc.control.sd_notify import Notifier, Pulse, own_watchdog
 from .cdc.control.signals import Orders, Supervision
-from .cdc.launch import hold
 from .cdc.worker.worker import Worker
+from .task.detach import hold
 
 EXIT_ALREADY_RUNS = 4
 

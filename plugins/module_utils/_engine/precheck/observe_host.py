@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cdc.supervisor import observe_place
 from ..postgres._asyncpg import ASYNCPG_MISSING, asyncpg
 from ..postgres._psycopg import PSYCOPG_MISSING, psycopg
+from ..task.systemd import observe_place
 from .observed import HostView
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import names
+from ..cdc.control.config import WorkerConfig
 from ..errors import MismatchError, StateError
 from ..plan import Change
-from .control.config import WorkerConfig
 
 
 def worker_folder(home: Path, name: str) -> Path:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import names
+from ..cdc.control.config import PID_FILE
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import speaking
 from ..state.task import Control, Holder, holder, read_control
-from .control.config import PID_FILE
-from .launch import held_by
+from .detach import held_by
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -15,12 +15,12 @@ from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..state.task import read_control, set_wanted
-from .observed_task import observe_task
+from .observe import observe_task
 from .process import end_process, mark_stopped
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from .supervisor import Systemd
+    from .systemd import Systemd
 
 
 def stop_task(migration: Migration, folder: Path, timeout: float, systemd: Systemd | None) -> None:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
 from ..errors import SpecError, StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.task import Control, set_wanted
 from ..units import size
-from .control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
-from .observed_task import ObservedTask, observe_task
+from .observe import ObservedTask, observe_task
 from .process import (
     Detached,
     end_process,
@@ -31,10 +31,10 @@ from .process import (
     wait_paused,
     wake_process,
 )
-from .supervisor import Systemd, find_systemd, installed_systemd
-from .task_end import plan_absent, stop_task
-from .unit import Unit, check_limits, nameable, render
-from .worker_files import config_changes, engine_folder, stored_process, worker_folder
+from .stop import plan_absent, stop_task
+from .systemd import Systemd, find_systemd, installed_systemd
+from .systemd_unit import Unit, check_limits, nameable, render
+from .worker_home import config_changes, engine_folder, stored_process, worker_folder
 
 if TYPE_CHECKING:
     from ..migration import Migration

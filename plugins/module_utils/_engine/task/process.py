@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
 from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..state.task import holder, wait_gone
-from .control.config import CONFIG_FILE, LOG_FILE, PID_FILE
-from .launch import held_by, launch, worker_environment
+from .detach import held_by, launch, worker_environment
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -13,15 +13,15 @@ import time
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.launch import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import LagMeter
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task.detach import (
     held_by,
     hold,
     is_held,
     launch,
     worker_environment,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import LagMeter
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 
 TELL = (
     "import os, sys; out = open('told', 'w');"

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc import supervisor
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.supervisor import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task import systemd
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task.systemd import (
     Place,
     Systemd,
     find_systemd,
     observe_place,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 
 
 class Programs:
@@ -104,11 +104,11 @@ def test_gone_is_what_will_not_come_back_by_itself(tmp_path: pathlib.Path, said:
 
 
 def test_auto_takes_what_there_is_and_systemd_insists(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    monkeypatch.setattr(supervisor, "observe_place", lambda environ, uid: Place(True, tmp_path, "it does not run here"))
+    monkeypatch.setattr(systemd, "observe_place", lambda environ, uid: Place(True, tmp_path, "it does not run here"))
     assert find_systemd("auto", "x", Programs()) == (None, "it does not run here")
     with pytest.raises(StateError, match="it does not run here"):
         find_systemd("systemd", "x", Programs())
-    monkeypatch.setattr(supervisor, "observe_place", lambda environ, uid: Place(True, tmp_path, ""))
+    monkeypatch.setattr(systemd, "observe_place", lambda environ, uid: Place(True, tmp_path, ""))
     assert find_systemd("auto", "x", Programs(program="")) == (None, "there is no systemctl")
     found, why = find_systemd("auto", "x", Programs())
     assert found is not None and why == ""

@@ -11,8 +11,12 @@ import subprocess
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.unit import Unit, check_limits, render
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import SpecError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task.systemd_unit import (
+    Unit,
+    check_limits,
+    render,
+)
 
 SYSTEM = Unit(
     "causeway-orders.service", "örders % 1", "/opt/causeway/orders", "/usr/bin/env", "/opt/causeway/engine/ab"

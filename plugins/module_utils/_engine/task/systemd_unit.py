@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..cdc.control.config import CONFIG_FILE
 from ..errors import SpecError
-from .control.config import CONFIG_FILE
 
 WATCHDOG_SECONDS = 120
 _PLAIN = re.compile(r"[A-Za-z0-9_./@+,=-]+")
