@@ -297,7 +297,7 @@ def main() -> None:
         "mb_per_second": {"type": "float"},
         "heartbeat_interval": {"type": "int"},
     }
-    run(arguments, plan.plan)
+    run(arguments, task.plan)
 
 
 if __name__ == "__main__":

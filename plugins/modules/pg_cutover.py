@@ -147,9 +147,9 @@ statements:
   elements: dict
 """
 
+from ..module_utils._engine.cutover.execute import Limits
 from ..module_utils._engine.cutover.plan import plan_opened
 from ..module_utils._engine.cutover.release import plan_released
-from ..module_utils._engine.cutover.run import Limits
 from ..module_utils._module import run
 
 

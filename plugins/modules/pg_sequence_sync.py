@@ -99,7 +99,7 @@ ahead:
 """
 
 from ..module_utils._arguments import state_argument
-from ..module_utils._engine import sequences
+from ..module_utils._engine.validate import sequences
 from ..module_utils._module import run
 
 

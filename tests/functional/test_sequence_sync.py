@@ -11,7 +11,8 @@ import pytest
 from functional import witness
 from functional.modules import Migration, ModuleFailed
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors, sequences
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import sequences
 
 SCHEMA = """
 CREATE SCHEMA sales;

@@ -15,7 +15,7 @@ from ..large_objects.objects import certified
 from ..postgres._psycopg import sql
 from ..postgres.connect import speaking
 from ..state.tombstone import with_tombstone
-from .proofs import Proofs
+from .certificate import Proofs
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

@@ -16,8 +16,8 @@ from ..state.task import holder, read_control
 from ..writers import fence
 from ..writers.sessions import require_nothing_prepared
 from . import opening
-from .draining import require_catching_up
-from .run import Cutover, Limits, require_copied
+from .drain import require_catching_up
+from .execute import Cutover, Limits, require_copied
 
 if TYPE_CHECKING:
     from ..migration import Migration

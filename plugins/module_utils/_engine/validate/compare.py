@@ -15,8 +15,8 @@ from ..postgres.catalog import Name, Table
 from ..postgres.connect import connect, speaking
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.store import StateStore
-from . import chunks, digest
-from .chunks import Suspicion, Verdict
+from . import digest, verdicts
+from .verdicts import Suspicion, Verdict
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -59,7 +59,7 @@ class _Reading:
         self.buckets: list[int] = []
         self.keys: dict[int, tuple[str, ...]] = {}
 
-    def digests(self, conn: Connection, *, whole: bool) -> dict[int, chunks.BucketDigest]:
+    def digests(self, conn: Connection, *, whole: bool) -> dict[int, verdicts.BucketDigest]:
         """The digest of every bucket, or of the table as a ``whole``: one scan."""
         query = digest.table_digest if whole else digest.bucket_digests
         rows = self._rows(conn, query(self.shape, self._name(conn)))
@@ -71,20 +71,20 @@ class _Reading:
         here = self._in_buckets(self.ends.source)
         self.ends.pass_source()
         there = self._in_buckets(self.ends.destination)
-        found = chunks.suspects(chunks.by_key(r[:2] for r in here), chunks.by_key(r[:2] for r in there))
+        found = verdicts.suspects(verdicts.by_key(r[:2] for r in here), verdicts.by_key(r[:2] for r in there))
         self.keys = {row[0]: tuple(row[2:]) for row in (*here, *there) if row[0] in found}
         return Suspicion(dict.fromkeys(found, 0))
 
-    def again(self, conn: Connection, suspected: Sequence[int]) -> Mapping[int, chunks.RowHashes]:
+    def again(self, conn: Connection, suspected: Sequence[int]) -> Mapping[int, verdicts.RowHashes]:
         """The suspects' rows as they are now: through the key's index, or by scanning where there is no key."""
         if not self.shape.key:
             wanted = set(suspected)
-            return chunks.by_key(row[:2] for row in self._in_buckets(conn) if row[0] in wanted)
+            return verdicts.by_key(row[:2] for row in self._in_buckets(conn) if row[0] in wanted)
         rows: list[Any] = []
         for start in range(0, len(suspected), _KEYS_AT_ONCE):
             keys = [self.keys[key] for key in suspected[start : start + _KEYS_AT_ONCE]]
             rows += self._rows(conn, digest.keyed_rows(self.shape, self._name(conn), keys))
-        return chunks.by_key(rows)
+        return verdicts.by_key(rows)
 
     def _in_buckets(self, conn: Connection) -> list[Any]:
         return self._rows(conn, digest.bucket_rows(self.shape, self._name(conn), self.buckets))
@@ -137,7 +137,7 @@ def _shape(table: Table, present: Mapping[Name, Table], portable: bool) -> Shape
     if there is None or missing:
         why = f"columns {', '.join(missing)} are missing at the destination" if there else "the destination lacks it"
         raise MismatchError("comparing table", str(table), why, "Run the migrate playbook, then compare again.")
-    return digest.shape_of(table, there.qualified_name, chunks.bucket_count(table.rows), portable)
+    return digest.shape_of(table, there.qualified_name, verdicts.bucket_count(table.rows), portable)
 
 
 def _compare(reading: _Reading) -> Verdict:
@@ -151,7 +151,7 @@ def _compare(reading: _Reading) -> Verdict:
         ends.pass_source()
         destination = reading.digests(ends.destination, whole=whole)
         counts = sum(d[0] for d in source.values()), sum(d[0] for d in destination.values())
-        buckets = chunks.differing_buckets(source, destination)
+        buckets = verdicts.differing_buckets(source, destination)
         if not buckets:
             return Verdict("identical", *counts)
     suspicion = reading.first_suspects(buckets)

@@ -15,8 +15,8 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
 from ..postgres.connect import speaking
 from ..state.task import holder, read_control
-from .chunks import Verdict
 from .compare import compare_tables
+from .verdicts import Verdict
 
 if TYPE_CHECKING:
     from ..migration import Migration

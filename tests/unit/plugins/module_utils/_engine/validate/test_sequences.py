@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.sequences import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.sequences import (
     Position,
     SequenceState,
     decide,

@@ -15,19 +15,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import MismatchError, ServerError, TimeoutExpired
-from .plan import Plan, SqlChange, shown
-from .postgres._psycopg import sql
-from .postgres.catalog import Name, qualified
-from .postgres.connect import speaking
-from .postgres.locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
+from ..errors import MismatchError, ServerError, TimeoutExpired
+from ..plan import Plan, SqlChange, shown
+from ..postgres._psycopg import sql
+from ..postgres.catalog import Name, qualified
+from ..postgres.connect import speaking
+from ..postgres.locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-    from .migration import Migration
-    from .objects.selection import Selection
-    from .postgres.connect import Connection, End
+    from ..migration import Migration
+    from ..objects.selection import Selection
+    from ..postgres.connect import Connection, End
 
 _AT_ONCE = 400  # sequences in one statement; a SELECT list holds 1664 columns
 LOCK_WAIT = 2.0

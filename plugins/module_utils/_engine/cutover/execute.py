@@ -13,21 +13,21 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import failpoints, sequences
+from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..large_objects.objects import read_copied
 from ..postgres.connect import speaking
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
 from ..state.heartbeat import wait_applied, write_marker
-from ..validate import report
+from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions
 from . import opening
+from .certificate import Proofs
 from .deadline import bounded
-from .draining import changes_applied, drain, see_worker_gone
-from .guard import Guard, start_guard
-from .proofs import Proofs
+from .drain import changes_applied, drain, see_worker_gone
+from .reopen_guard import Guard, start_guard
 from .resolver import Facts, Step, next_step
 
 if TYPE_CHECKING:

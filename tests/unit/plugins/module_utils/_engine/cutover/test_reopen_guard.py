@@ -19,7 +19,7 @@ import pytest
 
 _PARENT = """
 import pathlib, sys, time
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.guard import start_guard
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.reopen_guard import start_guard
 trace, timeout, failures, release = pathlib.Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "release"
 
 def undo():

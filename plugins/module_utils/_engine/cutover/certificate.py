@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..postgres.lsn import format_lsn
 from ..state.heartbeat import Marker
-from ..validate.chunks import Verdict
+from ..validate.verdicts import Verdict
 
 
 @dataclass(slots=True)
