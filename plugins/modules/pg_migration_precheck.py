@@ -173,14 +173,14 @@ from typing import Any
 from ..module_utils._arguments import client_arguments
 from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
-from ..module_utils._engine.precheck.run import Wanted, plan
+from ..module_utils._engine.precheck.run import PrecheckOptions, plan
 from ..module_utils._engine.runner import Runner
 from ..module_utils._module import run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
     """Look and judge as the options say."""
-    wanted = Wanted(
+    wanted = PrecheckOptions(
         ignore=tuple(options["ignore_checks"]),
         fail_on=options["fail_on"],
         client_bin=options.get("client_bin", ""),

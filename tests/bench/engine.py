@@ -62,7 +62,7 @@ class Steps:
         self._runner = ProgramRunner()
 
     def precheck(self, migration: Migration) -> Plan:
-        return precheck.plan(migration, self._runner, precheck.Wanted(client_bin=self.bin_dir))
+        return precheck.plan(migration, self._runner, precheck.PrecheckOptions(client_bin=self.bin_dir))
 
     def identity(self, migration: Migration) -> Plan:
         return replica_identity.plan(migration, {"identity": "full", "state": "present", **PATIENCE})

@@ -144,11 +144,11 @@ class Moved:
 
     def break_at(self, place: str, **more: Any) -> ModuleProcess:
         """A cutover that has stopped at a break point; it is a process group of its own."""
-        os.environ["CAUSEWAY_BREAK"] = place
+        os.environ["CAUSEWAY_FAILPOINT"] = place
         try:
             process = self.migration.start("pg_cutover", **more)
         finally:
-            del os.environ["CAUSEWAY_BREAK"]
+            del os.environ["CAUSEWAY_FAILPOINT"]
         wait_stopped(process, place)
         return process
 

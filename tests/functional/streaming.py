@@ -188,7 +188,7 @@ class Streaming:
         argv = [sys.executable, "-m", "_engine.daemon", "--config", str(self.folder / "config.json")]
         environment = python_environment(self.engine)
         if break_at:
-            environment["CAUSEWAY_BREAK"] = break_at
+            environment["CAUSEWAY_FAILPOINT"] = break_at
         self.process = subprocess.Popen(argv, env=environment, cwd=self.folder)
         if break_at:
             wait_stopped(self.process, break_at)

@@ -19,9 +19,9 @@ from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import copy_format
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
+    Batch,
     Batcher,
     BatchLimits,
-    Piece,
     RelationStep,
     Segment,
     TruncateStep,
@@ -118,7 +118,7 @@ class PlainApplier:
         self.fallbacks = 0
         self.rowwise = 0
 
-    def apply(self, cursor: psycopg.Cursor[Any], piece: Piece) -> None:
+    def apply(self, cursor: psycopg.Cursor[Any], piece: Batch) -> None:
         for step in piece.steps:
             if isinstance(step, RelationStep):
                 self.learn(step.relation)
@@ -282,7 +282,7 @@ def test_the_net_effect_of_a_real_stream_makes_the_destination_equal(pair: Any, 
     )
     oids = {row[0]: 0 for row in source.query("SELECT oid FROM pg_class WHERE relnamespace = 's'::regnamespace")}
     batcher = Batcher(oids, limits=BatchLimits(max_changes=[5, 100, 10_000][seed], max_age=3600))
-    pieces: list[Piece] = []
+    pieces: list[Batch] = []
     for (data,) in stream:
         pieces += batcher.add(decode(data), len(data))
     last = batcher.flush()

@@ -29,7 +29,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.enqueue import enqueue
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, open_run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, begin_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables, lay_out
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
@@ -246,7 +246,7 @@ def test_who_is_left_over_from_an_earlier_run_claims_nothing(pair: Any) -> None:
     with open_migration(pair) as migration:
         tables = list(migration.selected().leaves)
         jobs = [job for job in lay_out(migration, tables, Limits(), migration.destination_catalog()).values() if job]
-        first, second = open_run(migration.store, "slot"), open_run(migration.store, "slot")
+        first, second = begin_run(migration.store, "slot"), begin_run(migration.store, "slot")
         enqueue(migration.store, first, 16, jobs, keep_foreign_rows=False)
         assert asyncio.run(claims(migration, first)) == (tables[0].oid, Part(0))
         enqueue(migration.store, second, 17, jobs, keep_foreign_rows=False)
@@ -279,7 +279,7 @@ def test_a_part_that_a_dead_worker_lets_go_of_is_claimed_by_who_is_already_behin
         (table,) = migration.selected().leaves
         parts = (Part(0, 0, 9), Part(1, 9, 18), Part(2, 18))
         job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], parts)
-        number = open_run(migration.store, "slot")
+        number = begin_run(migration.store, "slot")
         enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
         assert asyncio.run(claimed(migration, number)) == [0, 1, 2, 0]
 
@@ -309,7 +309,7 @@ def test_two_that_finish_the_last_two_parts_at_once(pair: Any) -> None:
     with open_migration(pair) as migration:
         (table,) = migration.selected().leaves
         job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], (Part(0, 0, 9), Part(1, 9)))
-        number = open_run(migration.store, "slot")
+        number = begin_run(migration.store, "slot")
         enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
         assert asyncio.run(both(migration, number, table.oid)) == [False, True]
         copied = migration.copies()[table.oid]
@@ -324,7 +324,7 @@ def test_the_worker_is_stopped_at_a_commit_and_kept_away(pair: Any) -> None:
         worker.execute("SELECT pg_advisory_lock(%s)", key)
 
         def keep_away() -> bool:
-            with copy_run.worker_kept_away(migration):
+            with copy_run.exclude_worker(migration):
                 return bool(worker.execute("SELECT pg_try_advisory_lock(%s)", key).fetchone()[0])
 
         kept = beside.submit(keep_away)

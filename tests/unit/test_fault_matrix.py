@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fault matrix names tests that exist, and the table of break points names the places that the engine has."""
+"""The fault matrix names tests that exist, and the table of failpoints names the places that the engine has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MATRIX = (ROOT / "docs" / "fault-matrix.md").read_text(encoding="utf-8")
-PLACES = (ROOT / "docs" / "hacking" / "breakpoints.md").read_text(encoding="utf-8")
+PLACES = (ROOT / "docs" / "hacking" / "failpoints.md").read_text(encoding="utf-8")
 CDC = ROOT / "plugins" / "module_utils" / "_engine" / "cdc"
 STEPS = (
     *("batch sent", "staging filled", "DML done", "progress written"),
@@ -36,6 +36,6 @@ def test_the_worker_has_all_sixteen_places_and_both_pages_name_the_steps() -> No
     engine = "".join(path.read_text(encoding="utf-8") for path in CDC.glob("*.py"))
     for step in STEPS:
         for when in ("before", "after"):
-            assert f'reached("{when} {step}")' in engine, f"{when} {step}"
+            assert f'failpoint("{when} {step}")' in engine, f"{when} {step}"
         assert f"| {step} |" in MATRIX, step
         assert f"| `{step}` |" in PLACES, step

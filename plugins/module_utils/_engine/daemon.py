@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .cdc.control.config import LOG_FILE, PID_FILE
 from .cdc.control.sd_notify import Notifier, Pulse, own_watchdog
-from .cdc.control.signals import Orders, Supervision
+from .cdc.control.signals import Signals, Supervisor
 from .cdc.worker.worker import Worker
 from .task.detach import hold
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     if held is None:
         return EXIT_ALREADY_RUNS
     log = open_log(path.parent)
-    orders = Orders()
+    orders = Signals()
 
     def told(number: int, dummy: object) -> None:
         if number != signal.SIGHUP:
@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
     notifier, pulse = Notifier(os.environ), Pulse(PATIENCE)
     own_watchdog(notifier, pulse)
     try:
-        return Worker(str(path), log, orders, Supervision(notifier, pulse)).run()
+        return Worker(str(path), log, orders, Supervisor(notifier, pulse)).run()
     finally:
         notifier.send(STOPPING=1)
 

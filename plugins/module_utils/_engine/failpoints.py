@@ -9,10 +9,10 @@ import os
 import signal
 import threading
 
-VARIABLE = "CAUSEWAY_BREAK"
+VARIABLE = "CAUSEWAY_FAILPOINT"
 
 
-def reached(place: str) -> None:
+def failpoint(place: str) -> None:
     """Stop this process with SIGSTOP where the environment names ``place``; whoever named it goes on or kills.
 
     The signal goes to the thread that came to the place: sent to the process, another might take it, and this one

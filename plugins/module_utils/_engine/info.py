@@ -21,14 +21,14 @@ from .large_objects.objects import read_copied
 from .plan import Plan
 from .postgres._psycopg import sql
 from .postgres.catalog import qualified
-from .postgres.connect import speaking
+from .postgres.connect import explain_errors
 from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot.sampling import report_now
 from .state.task import Holder, holder, read_control
 from .state.tombstone import read_tombstone
 from .units import duration, size
-from .writers.fence import standing
+from .writers.fence import fence_state
 
 if TYPE_CHECKING:
     from .migration import Migration
@@ -126,7 +126,7 @@ def _source(migration: Migration) -> dict[str, Any]:
 def _fence(migration: Migration) -> str:
     """Where the cutover's fence stands at the source; unknown to an account that may not read it."""
     try:
-        return standing(migration.source, migration.name)
+        return fence_state(migration.source, migration.name)
     except EngineError:
         return "unknown"
 
@@ -139,7 +139,7 @@ def _selected(migration: Migration) -> dict[str, Any]:
 
 def _ask(store: StateStore, what: str, template: str, **more: object) -> list[Any]:
     query = sql.SQL(template).format(s=sql.Identifier(store.schema))
-    with speaking(f"reading {what} of migration", store.name):
+    with explain_errors(f"reading {what} of migration", store.name):
         return store.conn.execute(query, {"name": store.name, **more}).fetchall()
 
 
@@ -209,7 +209,7 @@ def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping
 
 
 def _one(conn: Connection, query: str, name: str) -> Any:
-    with speaking("looking at the replication slot", name):
+    with explain_errors("looking at the replication slot", name):
         return conn.execute(query, (name,)).fetchone()
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from .errors import MismatchError, SpecError, StateError
 from .objects.selection import SchemaRule, Selection, compile_rules, select
-from .plan import SqlChange, shown
+from .plan import SqlChange, as_change
 from .postgres.catalog import Catalog, observe_catalog
-from .postgres.connect import Endpoint, connect, speaking
+from .postgres.connect import Endpoint, connect, explain_errors
 from .postgres.server import Server, observe_server
 from .state.store import MigrationState, StateStore, TableCopy
 from .state.tombstone import read_tombstone, without_tombstone
@@ -37,7 +37,7 @@ _GOING = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class MigrationSpec:
     """A migration as the user wrote it. ``types`` is a subset of schema, full, incremental."""
 
     name: str
@@ -94,7 +94,7 @@ def endpoint_of(end: str, options: Mapping[str, Any]) -> Endpoint:
     )
 
 
-def spec_of(options: Mapping[str, Any]) -> Spec:
+def spec_of(options: Mapping[str, Any]) -> MigrationSpec:
     """The options that all modules share (`_arguments`), to a Spec. Raises SpecError."""
     types = frozenset(options["types"])
     if not types or ("incremental" in types and types == {"schema", "incremental"}):
@@ -121,7 +121,7 @@ def spec_of(options: Mapping[str, Any]) -> Spec:
             "the name holds a percent sign, which the driver takes for a parameter",
             "Choose another name for the state schema.",
         )
-    return Spec(
+    return MigrationSpec(
         name=str(options["name"]),
         source=endpoint_of("source", options["source"]),
         destination=endpoint_of("destination", options["destination"]),
@@ -138,7 +138,7 @@ def spec_of(options: Mapping[str, Any]) -> Spec:
 class Migration:
     """Both ends of one migration for the length of one module call; leaving the context closes all sessions."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: MigrationSpec) -> None:
         self.spec = spec
         self._stack = ExitStack()
 
@@ -184,7 +184,7 @@ class Migration:
         """Read anew at each call: what we do changes it."""
         return observe_catalog(self.destination, "destination", leave_out=self._own_schemas)
 
-    def look_again(self) -> None:
+    def refresh_catalog(self) -> None:
         """Forget what was read of the source's catalog; whoever asks next gets it, and the selection, as it is now."""
         for name in ("source_catalog", "selection"):
             self.__dict__.pop(name, None)
@@ -255,7 +255,7 @@ class Migration:
         function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
         key = names.lock_key(self.name, "run")
         deadline = time.monotonic() + _GOING
-        with speaking("taking the lock of the migration", self.name):
+        with explain_errors("taking the lock of the migration", self.name):
             while True:
                 row = self.destination.execute(f"SELECT pg_catalog.{function}(%s)", (key,)).fetchone()
                 if row and row[0]:
@@ -284,7 +284,7 @@ class Migration:
 
     def registration(self) -> tuple[Change, ...]:
         """What has to be written before anything else can be: the state schema and the migration's row."""
-        return shown(self._registration(), self.destination)
+        return as_change(self._registration(), self.destination)
 
     def _registration(self) -> Sequence[SqlChange]:
         install = self.store.install_statements()
@@ -300,7 +300,7 @@ class Migration:
         """Until the transaction ends: migrations that share the schema may begin and end at once, and the second has to
         find what the first has made or taken away. Raises ServerError."""
         key = (names.lock_key(self.spec.state_schema, "state"),)
-        with speaking("waiting for the state tables of", self.name):
+        with explain_errors("waiting for the state tables of", self.name):
             self.destination.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", key)
 
     def ensure_registered(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .postgres.connect import speaking
+from .postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -90,18 +90,18 @@ class SqlChange:
     after: object
     statements: tuple[sql.Composed, ...]
 
-    def shown(self, conn: Connection) -> Change:
+    def as_change(self, conn: Connection) -> Change:
         """The same for a person; names are quoted as this connection's server would have them."""
         texts = tuple(statement.as_string(conn) for statement in self.statements)
         return Change(self.place, self.what, self.before, self.after, texts)
 
     def execute(self, conn: Connection, doing: str) -> None:
         """Run the statements, in the caller's transaction or each by itself. Raises ServerError."""
-        with speaking(doing, self.what):
+        with explain_errors(doing, self.what):
             for statement in self.statements:
                 conn.execute(statement)
 
 
-def shown(changes: Sequence[SqlChange], conn: Connection) -> tuple[Change, ...]:
+def as_change(changes: Sequence[SqlChange], conn: Connection) -> tuple[Change, ...]:
     """Several SqlChanges for a person."""
-    return tuple(change.shown(conn) for change in changes)
+    return tuple(change.as_change(conn) for change in changes)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import names
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
-from ..plan import Change, Leftover, Plan, SqlChange, shown
+from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import Locked, Patience, each_under_lock, wait_for_running
 from ..state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
 from ..writers import fence
@@ -76,7 +76,7 @@ class Publication:
 
 def observe_publication(conn: Connection, name: str) -> Publication | None:
     """The publication of that name, or None. Raises ServerError."""
-    with speaking("reading the publication", name):
+    with explain_errors("reading the publication", name):
         row = conn.execute(_PUBLICATION, (name,)).fetchone()
         if row is None:
             return None
@@ -170,9 +170,9 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
 
     def apply() -> Mapping[str, object]:
         _require_identities(migration)
-        migration.store.forget_before(BEFORE, ["name", "oid", MEMBERS])
+        migration.store.drop_original(BEFORE, ["name", "oid", MEMBERS])
         # The intent first: a publication of our name that stands after a crash is then known to be ours.
-        migration.store.remember_before(BEFORE, {"name": name})
+        migration.store.record_original(BEFORE, {"name": name})
         make(migration.source, migration.name, options["lock_timeout"])
         waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to make the publication", name)
         patience = Patience(options["lock_timeout"], options["lock_retries"])
@@ -187,7 +187,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
             f"{len(unready)} tables have no replica identity yet; pg_replica_identity sets it before this runs"
         )
     return Plan(
-        changes=shown([*bookkeeping, create], migration.source),
+        changes=as_change([*bookkeeping, create], migration.source),
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
         notes=tuple(notes),
@@ -224,9 +224,9 @@ def _record(migration: Migration, name: str, oids: set[int]) -> None:
     made = observe_publication(migration.source, name)
     if made is None or not made.as_we_make_them or not oids <= made.members.keys():
         raise MismatchError(_DOING, name, "it is not what was asked for right after", "Run the playbook again.")
-    migration.store.forget_before(BEFORE, [MEMBERS])
+    migration.store.drop_original(BEFORE, [MEMBERS])
     members = {str(oid): row for oid, row in made.rows.items()}
-    migration.store.remember_before(BEFORE, {"oid": made.oid, MEMBERS: members})
+    migration.store.record_original(BEFORE, {"oid": made.oid, MEMBERS: members})
 
 
 def _plan_alter(
@@ -259,7 +259,7 @@ def _plan_alter(
 
     def apply() -> Mapping[str, object]:
         # what is altered by us is no loss to whoever looks meanwhile
-        migration.store.forget_before(BEFORE, [MEMBERS])
+        migration.store.drop_original(BEFORE, [MEMBERS])
         make(migration.source, migration.name, options["lock_timeout"])
         if added:
             _require_identities(migration)
@@ -271,7 +271,7 @@ def _plan_alter(
         return {}
 
     return Plan(
-        changes=(*shown([*bookkeeping, *(piece.change for piece in work)], migration.source), *noting),
+        changes=(*as_change([*bookkeeping, *(piece.change for piece in work)], migration.source), *noting),
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
     )
@@ -336,7 +336,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
     bookkeeping = drop_changes(observe_bookkeeping(migration.source), migration.name)
     # The fence stands in the heartbeat row that goes with this: what a dead cutover took is given back first.
-    leaving = fence.leave(migration)
+    leaving = fence.lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
 
     def apply() -> Mapping[str, object]:
@@ -345,7 +345,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
         if ours:
             try:
                 publication.execute(migration.source, "dropping the")
-                migration.store.forget_before(BEFORE, ["name", "oid"])
+                migration.store.drop_original(BEFORE, ["name", "oid"])
             except ServerError as exc:
                 left.append(_leftover(migration, publication, exc))
         if bookkeeping:
@@ -357,7 +357,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
 
     note = f"publication {name} was made anew by somebody else: it is left"
     return Plan(
-        changes=shown([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
+        changes=as_change([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
         result={"publication": name, "left_behind": []},
         apply=apply,
         notes=(note,) if found is not None and not ours else (),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LossError
 from ..postgres.catalog import qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -47,7 +47,7 @@ def require_members(source: Connection, name: str, recorded: Mapping[str, Any]) 
     members = recorded.get(MEMBERS)
     if not members:
         return
-    with speaking("reading the publication", name):
+    with explain_errors("reading the publication", name):
         rows = source.execute(_OTHERS, (json.dumps(members), recorded.get("oid")), prepare=True).fetchall()
     if not rows:
         return

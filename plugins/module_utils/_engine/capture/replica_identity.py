@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError, ServerError
 from ..names import publication_name
-from ..plan import Leftover, Plan, SqlChange, shown
+from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Table, observe_catalog, quoted
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Published:
         query = sql.SQL(_PUBLISHING).format(
             schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
         )
-        with speaking("reading the publications of the", "source"):
+        with explain_errors("reading the publications of the", "source"):
             rows = conn.execute(query).fetchall()
         self._all = {name for name, everything, dummy_relation, dummy_schema in rows if everything}
         self._schemas: dict[str, set[str]] = {}
@@ -148,7 +148,7 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
     work = [_locked(table, Identity("f")) for table in todo]
 
     def apply() -> Mapping[str, object]:
-        migration.store.remember_before(
+        migration.store.record_original(
             BEFORE,
             {
                 str(table.oid): {
@@ -168,7 +168,7 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
     if kept:
         notes.append(f"{kept} of {len(tables)} tables keep their replica identity: their key finds every row")
     return Plan(
-        changes=shown([piece.change for piece in work], migration.source),
+        changes=as_change([piece.change for piece in work], migration.source),
         result={"tables": len(tables), "to_change": len(todo)},
         apply=apply,
         notes=tuple(notes),
@@ -222,7 +222,7 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
         return {"left_behind": [leftover.as_result() for leftover in [*leftovers, *failed]]}
 
     return Plan(
-        changes=shown([piece.change for piece in pieces], migration.source),
+        changes=as_change([piece.change for piece in pieces], migration.source),
         result={"left_behind": [leftover.as_result() for leftover in leftovers]},
         apply=apply,
         notes=tuple(notes),
@@ -256,5 +256,5 @@ def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], 
     each_under_lock(migration.source, pieces, patience, "putting back the", refused)
     done = {oid: entry for oid, entry in work.items() if entry[0].oid not in failed}
     _verify(migration, {table.oid: wanted for table, wanted in done.values()})
-    migration.store.forget_before(BEFORE, list(done))
+    migration.store.drop_original(BEFORE, list(done))
     return list(failed.values())

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from .. import names
 from ..errors import EngineError, ProtocolError, ServerError, TimeoutExpired
 from ..postgres._psycopg import sql
-from ..postgres.connect import connect, simple_query, speaking
+from ..postgres.connect import connect, explain_errors, simple_query
 from ..postgres.lsn import Lsn, parse_lsn
 from .snapshot_guard import oldest_transactions, seen_by_statement, wait_finished
 
@@ -169,7 +169,7 @@ def _export(holder: Connection, name: str, run: int, ordinal: int) -> str:
 def _plain(holder: Connection, what: str) -> Snapshot:
     """An ordinary exported snapshot. The position is read after it, so no change that it lacks lies before the mark
     only where writers are kept out (form ``share``); elsewhere the mark is a record and nothing more."""
-    with speaking(_MAKING, what):
+    with explain_errors(_MAKING, what):
         holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = holder.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
         position = holder.execute(_MARK).fetchone()
@@ -192,7 +192,7 @@ def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float
         closing(connect(endpoint, name, settings={"synchronous_commit": "local"})) as committer,
         closing(connect(endpoint, name)) as holder,
     ):
-        with speaking("locking against writers for a moment table", str(table)), locker.transaction():
+        with explain_errors("locking against writers for a moment table", str(table)), locker.transaction():
             locker.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(_identifier(table)))
             taken = _plain(holder, str(endpoint))
             # What the snapshot shows must not be lost by a crash: our commit is flushed, and all before it with it.

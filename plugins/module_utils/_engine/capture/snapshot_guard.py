@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import TimeoutExpired
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -98,7 +98,7 @@ def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float =
     ``ordinary`` is a session outside any transaction. Raises TimeoutExpired, naming the oldest open transactions.
     """
     began = time.monotonic()
-    with speaking("waiting for the transactions that the snapshot calls finished at the", "source"):
+    with explain_errors("waiting for the transactions that the snapshot calls finished at the", "source"):
         while not all_finished(ordinary, seen):
             if time.monotonic() - began > timeout:
                 raise TimeoutExpired(
@@ -113,6 +113,6 @@ def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float =
 
 def oldest_transactions(ordinary: Connection) -> str:
     """The oldest open transactions that have written, for a person; no text of a statement."""
-    with speaking("looking for open transactions at the", "source"):
+    with explain_errors("looking for open transactions at the", "source"):
         found = [row[0] for row in ordinary.execute(_OLDEST).fetchall() if row[0]]
     return "; ".join(found) or "none that this account may see"

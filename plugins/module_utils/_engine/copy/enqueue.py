@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import MismatchError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, holding_rows, qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
 from .queue import Job, part_of
@@ -46,7 +46,7 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     we found empty, and of which parts are done, is emptied. Raises MismatchError for a table that holds other rows,
     unless ``keep_foreign_rows`` (conflicting_tables: ignore) makes it a merge.
     """
-    with speaking("preparing the copy of migration", store.name), store.conn.transaction():
+    with explain_errors("preparing the copy of migration", store.name), store.conn.transaction():
         known = _lock_known(store, jobs)
         _take_back_moved(store, jobs, known)
         biggest_first = sorted(jobs, key=lambda job: (-job.size, job.source.qualified_name))
@@ -55,7 +55,7 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
         filled = holding_rows(store.conn, [job.destination.qualified_name for job in unknown])
         todo = [_admit(store.conn, job, known.get(job.source.oid), filled, keep_foreign_rows) for job in open_jobs]
         _write(store, run, mark, todo)
-    with speaking("counting the parts of the copy of migration", store.name):
+    with explain_errors("counting the parts of the copy of migration", store.name):
         # Nobody has, and without it whoever finishes a part may read all of its run to find it.
         for name in ("copy_part", "table_copy"):
             store.conn.execute(sql.SQL("ANALYZE {}").format(store.table(name)))
@@ -229,7 +229,7 @@ def _bounds(part: Part) -> tuple[int, int | None, str | None, int | None, int | 
     return (part.first_page, part.end_page, *ranged)
 
 
-def go_on(migration: Migration, jobs: Sequence[Job]) -> list[Job]:
+def resume_parts(migration: Migration, jobs: Sequence[Job]) -> list[Job]:
     """The jobs, those that an earlier run has begun by the same key with the parts that it left.
 
     A table that was truncated, rewritten or altered since then begins anew: what stands of it is of another table.
@@ -259,7 +259,7 @@ class _Left:
 
 def left_parts(store: StateStore, relations: Sequence[int]) -> Mapping[int, _Left]:
     """By source OID; only tables of which parts are done and parts are left."""
-    with speaking("reading the parts that are left in the copy of migration", store.name):
+    with explain_errors("reading the parts that are left in the copy of migration", store.name):
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT t.relation::bigint, t.fingerprint, p.part, p.first_page, p.end_page, p.key_column,"

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, ServerError
 from ..postgres._psycopg import sql
-from ..postgres.async_connect import open_session, talking
+from ..postgres.async_connect import explain_errors, open_session
 from ..schema.build_limits import BuildLimits
 from ..schema.deferred_indexes import held_back
-from ..schema.table_builds import Behind, analyze_statement
+from ..schema.table_builds import TableBuilds, analyze_statement
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -35,7 +35,7 @@ class Builder:
     ``wanted`` is by table and shrinks: a table is begun once. Leaving the context breaks off what is still built.
     """
 
-    def __init__(self, migration: Migration, wanted: dict[Name, Behind], limits: BuildLimits) -> None:
+    def __init__(self, migration: Migration, wanted: dict[Name, TableBuilds], limits: BuildLimits) -> None:
         self._migration = migration
         self._wanted = wanted
         self._limits = limits
@@ -81,7 +81,7 @@ class Builder:
         if self._errors:
             raise self._errors[0]
 
-    def _begin(self, table: Table, behind: Behind) -> None:
+    def _begin(self, table: Table, behind: TableBuilds) -> None:
         task = self._loop.create_task(self._build(table, behind))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -100,7 +100,7 @@ class Builder:
         while self._idle:
             self._idle.pop().terminate()
 
-    async def _build(self, table: Table, behind: Behind) -> None:
+    async def _build(self, table: Table, behind: TableBuilds) -> None:
         try:
             for step in behind.keys:
                 await self._execute(step.what, step.statements)
@@ -118,7 +118,7 @@ class Builder:
         async with self._room:
             session = self._idle.pop() if self._idle else await self._open()
             try:
-                async with talking("creating at the destination", what), session.transaction():
+                async with explain_errors("creating at the destination", what), session.transaction():
                     for statement in statements:
                         await session.execute(statement)
             except ServerError as exc:
@@ -141,7 +141,7 @@ class Builder:
             "standard_conforming_strings": "on",
             "client_min_messages": "warning",
         }
-        async with talking("preparing a session at the", "destination"):
+        async with explain_errors("preparing a session at the", "destination"):
             for name, value in pinned.items():
                 text = sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)).as_string(None)
                 await session.execute(text)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Column, Table
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.key_order import TYPE_NAMES, from_text
 from .transfer.parts import KeyRange, cut_by_key, in_order
 
@@ -71,7 +71,7 @@ def may_resume(migration: Migration, source: Table, destination: Table, column: 
 
 def excluded(destination: Connection, tables: Sequence[int]) -> set[int]:
     """Those of the destination's tables, by OID, that have an exclusion constraint: it may compare any rows."""
-    with speaking("looking for exclusion constraints at the", "destination"):
+    with explain_errors("looking for exclusion constraints at the", "destination"):
         rows = destination.execute(
             "SELECT DISTINCT conrelid::bigint FROM pg_catalog.pg_constraint WHERE contype = 'x'"
             " AND conrelid = ANY (%s::oid[])",
@@ -119,7 +119,7 @@ def sample(migration: Migration, job: Job, column: Column, count: int) -> Sample
         sql.Literal(percent),
     )
     gone = (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
-    with speaking("looking at the key of table", str(job.source)):
+    with explain_errors("looking at the key of table", str(job.source)):
         try:
             with migration.source.transaction():
                 migration.source.execute("SET LOCAL lock_timeout = '1s'")

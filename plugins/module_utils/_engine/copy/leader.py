@@ -22,20 +22,20 @@ from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from .index_builder import Builder
 from .progress import begin, set_pace
 from .queue import Job, part_of
-from .reporter import Gauge
+from .reporter import CopyReporter
 from .resync import reset
-from .runs import Beside, Share, bytes_of, copy_tables, unfinished, work_through, worker_kept_away
+from .runs import CopyServices, HostShare, bytes_of, copy_tables, exclude_worker, unfinished, work_through
 from .workers import Limits, Run
 
 if TYPE_CHECKING:
     from ..capture.snapshot import Form
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
-    from ..schema.table_builds import Behind
+    from ..schema.table_builds import TableBuilds
     from ..state.store import StateStore
 
 POLL = 0.3
@@ -54,9 +54,9 @@ class OpenRun:
     snapshot: str
 
 
-def take_part(
-    migration: Migration, limits: Limits, again: Sequence[Table] = (), behind: dict[Name, Behind] | None = None
-) -> Share:
+def run_copy(
+    migration: Migration, limits: Limits, again: Sequence[Table] = (), behind: dict[Name, TableBuilds] | None = None
+) -> HostShare:
     """Copy until every selected table is complete and the phase is noted, leading where nobody else does.
 
     ``again``: tables that are to be copied although they are complete, which only the leader can see to; ``behind`` is
@@ -82,7 +82,7 @@ def take_part(
                 while _held(migration, _BUILD):  # the sections that come next find what the others build
                     time.sleep(POLL)
                 migration.store.advance("copied")
-                return Share(runs, parts, True, objects.copied)
+                return HostShare(runs, parts, True, objects.copied)
         if again or limits.objects.again:
             raise StateError(
                 "copying again table",
@@ -90,26 +90,26 @@ def take_part(
                 "another host leads a copy of this migration at this moment",
                 "Wait until it has finished, then run this again.",
             )
-        found = open_run(migration.store)
+        found = find_open_run(migration.store)
         if found is not None and found.number > last:
             last, runs = found.number, runs + 1
             parts += _join(migration, limits, found, behind)
-            migration.look_again()
+            migration.refresh_catalog()
         elif finished(migration):
-            return Share(runs, parts)
+            return HostShare(runs, parts)
         else:
             time.sleep(POLL)
 
 
-def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], beside: Beside) -> Share:
+def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], beside: CopyServices) -> HostShare:
     """As the leader: runs until all tables are complete. How much there is to do is noted first."""
     objects, tables = beside.objects, len(migration.selected().leaves)
     size = objects.size if objects is not None else 0
     if not again and not unfinished(migration):
         if size:
             begin(migration.store, tables, size)
-        return Share()
-    with worker_kept_away(migration):
+        return HostShare()
+    with exclude_worker(migration):
         if again:
             reset(migration, again)
         begin(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
@@ -117,13 +117,13 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
 
 
 @contextmanager
-def _beside(migration: Migration, limits: Limits, behind: dict[Name, Behind] | None) -> Iterator[Beside]:
+def _beside(migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None) -> Iterator[CopyServices]:
     """Builder and gauge of this host."""
     with (
-        Gauge(migration, limits.progress_file, limits.progress_interval) as gauge,
+        CopyReporter(migration, limits.progress_file, limits.progress_interval) as gauge,
         Builder(migration, behind or {}, limits.build) as builder,
     ):
-        yield Beside(builder, gauge)
+        yield CopyServices(builder, gauge)
 
 
 def finished(migration: Migration) -> bool:
@@ -153,7 +153,7 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
 def _lead(migration: Migration) -> Iterator[bool]:
     """Try to become the one leader, without waiting; given back at the end, or by the end of the session."""
     key = (names.lock_key(migration.name, _LEADER),)
-    with speaking("looking for who leads the copy of migration", migration.name):
+    with explain_errors("looking for who leads the copy of migration", migration.name):
         row = migration.destination.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
     leading = bool(row and row[0])
     try:
@@ -168,7 +168,7 @@ def _lead(migration: Migration) -> Iterator[bool]:
 
 def _held(migration: Migration, purpose: str) -> bool:
     """Whether any session holds this lock of the migration."""
-    with speaking("looking for who works on migration", migration.name):
+    with explain_errors("looking for who works on migration", migration.name):
         row = migration.destination.execute(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted"
             " AND l.objsubid = 1 AND l.classid::bigint = %s AND l.objid::bigint = %s AND l.database ="
@@ -178,9 +178,9 @@ def _held(migration: Migration, purpose: str) -> bool:
     return bool(row and row[0])
 
 
-def open_run(store: StateStore) -> OpenRun | None:
+def find_open_run(store: StateStore) -> OpenRun | None:
     """The run that tables have been given to and that has not ended, if it is the latest; None before the first."""
-    with speaking("looking for an open copy run of migration", store.name):
+    with explain_errors("looking for an open copy run of migration", store.name):
         row = store.conn.execute(
             sql.SQL(
                 "SELECT r.run, r.form, coalesce(r.snapshot, '') FROM {run} r WHERE r.migration = %s"
@@ -192,7 +192,7 @@ def open_run(store: StateStore) -> OpenRun | None:
     return None if row is None else OpenRun(*row)
 
 
-def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, Behind] | None) -> int:
+def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
     """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
     key = (names.lock_key(migration.name, _BUILD),)
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
@@ -216,7 +216,7 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:
     """The tables of a run, by source OID, as its leader gave them to it; and those that are not there any more."""
     store = migration.store
-    with speaking("reading the tables of a copy run of migration", store.name):
+    with explain_errors("reading the tables of a copy run of migration", store.name):
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT t.relation::bigint, t.schema_name, t.table_name, NOT coalesce(t.found_empty, true),"

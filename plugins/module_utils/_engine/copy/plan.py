@@ -16,12 +16,12 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
 from ..schema.table_builds import analyze_statement, behind_copy
 from ..state.task import read_control
-from .enqueue import go_on
-from .leader import finished, take_part, wait_for_leader
+from .enqueue import resume_parts
+from .leader import finished, run_copy, wait_for_leader
 from .progress import read_pace, set_pace
 from .queue import Job, observed, partly_copied
 from .resync import tables_again
-from .runs import Share, lay_out, missing_tables, unfinished
+from .runs import HostShare, lay_out, missing_tables, unfinished
 from .transfer.columns import (
     STAGE,
     Format,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name
     from ..runner import Runner
-    from ..schema.table_builds import Behind
+    from ..schema.table_builds import TableBuilds
     from .transfer.pace import Pace
 
 
@@ -73,7 +73,7 @@ def plan(
     there = migration.destination_catalog()
     jobs = lay_out(migration, waiting, limits, there)
     going_on = [job for oid, job in jobs.items() if job is not None and oid not in anew]
-    jobs.update({job.source.oid: job for job in go_on(migration, going_on)})
+    jobs.update({job.source.oid: job for job in resume_parts(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
     schema_made = "schema" not in migration.spec.types or (state is not None and state.reached("schema"))
     if without and schema_made:
@@ -119,7 +119,9 @@ def plan_pace(migration: Migration, pace: Pace) -> Plan:
     return Plan((Change("destination", f"pace of the copy of {migration.name}", before, pace.stored()),), apply=apply)
 
 
-def _behind(migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]) -> dict[Name, Behind] | None:
+def _behind(
+    migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]
+) -> dict[Name, TableBuilds] | None:
     """What is built on each table when its rows stand; None where the schema is not ours to make."""
     if programs is None or "schema" not in migration.spec.types:
         return None
@@ -152,9 +154,9 @@ def _table_changes(
     ]
 
 
-def _behind_changes(behind: Mapping[Name, Behind], waiting: Sequence[Table]) -> list[Change]:
+def _behind_changes(behind: Mapping[Name, TableBuilds], waiting: Sequence[Table]) -> list[Change]:
     """What is built on the tables, and the statistics of those that are copied."""
-    changes = [step.shown() for one in behind.values() for step in one.steps]
+    changes = [step.as_change() for one in behind.values() for step in one.steps]
     for table in waiting:
         if (one := behind.get(table.qualified_name)) is not None and one.analyze:
             statement = _sql(analyze_statement(table))
@@ -203,7 +205,7 @@ def _plan_help(migration: Migration, limits: Limits, patience: float, programs: 
     )
 
 
-def _result(migration: Migration, limits: Limits, share: Share | None = None) -> Mapping[str, object]:
+def _result(migration: Migration, limits: Limits, share: HostShare | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
     known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
     tables: list[Mapping[str, Any]] = []
@@ -221,7 +223,7 @@ def _result(migration: Migration, limits: Limits, share: Share | None = None) ->
 
 
 def _apply(
-    migration: Migration, limits: Limits, behind: dict[Name, Behind] | None, again: Sequence[Table] = ()
+    migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None, again: Sequence[Table] = ()
 ) -> Mapping[str, object]:
     """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
     migration.lock(shared=True)
@@ -237,6 +239,6 @@ def _apply(
             "Run the migrate playbook, whose prepare phase makes it first.",
         )
     reached = state is not None and state.reached("copied")
-    share = take_part(migration, limits, again, behind)
+    share = run_copy(migration, limits, again, behind)
     did = bool(share.parts or share.objects) or (share.led and not reached)
     return {**_result(migration, limits, share), "changed": did}

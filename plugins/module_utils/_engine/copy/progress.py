@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from .transfer.pace import Pace, pace_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SELECT k.settings, k.tables, k.total, extract(epoch FROM pg_catalog.clock_timest
 
 def set_pace(store: StateStore, pace: Pace) -> None:
     """Give every host of a copy these limits: they look twice a second. Raises ServerError."""
-    with speaking("setting the pace of the copy of migration", store.name):
+    with explain_errors("setting the pace of the copy of migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "INSERT INTO {} (migration, settings) VALUES (%s, %s::jsonb) ON CONFLICT (migration) DO UPDATE"
@@ -55,7 +55,7 @@ def set_pace(store: StateStore, pace: Pace) -> None:
 
 def read_pace(store: StateStore) -> Pace | None:
     """The limits that hosts go by; None where nobody has set any. Raises ServerError."""
-    with speaking("reading the pace of the copy of migration", store.name):
+    with explain_errors("reading the pace of the copy of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT settings FROM {} WHERE migration = %s").format(store.table("copy_task")), (store.name,)
         ).fetchone()
@@ -65,7 +65,7 @@ def read_pace(store: StateStore) -> Pace | None:
 def begin(store: StateStore, tables: int, total: int) -> None:
     """A copy of so many tables, of which ``total`` bytes are to be read, begins: what earlier ones did counts no more."""
     names = {name: store.table(name) for name in ("copy_task", "copy_host")}
-    with speaking("beginning the copy of migration", store.name), store.conn.transaction():
+    with explain_errors("beginning the copy of migration", store.name), store.conn.transaction():
         store.conn.execute(
             sql.SQL(
                 "INSERT INTO {copy_task} (migration, tables, total, started_at)"
@@ -93,7 +93,7 @@ def read_progress(store: StateStore) -> Mapping[str, Any]:
         table=store.table("table_copy"),
         objects=store.table("large_object_copy"),
     )
-    with speaking("reading the progress of the copy of migration", store.name):
+    with explain_errors("reading the progress of the copy of migration", store.name):
         row = store.conn.execute(query, {"name": store.name, "alive": ALIVE}).fetchone()
     if row is None or row[3] is None:
         return {}

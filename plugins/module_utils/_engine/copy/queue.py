@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StateError
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
 from .transfer.columns import FREEZE_FROM
@@ -54,12 +54,12 @@ class Job:
         return not self.merge and self.parts == WHOLE and self.size >= FREEZE_FROM
 
 
-def open_run(store: StateStore, form: str, timeline: int = 0) -> int:
+def begin_run(store: StateStore, form: str, timeline: int = 0) -> int:
     """Begin a run; returns its number. Nothing refers to it until tables are given to it.
 
     ``timeline`` is the source's before the snapshot is taken: marks count from there (0: nothing follows the copy).
     """
-    with speaking("beginning a copy run of migration", store.name):
+    with explain_errors("beginning a copy run of migration", store.name):
         row = store.conn.execute(
             sql.SQL(
                 "INSERT INTO {run} (migration, run, form, timeline, host, pid)"
@@ -74,7 +74,7 @@ def open_run(store: StateStore, form: str, timeline: int = 0) -> int:
 
 def set_run(store: StateStore, run: int, form: str, mark: Lsn, snapshot: str) -> None:
     """Record what the run sees the source through. ``mark`` is 0 where every table gets its own."""
-    with speaking("recording the snapshot of a copy run of migration", store.name):
+    with explain_errors("recording the snapshot of a copy run of migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET form = %s, mark = %s::pg_lsn, snapshot = %s WHERE migration = %s AND run = %s"
@@ -85,7 +85,7 @@ def set_run(store: StateStore, run: int, form: str, mark: Lsn, snapshot: str) ->
 
 def close_run(store: StateStore, run: int) -> None:
     """Note that the run has ended."""
-    with speaking("ending a copy run of migration", store.name):
+    with explain_errors("ending a copy run of migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET finished_at = pg_catalog.clock_timestamp() WHERE migration = %s AND run = %s"
@@ -103,7 +103,7 @@ def part_of(row: Sequence[Any]) -> Part:
 
 def partly_copied(store: StateStore) -> set[int]:
     """The tables, by source OID, of which a part was done by a run that did not come to its end."""
-    with speaking("reading the state of the copy of migration", store.name):
+    with explain_errors("reading the state of the copy of migration", store.name):
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT DISTINCT p.relation::bigint FROM {} p JOIN {} t USING (migration, relation)"
@@ -124,7 +124,7 @@ class Waiting:
 
 def waiting_parts(store: StateStore, run: int, leave_out: Collection[int]) -> Waiting:
     """How it stands with the parts of a run that are not done, but for those of some tables."""
-    with speaking("looking for parts that are left in the copy of migration", store.name):
+    with explain_errors("looking for parts that are left in the copy of migration", store.name):
         row = store.conn.execute(
             sql.SQL(
                 "WITH waiting AS (SELECT FROM {part} WHERE migration = %(name)s AND run = %(run)s AND state = 'waiting'"
@@ -206,7 +206,7 @@ class Claims:
 
 def observed(store: StateStore) -> list[Mapping[str, Any]]:
     """Every table's copy for a person: table, state, rows, bytes, mark, run, seconds."""
-    with speaking("reading the state of the copy of migration", store.name):
+    with explain_errors("reading the state of the copy of migration", store.name):
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT schema_name, table_name, state, rows, bytes, coalesce(mark::text, ''), coalesce(run, 0),"

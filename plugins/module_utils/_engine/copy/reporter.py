@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from ..postgres._psycopg import sql
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from ..postgres.lsn import Lsn, parse_lsn
 from ..state.store import StateStore
 from .progress import ALIVE, read_progress
@@ -95,7 +95,7 @@ def share_of(own: int, others: int) -> float:
     return max(1, own) / (max(1, own) + others)
 
 
-class Gauge:
+class CopyReporter:
     """Counts what this host does, tells it, and tells the throttle. Leaving the context tells for the last time."""
 
     def __init__(self, migration: Migration, progress_file: str = "", interval: float = 0.0) -> None:
@@ -114,7 +114,7 @@ class Gauge:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Gauge:
+    def __enter__(self) -> CopyReporter:
         if self._file and self._interval:
             self._lines = self._stack.enter_context(Path(self._file).open("a", encoding="utf-8"))
         self._tick()
@@ -161,7 +161,7 @@ class Gauge:
         counts = {"active": self.active, "rows": self.rows, "bytes": self.bytes, "size": self.size, "rate": rate}
         query = sql.SQL(_TELL).format(host=store.table("copy_host"), task=store.table("copy_task"))
         held = self.throttle.held
-        with speaking("telling how far the copy has come of migration", self._migration.name):
+        with explain_errors("telling how far the copy has come of migration", self._migration.name):
             row = self._conn.execute(query, {**self._key, **counts, "held": held, "alive": ALIVE}).fetchone()
         if row is not None:
             pace = pace_of(row[0])
@@ -176,7 +176,7 @@ class Gauge:
         if self._source is None:
             self._source = self._open(self._migration.spec.source)
         lag, active = 0.0, 0
-        with speaking("looking at the load of the", "source"):
+        with explain_errors("looking at the load of the", "source"):
             standbys = self._source.execute(_STANDBYS).fetchone() if pace.source_lag else None
             sessions = self._source.execute(_ACTIVE).fetchone() if pace.active else None
         if standbys is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SpecError, StateError
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -62,7 +62,7 @@ def _with_all_below(tables: Sequence[Table], children: Mapping[int, Sequence[Tab
 def reset(migration: Migration, tables: Sequence[Table]) -> None:
     """Forget that these tables are complete: the next run empties them, and no part of theirs stays."""
     store = migration.store
-    with speaking("preparing to copy tables again in migration", store.name):
+    with explain_errors("preparing to copy tables again in migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET state = 'copying', fingerprint = NULL WHERE migration = %s AND relation = ANY (%s::oid[])"

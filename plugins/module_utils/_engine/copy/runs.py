@@ -18,13 +18,13 @@ from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
 from ..state.task import read_control, set_wanted, wait_gone
-from .enqueue import enqueue, go_on
+from .enqueue import enqueue, resume_parts
 from .key_parts import cut_large
-from .queue import Job, close_run, open_run, set_run, waiting_parts
+from .queue import Job, begin_run, close_run, set_run, waiting_parts
 from .transfer.parts import WHOLE, cut
 from .workers import Limits, Run, copy_run
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Catalog
     from ..postgres.connect import Connection
     from .index_builder import Builder
-    from .reporter import Gauge
+    from .reporter import CopyReporter
 
 MAX_RUNS = 8
 """Tables that change under every one of so many runs are a person's business."""
@@ -48,17 +48,17 @@ POLL = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class CopyServices:
     """What accompanies the runs of one host: who builds on what is complete, who says how fast it may go, and who copies
     the large objects under a run's snapshot."""
 
     builder: Builder | None = None
-    gauge: Gauge | None = None
+    gauge: CopyReporter | None = None
     objects: ObjectCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class HostShare:
     """What this host did: ``runs`` that it took part in, ``parts`` and large ``objects`` that it copied itself, and
     whether it ``led``."""
 
@@ -120,7 +120,7 @@ def _sizes(source: Connection, relations: Sequence[int]) -> dict[int, tuple[int,
         query = sql.SQL(_SIZES).format(heap=sql.SQL(heap), toast=sql.SQL(_TOAST))
         return {row[0]: (row[1], row[2]) for row in source.execute(query, (list(relations),)).fetchall()}
 
-    with speaking("asking for the sizes of tables at the", "source"):
+    with explain_errors("asking for the sizes of tables at the", "source"):
         try:
             with source.transaction():
                 source.execute("SET LOCAL lock_timeout = '1s'")
@@ -142,7 +142,7 @@ def missing_tables(names_missing: Sequence[Name]) -> MismatchError:
 
 
 @contextmanager
-def worker_kept_away(migration: Migration) -> Iterator[None]:
+def exclude_worker(migration: Migration) -> Iterator[None]:
     """Stop the CDC worker at a commit and keep its lock until the marks are stored (design: A copy run, 1 and 6)."""
     store, conn = migration.store, migration.destination
     control = read_control(store)
@@ -150,7 +150,7 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
         set_wanted(store, "stopped")
     wait_gone(conn, migration.name, WORKER_PATIENCE)
     key = (names.lock_key(migration.name, "worker"),)
-    with speaking("keeping the CDC worker away in migration", migration.name):
+    with explain_errors("keeping the CDC worker away in migration", migration.name):
         row = conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
     if row is None or not row[0]:
         raise StateError(
@@ -168,7 +168,9 @@ def worker_kept_away(migration: Migration) -> Iterator[None]:
             pass
 
 
-def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, beside: Beside = Beside()) -> Share:
+def copy_tables(
+    migration: Migration, limits: Limits, form: Form | None = None, beside: CopyServices = CopyServices()
+) -> HostShare:
     """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
     ``form`` leaves out the probing and starts with that form; ``beside`` gets each table as soon as it
@@ -179,10 +181,10 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, 
     wanted: Form = form or ("slot" if migration.spec.incremental else "plain")
     for number in range(MAX_RUNS):
         if number:
-            migration.look_again()
+            migration.refresh_catalog()
         tables = unfinished(migration)
         if not tables:
-            return Share(number, parts, True)
+            return HostShare(number, parts, True)
         jobs = lay_out(migration, tables, limits, migration.destination_catalog())
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
@@ -198,13 +200,15 @@ def copy_tables(migration: Migration, limits: Limits, form: Form | None = None, 
             f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
             "Let the application leave its definition alone for a while, then run the playbook again.",
         )
-    return Share(MAX_RUNS, parts, True)
+    return HostShare(MAX_RUNS, parts, True)
 
 
-def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: Beside) -> tuple[Form, int]:
+def _one_run(
+    migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: CopyServices
+) -> tuple[Form, int]:
     """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
     store = migration.store
-    number = open_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
+    number = begin_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
         taken: Snapshot | None = None
         if form in ("slot", "plain"):
@@ -223,7 +227,7 @@ def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Fo
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
-        todo = enqueue(store, number, mark, go_on(migration, jobs), keep_foreign_rows=keep)
+        todo = enqueue(store, number, mark, resume_parts(migration, jobs), keep_foreign_rows=keep)
         run = Run(
             migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
         )
@@ -264,7 +268,7 @@ def can_import(migration: Migration, snapshot: str) -> bool:
 def _require_behind(migration: Migration, mark: Lsn) -> None:
     """What was applied must lie below the mark to come: changes between the two would be applied to no table."""
     store = migration.store
-    with speaking("reading the progress of migration", migration.name):
+    with explain_errors("reading the progress of migration", migration.name):
         row = store.conn.execute(
             sql.SQL("SELECT applied::text FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
             (migration.name,),

@@ -17,13 +17,13 @@ from ..capture.snapshot import Form, Snapshot, open_shared_snapshot
 from ..errors import ConnectError, ServerError
 from ..large_objects.objects import ObjectWish
 from ..postgres._asyncpg import asyncpg
-from ..postgres.async_connect import open_session, talking
+from ..postgres.async_connect import explain_errors, open_session
 from ..postgres.lsn import Lsn
 from ..schema.build_limits import BuildLimits
 from .index_builder import Builder
 from .key_parts import PartBy
 from .queue import Claims, Job
-from .reporter import Gauge
+from .reporter import CopyReporter
 from .transfer.columns import (
     STAGE,
     Format,
@@ -84,7 +84,7 @@ class Run:
     snapshot: str
     jobs: Mapping[int, Job]
     builder: Builder | None = None
-    gauge: Gauge | None = None
+    gauge: CopyReporter | None = None
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
@@ -130,7 +130,7 @@ async def _work(run: Run, number: int) -> None:
         worker = _Worker(run, number)
         try:
             # Whatever nobody on the way has said better: a server may go away at any statement.
-            async with talking(_COPYING, run.migration.name):
+            async with explain_errors(_COPYING, run.migration.name):
                 await worker.open()
                 while await worker.one_part():
                     pass
@@ -172,7 +172,7 @@ class _Worker:
         migration = self._run.migration
         purpose = f"copy {migration.name} {self._number}"
         self._destination = await open_session(migration.destination, migration.spec.destination, purpose)
-        async with talking("preparing a session at the", "destination", _REPLICA_REMEDY):
+        async with explain_errors("preparing a session at the", "destination", _REPLICA_REMEDY):
             await self._destination.execute("SET session_replication_role = replica")
         if self._run.form != "own_slot":
             self._source = await open_session(migration.source, migration.spec.source, purpose)
@@ -202,7 +202,7 @@ class _Worker:
     async def one_part(self) -> bool:
         """Claim, copy and finish one part; False when none is waiting."""
         run = self._run
-        async with talking("claiming a part of the copy of migration", run.migration.name):
+        async with explain_errors("claiming a part of the copy of migration", run.migration.name):
             await self._destination.execute("BEGIN")
             claimed = await self._claims.claim(self._destination, run.changed)
             if claimed is None:
@@ -223,7 +223,7 @@ class _Worker:
                 raise
             if isinstance(reader.reading, SnapshotReading):
                 await reader.reading.end()
-        async with talking("finishing a part of table", str(job.source)):
+        async with explain_errors("finishing a part of table", str(job.source)):
             seconds = time.monotonic() - began
             complete = await self._claims.finish(
                 self._destination, relation, part, copied.rows, copied.bytes, mark=reader.mark, seconds=seconds
@@ -282,11 +282,11 @@ class _Worker:
             into = ("pg_temp", STAGE)
 
         async def read(sink: Sink) -> str:
-            async with talking("reading at the source table", str(table)):
+            async with explain_errors("reading at the source table", str(table)):
                 return await reader.reading.copy(query, form, self._paced(sink, job, form))
 
         async def write(pieces: AsyncIterator[bytes]) -> str:
-            async with talking("writing at the destination table", str(table)):
+            async with explain_errors("writing at the destination table", str(table)):
                 writing = self._destination.copy_to_table(
                     into[1],
                     schema_name=into[0],
@@ -299,12 +299,12 @@ class _Worker:
 
         try:
             if stage:
-                async with talking("making a staging table for table", str(table)):
+                async with explain_errors("making a staging table for table", str(table)):
                     await self._destination.execute(stage[0])
             freeze = job.may_freeze and await self._emptied(there)
             copied = await pump(str(table), read, write)
             if stage:
-                async with talking("adding the missing rows to table", str(table)):
+                async with explain_errors("adding the missing rows to table", str(table)):
                     await self._destination.execute(stage[1])
         except ServerError as exc:
             if form == "binary" and exc.sqlstate in NO_BINARY:
@@ -334,7 +334,7 @@ class _Worker:
     async def _emptied(self, table: Table) -> bool:
         """Empty a table that is empty, so that this transaction may write frozen rows; False where that cannot be."""
         lock, ask, empty = emptying_statements(table)
-        async with talking("emptying at the destination table", str(table)):
+        async with explain_errors("emptying at the destination table", str(table)):
             await self._destination.execute("SAVEPOINT emptying")
             try:
                 await self._destination.execute(lock)

@@ -16,7 +16,7 @@ from ..validate.verdicts import Verdict
 
 
 @dataclass(slots=True)
-class Proofs:
+class Evidence:
     """The evidence of one run. ``fenced_at`` and ``opened_after`` are on the monotonic clock, in seconds; ``fenced_on``
     is the first by the calendar, for a run that finishes what another has closed."""
 

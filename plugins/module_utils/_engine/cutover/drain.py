@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import StateError, TimeoutExpired
 from ..flow.rates import Rates, forecast
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.heartbeat import wait_applied
 from ..state.task import holder, set_wanted, wait_gone
 from ..units import size
@@ -57,7 +57,7 @@ def _lives(migration: Migration) -> bool:
     if holder(migration.destination, migration.name) is not None:
         return True
     store = migration.store
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT state FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
         ).fetchone()
@@ -67,7 +67,7 @@ def _lives(migration: Migration) -> bool:
 def require_catching_up(migration: Migration, timeout: float) -> None:
     """Raise StateError where the worker cannot catch up, or not within ``timeout`` seconds: better said now than then."""
     store = migration.store
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL(
                 "SELECT state, lag_bytes, lag_seconds, source_rate, apply_rate FROM {} WHERE migration = %s"
@@ -91,7 +91,7 @@ def require_catching_up(migration: Migration, timeout: float) -> None:
 
 def changes_applied(store: StateStore) -> int:
     """How many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT inserts + updates + deletes + truncates FROM {} WHERE migration = %s").format(
                 store.table("cdc_progress")
@@ -113,6 +113,6 @@ def see_worker_gone(migration: Migration, timeout: float) -> None:
     except TimeoutExpired:
         found = holder(conn, name)
         if found is not None:
-            with speaking("ending the session of the CDC worker of migration", name):
+            with explain_errors("ending the session of the CDC worker of migration", name):
                 conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (found.pid,))
         wait_gone(conn, name, _LAST_WAIT)

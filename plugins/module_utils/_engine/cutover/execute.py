@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..large_objects.objects import read_copied
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
 from ..state.heartbeat import wait_applied, write_marker
@@ -24,11 +24,11 @@ from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions
 from . import opening
-from .certificate import Proofs
+from .certificate import Evidence
 from .deadline import bounded
 from .drain import changes_applied, drain, see_worker_gone
 from .reopen_guard import Guard, start_guard
-from .resolver import Facts, Step, next_step
+from .resolver import CutoverStep, Facts, next_step
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _AGAIN = "Run the cutover again: it goes on from here."
 _DOING = "cutting over migration"
 _TRIGGER_LOCK = 30.0
-_BOUNDED = (Step.MARK, Step.DRAIN, Step.SEQUENCES, Step.COMPARE, Step.CLOSE)
+_BOUNDED = (CutoverStep.MARK, CutoverStep.DRAIN, CutoverStep.SEQUENCES, CutoverStep.COMPARE, CutoverStep.CLOSE)
 """Steps that may wait for somebody at the destination while the source is fenced."""
 
 
@@ -58,26 +58,26 @@ class Cutover:
     def __init__(self, migration: Migration, limits: Limits) -> None:
         self.migration = migration
         self.limits = limits
-        self.proofs = Proofs()
+        self.proofs = Evidence()
         self.facts = Facts()
         self._looked = False
         self._counted = 0
         self._guard: Guard | None = None
         self._fence: fence.Fence | None = None
-        self._steps: Mapping[Step, Callable[[], None]] = {
-            Step.CATCH_UP: self._catch_up,
-            Step.FENCE: self._raise_fence,
-            Step.END_SESSIONS: self._end_sessions,
-            Step.MARK: self._mark,
-            Step.DRAIN: self._drain,
-            Step.SEQUENCES: self._set_sequences,
-            Step.COMPARE: self._compare,
-            Step.CLOSE: self._close,
-            Step.DISARM: self._disarm,
-            Step.TRIGGERS: self._restore_triggers,
-            Step.REVOKE_WRITER: self._revoke_writer,
-            Step.OPEN: self._open,
-            Step.REOPEN: self._reopen,
+        self._steps: Mapping[CutoverStep, Callable[[], None]] = {
+            CutoverStep.CATCH_UP: self._catch_up,
+            CutoverStep.FENCE: self._raise_fence,
+            CutoverStep.END_SESSIONS: self._end_sessions,
+            CutoverStep.MARK: self._mark,
+            CutoverStep.DRAIN: self._drain,
+            CutoverStep.SEQUENCES: self._set_sequences,
+            CutoverStep.COMPARE: self._compare,
+            CutoverStep.CLOSE: self._close,
+            CutoverStep.DISARM: self._disarm,
+            CutoverStep.TRIGGERS: self._restore_triggers,
+            CutoverStep.REVOKE_WRITER: self._revoke_writer,
+            CutoverStep.OPEN: self._open,
+            CutoverStep.REOPEN: self._reopen,
         }
 
     def run(self) -> Mapping[str, object]:
@@ -88,7 +88,7 @@ class Cutover:
             while True:
                 try:
                     step = self._next()
-                    if step is Step.DONE:
+                    if step is CutoverStep.DONE:
                         break
                     self._carry_out(step)
                 except EngineError as exc:
@@ -106,7 +106,7 @@ class Cutover:
             raise self._told(trouble) from trouble
         return opening.certificate_of(self.migration)
 
-    def _carry_out(self, step: Step) -> None:
+    def _carry_out(self, step: CutoverStep) -> None:
         limit: AbstractContextManager[None] = nullcontext()
         if step in _BOUNDED:
             limit = bounded(self.migration, self.proofs.fenced_at + self.limits.fence)
@@ -117,12 +117,12 @@ class Cutover:
             if step in _BOUNDED and self._late():
                 raise self._too_late(f", step {step.value}: {exc.doing} {exc.what}") from exc
             raise
-        failpoints.reached(f"after {step.value}")
+        failpoints.failpoint(f"after {step.value}")
 
-    def _next(self) -> Step:
+    def _next(self) -> CutoverStep:
         if self.facts.fence != "closed":  # which nobody takes back: from there on the source is not needed any more
             self._looked = False
-            standing = fence.standing(self.migration.source, self.migration.name)
+            standing = fence.fence_state(self.migration.source, self.migration.name)
             self.facts = dataclasses.replace(self.facts, fence=standing, late=self._late())
             self._looked = True
         return next_step(self.facts)
@@ -179,7 +179,7 @@ class Cutover:
     def _raise_fence(self) -> None:
         migration = self.migration
         # Catching up may have taken long: a partition made since is fenced too, a table made since stops us here.
-        migration.look_again()
+        migration.refresh_catalog()
         require_copied(migration)
         sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
@@ -187,7 +187,7 @@ class Cutover:
         migration.store.set_json("fence", found.stored())
         self._fence = found
         self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
-        failpoints.reached("before fence")
+        failpoints.failpoint("before fence")
         fence.raise_fence(migration.source, migration.name, found)
         self.proofs.fenced_at = time.monotonic()
         self.proofs.fenced_on = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
@@ -258,7 +258,7 @@ class Cutover:
         state = self.migration.state()
         statements = enable_triggers_statements(state.before_image) if state else ()
         conn = self.migration.destination
-        with speaking("putting back the triggers at the destination"), conn.transaction():
+        with explain_errors("putting back the triggers at the destination"), conn.transaction():
             in_lock_timeout(conn, _TRIGGER_LOCK)
             for statement in statements:
                 conn.execute(statement)
@@ -276,7 +276,7 @@ class Cutover:
 
     def _reopen(self) -> None:
         if self._fence is None:  # left by a run that is gone, and this one has come to nothing before its own
-            fence.leave(self.migration).give_back()
+            fence.lift_fence(self.migration).give_back()
         else:
             fence.reopen(self.migration.source, self.migration.name, self._fence)
         try:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from ..errors import ServerError, StateError
 from ..large_objects.objects import certified
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.tombstone import with_tombstone
-from .certificate import Proofs
+from .certificate import Evidence
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
 
-def open_destination(migration: Migration, proofs: Proofs) -> None:
+def open_destination(migration: Migration, proofs: Evidence) -> None:
     """Write the certificate and open, in one transaction. Idempotent. Raises ServerError."""
     state = migration.state()
     conn = migration.destination
@@ -47,7 +47,7 @@ def open_destination(migration: Migration, proofs: Proofs) -> None:
         "steps": steps,
         "comment": _leave_tombstone(conn, with_tombstone(conn, migration.name, opened_at)),
     }
-    with speaking("opening the destination of migration", migration.name), conn.transaction():
+    with explain_errors("opening the destination of migration", migration.name), conn.transaction():
         conn.execute(
             sql.SQL(
                 "UPDATE {} SET certificate = %s::jsonb, opened_at = %s::timestamptz, phase = 'opened',"
@@ -66,7 +66,7 @@ def _pause(fenced_at: str, now: datetime.datetime) -> int:
 def _leave_tombstone(conn: Connection, statement: Composed) -> bool:
     """The comment that outlives a release; only the database's owner may write it, and the opening does not need it."""
     try:
-        with speaking("writing the comment of the", "destination database"):
+        with explain_errors("writing the comment of the", "destination database"):
             conn.execute(statement)
     except ServerError as exc:
         if exc.sqlstate != "42501":

@@ -91,7 +91,7 @@ def _not_yet(migration: Migration, why: str) -> StateError:
 
 def _require_ready(migration: Migration, state: MigrationState, limits: Limits) -> None:
     """What must be true before anything is taken from the application. Raises StateError."""
-    if fence.standing(migration.source, migration.name) in ("closed", "fenced"):
+    if fence.fence_state(migration.source, migration.name) in ("closed", "fenced"):
         # Closed, it only goes forward. Fenced by a run that is gone, a refusal here would leave the application without
         # its rights: what this looks at is looked at again behind the fence, and given back is what was taken.
         return

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from .. import names
 from ..capture.publication import observe_publication
 from ..errors import StateError
-from ..plan import Leftover, Plan, SqlChange, shown
+from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.heartbeat import heartbeat_table
 from ..state.source_schema import observe_bookkeeping
 from ..state.tables import drop_statements
@@ -34,13 +34,13 @@ def plan_released(migration: Migration) -> Plan:
 
     def apply() -> Mapping[str, object]:
         conn = migration.destination
-        with speaking(_DOING, migration.name), conn.transaction():
+        with explain_errors(_DOING, migration.name), conn.transaction():
             # Counted again behind the lock that registering takes: a migration may be coming right now.
             migration.lock_state_schema()
             _state_change(migration).execute(conn, _DOING)
         return {"left_behind": left}
 
-    changes = shown([_state_change(migration)], migration.destination)
+    changes = as_change([_state_change(migration)], migration.destination)
     return Plan(changes=changes, result={"left_behind": left}, apply=apply)
 
 
@@ -69,7 +69,7 @@ def _still_there(migration: Migration) -> list[Leftover]:
     """What of ours stands at the source after everybody has taken back what they made."""
     conn = migration.source
     left = []
-    with speaking("looking for the slot of migration", migration.name):
+    with explain_errors("looking for the slot of migration", migration.name):
         slot = names.slot_name(migration.name)
         row = conn.execute(
             "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Step(Enum):
+class CutoverStep(Enum):
     """What to do next. ``REOPEN`` gives the writers back what was taken; ``DONE`` is the end of either way."""
 
     CATCH_UP = "catch up"
@@ -63,38 +63,38 @@ class Facts:
 
 
 _PROOFS = (
-    ("sessions_ended", Step.END_SESSIONS),
-    ("marked", Step.MARK),
-    ("drained", Step.DRAIN),
-    ("sequences_set", Step.SEQUENCES),
-    ("compared", Step.COMPARE),
+    ("sessions_ended", CutoverStep.END_SESSIONS),
+    ("marked", CutoverStep.MARK),
+    ("drained", CutoverStep.DRAIN),
+    ("sequences_set", CutoverStep.SEQUENCES),
+    ("compared", CutoverStep.COMPARE),
 )
 
 _ENDINGS = (
-    ("disarmed", Step.DISARM),
-    ("triggers_restored", Step.TRIGGERS),
-    ("writer_revoked", Step.REVOKE_WRITER),
+    ("disarmed", CutoverStep.DISARM),
+    ("triggers_restored", CutoverStep.TRIGGERS),
+    ("writer_revoked", CutoverStep.REVOKE_WRITER),
 )
 
 
-def next_step(facts: Facts) -> Step:
+def next_step(facts: Facts) -> CutoverStep:
     """The next safe step. Whatever the facts are, following it never opens an unproved destination, and never leaves a
     source fenced that was not closed."""
     if facts.opened:
-        return Step.DONE
+        return CutoverStep.DONE
     if facts.fence == "closed":
-        return _first_missing(facts, _ENDINGS) or Step.OPEN
+        return _first_missing(facts, _ENDINGS) or CutoverStep.OPEN
     if facts.fence == "fenced":
         if facts.failed or facts.late:
-            return Step.REOPEN
+            return CutoverStep.REOPEN
         if not facts.ours:
             # Left over from a process that is gone: what it proved went with it, so we fence anew.
-            return Step.FENCE
-        return _first_missing(facts, _PROOFS) or Step.CLOSE
+            return CutoverStep.FENCE
+        return _first_missing(facts, _PROOFS) or CutoverStep.CLOSE
     if facts.failed or facts.late or (facts.fence == "reopened" and facts.ours):
-        return Step.DONE
-    return Step.FENCE if facts.caught_up else Step.CATCH_UP
+        return CutoverStep.DONE
+    return CutoverStep.FENCE if facts.caught_up else CutoverStep.CATCH_UP
 
 
-def _first_missing(facts: Facts, steps: tuple[tuple[str, Step], ...]) -> Step | None:
+def _first_missing(facts: Facts, steps: tuple[tuple[str, CutoverStep], ...]) -> CutoverStep | None:
     return next((step for fact, step in steps if not getattr(facts, fact)), None)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from .objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
 from .writes import REMEDY
 
@@ -83,7 +83,7 @@ def compare_objects(migration: Migration) -> ObjectVerdict | None:
         for conn in (source, destination):  # an object is read in several statements
             conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         after = 0
-        with speaking("comparing the large objects of migration", migration.name):
+        with explain_errors("comparing the large objects of migration", migration.name):
             while oids := [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]:
                 verdict.gone -= _made(destination, migration, _OF_THESE, oids)
                 with source.transaction(), destination.transaction():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..copy.transfer.source_reader import SNAPSHOT_GONE
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from .objects import (
     CREATE,
     PAGE,
@@ -41,7 +41,7 @@ from .rights import PAGE_STATEMENT, SourceObject, comment_statements, right_stat
 from .writes import BEFORE, COPIED, written_rows
 
 if TYPE_CHECKING:
-    from ..copy.reporter import Gauge
+    from ..copy.reporter import CopyReporter
     from ..migration import Migration
     from ..postgres.connect import Connection
 
@@ -73,7 +73,7 @@ _FORGET = "DELETE FROM {large_object} WHERE migration = %s AND object = ANY (%s:
 class ObjectCopy:
     """What one call does about large objects. ``copied`` counts those that it has copied, or removed again."""
 
-    def __init__(self, migration: Migration, wish: ObjectWish, gauge: Gauge | None = None) -> None:
+    def __init__(self, migration: Migration, wish: ObjectWish, gauge: CopyReporter | None = None) -> None:
         self.copied = 0
         self._migration = migration
         self._wish = wish
@@ -100,11 +100,11 @@ class ObjectCopy:
             self._run = known.run
             return
         total = count(migration.source)
-        with speaking("counting what was written to large objects at the", "source"):
+        with explain_errors("counting what was written to large objects at the", "source"):
             written = written_rows(migration.source)
-        with speaking("beginning to copy the large objects of migration", store.name), store.conn.transaction():
-            store.forget_before(BEFORE, ["written"])
-            store.remember_before(BEFORE, {"written": written})
+        with explain_errors("beginning to copy the large objects of migration", store.name), store.conn.transaction():
+            store.drop_original(BEFORE, ["written"])
+            store.record_original(BEFORE, {"written": written})
             row = store.conn.execute(self._sql(_BEGUN), (store.name, total)).fetchone()
         self._run = int(row[0]) if row else 0
 
@@ -127,13 +127,13 @@ class ObjectCopy:
     @contextmanager
     def _reading(self, snapshot: str) -> Iterator[Connection | None]:
         with closing(connect(self._migration.spec.source, f"large objects {self._migration.name}")) as source:
-            with speaking("taking a snapshot of the large objects at the", "source"):
+            with explain_errors("taking a snapshot of the large objects at the", "source"):
                 source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 stands = not snapshot or _imported(source, snapshot)
             yield source if stands else None
 
     def _page(self, source: Connection, after: int) -> list[SourceObject]:
-        with speaking("reading which large objects there are at the", "source"):
+        with explain_errors("reading which large objects there are at the", "source"):
             rows = source.execute(PAGE_STATEMENT, (after, PAGE)).fetchall()
         return [
             SourceObject(oid, owner, comment, None if grants is None else tuple((g[0], g[1], g[2]) for g in grants))
@@ -142,7 +142,7 @@ class ObjectCopy:
 
     def _copy_page(self, source: Connection, page: Sequence[SourceObject]) -> None:
         store = self._migration.store
-        with speaking("reading which large objects are copied in migration", store.name):
+        with explain_errors("reading which large objects are copied in migration", store.name):
             values = (store.name, self._run, [one.oid for one in page])
             done = {row[0] for row in store.conn.execute(self._sql(_OF_RUN), values).fetchall()}
         todo = [one for one in page if one.oid not in done]
@@ -153,12 +153,12 @@ class ObjectCopy:
             self._write(source, group, sum(sizes[one.oid] for one in group))
 
     def _sizes(self, source: Connection, oids: list[int]) -> dict[int, int]:
-        with speaking("asking for the size at the source of large object", _span(oids)):
+        with explain_errors("asking for the size at the source of large object", _span(oids)):
             return {oid: size for oid, size, dummy in source.execute(SIZES, {"objects": oids}).fetchall()}
 
     def _read(self, source: Connection, oids: list[int], offset: int) -> dict[int, bytes]:
         """A piece of each of these objects, by OID."""
-        with speaking("reading at the source large object", _span(oids)):
+        with explain_errors("reading at the source large object", _span(oids)):
             values = {"objects": oids, "offset": offset, "length": PIECE}
             pieces: dict[int, bytes] = dict(source.execute(READ, values, binary=True).fetchall())
         if self._gauge is not None:
@@ -173,7 +173,7 @@ class ObjectCopy:
     def _write(self, source: Connection, objects: Sequence[SourceObject], size: int) -> None:
         """Some objects whole in one transaction: their bytes, comment, owner, grants, and that they are ours."""
         store, oids = self._migration.store, [one.oid for one in objects]
-        with speaking("writing at the destination large object", _span(oids)):
+        with explain_errors("writing at the destination large object", _span(oids)):
             try:
                 with store.conn.transaction():
                     self._remove(self._ours(oids))
@@ -198,7 +198,9 @@ class ObjectCopy:
         if self._wish.privileges:
             statements += right_statements(objects, self._roles, self._ourselves)
         if statements:
-            with speaking("setting comment, owner and grants of large objects at the", "destination", _RIGHTS_REMEDY):
+            with explain_errors(
+                "setting comment, owner and grants of large objects at the", "destination", _RIGHTS_REMEDY
+            ):
                 conn.execute(sql.SQL("; ").join(statements))
 
     def _ours(self, oids: list[int]) -> list[int]:
@@ -227,7 +229,7 @@ class ObjectCopy:
         store = self._migration.store
         while True:
             with (
-                speaking("removing at the destination large objects that the source has no more"),
+                explain_errors("removing at the destination large objects that the source has no more"),
                 store.conn.transaction(),
             ):
                 rows = store.conn.execute(self._sql(_OLDER), (store.name, self._run, PAGE)).fetchall()
@@ -240,7 +242,7 @@ class ObjectCopy:
 
     def _finish(self) -> None:
         store = self._migration.store
-        with speaking("finishing the large objects of migration", store.name), store.conn.transaction():
+        with explain_errors("finishing the large objects of migration", store.name), store.conn.transaction():
             store.conn.execute(self._sql(_COMPLETE), (store.name, self._run))
             known = read_copied(store)
             if known is not None and (known.objects or known.run > 1):

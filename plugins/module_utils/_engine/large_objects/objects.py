@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import MismatchError, ServerError, SpecError
 from ..plan import Change
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -80,7 +80,7 @@ class ObjectsCopied:
 def read_copied(store: StateStore) -> ObjectsCopied | None:
     """How it stands with the large objects of a migration; None before they were begun. Raises ServerError."""
     query = "SELECT run, state, total, objects, bytes, coalesce(finished_at::text, '') FROM {} WHERE migration = %s"
-    with speaking("reading the state of the large objects of migration", store.name):
+    with explain_errors("reading the state of the large objects of migration", store.name):
         row = store.conn.execute(sql.SQL(query).format(store.table("large_object_copy")), (store.name,)).fetchone()
     return None if row is None else ObjectsCopied(*row)
 
@@ -109,14 +109,14 @@ def waiting(copied: ObjectsCopied | None, wish: ObjectWish) -> bool:
 
 def count(source: Connection) -> int:
     """How many the source holds. Raises ServerError."""
-    with speaking("counting the large objects at the", "source"):
+    with explain_errors("counting the large objects at the", "source"):
         row = source.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
     return int(row[0]) if row else 0
 
 
 def stored_bytes(source: Connection) -> int:
     """Bytes in which the source stores them, compressed and with what has been deleted. Raises ServerError."""
-    with speaking("asking for the size of the large objects at the", "source"):
+    with explain_errors("asking for the size of the large objects at the", "source"):
         row = source.execute("SELECT pg_catalog.pg_relation_size('pg_catalog.pg_largeobject')").fetchone()
     return int(row[0]) if row else 0
 
@@ -134,7 +134,7 @@ SELECT m.oid::bigint, count(*) OVER ()
 
 def closed_objects(source: Connection) -> tuple[int, tuple[int, ...]]:
     """How many large objects the account may not read, and the first of them. Raises ServerError."""
-    with speaking("looking for large objects that cannot be read at the", "source"):
+    with explain_errors("looking for large objects that cannot be read at the", "source"):
         found = source.execute(_CLOSED, (_SHOWN,)).fetchall()
         # The catalog does not know what a cloud's account may do beyond it: try.
         if not found or not _refused(source, found[0][0]):
@@ -175,7 +175,7 @@ def standing_objects(migration: Migration, *, ours: bool) -> tuple[int, ...]:
     )
     query = others.format(sql.SQL("{} ORDER BY m.oid").format(made if ours else sql.SQL("")), sql.Literal(_LOOKED_AT))
     after = 0
-    with speaking("comparing the OIDs of large objects at", "both ends"):
+    with explain_errors("comparing the OIDs of large objects at", "both ends"):
         while page := [row[0] for row in migration.destination.execute(query, (after,)).fetchall()]:
             if found := present_objects(migration.source, page):
                 return found
@@ -225,7 +225,7 @@ SELECT r.role, count(*)
 
 def destination_roles(destination: Connection) -> tuple[list[str], str]:
     """The roles that owners and grants can be given to, and the one that we are. Raises ServerError."""
-    with speaking("reading the roles of the", "destination"):
+    with explain_errors("reading the roles of the", "destination"):
         rows = destination.execute("SELECT rolname::text, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
     return [row[0] for row in rows], next((row[0] for row in rows if row[1]), "")
 
@@ -253,7 +253,7 @@ def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], 
     require_free(migration)
     notes = []
     if wish.privileges:
-        with speaking("reading the owners of the large objects at the", "source"):
+        with explain_errors("reading the owners of the large objects at the", "source"):
             absent = migration.source.execute(_ABSENT_ROLES, (destination_roles(migration.destination)[0],)).fetchall()
         notes = [
             f"Role {role} does not exist at the destination: {n} large objects come without it." for role, n in absent

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -48,7 +48,7 @@ def written_warning(source: Connection, store: StateStore, before_image: Mapping
     first = before_image.get(BEFORE, {}).get("written")
     if first is None:
         return ""
-    with speaking("counting what was written to large objects at the", "source"):
+    with explain_errors("counting what was written to large objects at the", "source"):
         rows = written_since(written_rows(source), int(first))
         remedy = remedy_of(store)
     said = f"The source's statistics count {rows} rows of large objects that were written meanwhile."
@@ -72,7 +72,7 @@ class LargeObjectWatch:
         if written == self._told:
             return
         if rows := written_since(written, self._first(store, written)):
-            self._tell(store, rows)
+            self._report(store, rows)
         self._told = written
 
     @staticmethod
@@ -80,12 +80,12 @@ class LargeObjectWatch:
         state = store.load()
         known = state.before_image.get(BEFORE, {}).get("written") if state else None
         if known is None:
-            store.remember_before(BEFORE, {"written": written})
+            store.record_original(BEFORE, {"written": written})
             return written
         return int(known)
 
     @staticmethod
-    def _tell(store: StateStore, count: int) -> None:
+    def _report(store: StateStore, count: int) -> None:
         """One event, as long as they are not copied again."""
         detail = {"rows_written": count, "remedy": remedy_of(store)}
         values = (json.dumps(detail), store.name, WRITTEN, store.name, COPIED)

@@ -20,7 +20,7 @@ from ._asyncpg import asyncpg, require_asyncpg
 from ._psycopg import sql
 from .connect import condition_name
 from .session import later_timeouts
-from .sqlstates import judge
+from .sqlstates import policy_for
 
 if TYPE_CHECKING:
     from .connect import Connection, Endpoint
@@ -82,7 +82,7 @@ def arguments(like: Connection, purpose: str) -> dict[str, Any]:
 async def open_session(like: Connection, endpoint: Endpoint, purpose: str) -> Any:
     """One more session to the server of ``like``, over asyncpg. Raises DriverError, ConnectError, ServerError."""
     require_asyncpg()
-    async with talking("connecting to the", str(endpoint)):
+    async with explain_errors("connecting to the", str(endpoint)):
         session = await asyncpg.connect(**arguments(like, f"causeway {purpose}"))
         for name, value in later_timeouts(like.info.server_version).items():
             await session.execute(_text(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value))))
@@ -96,14 +96,16 @@ def _text(statement: sql.Composable) -> str:
 
 
 @asynccontextmanager
-async def talking(doing: str, what: str, remedy: str = "") -> AsyncIterator[None]:
+async def explain_errors(doing: str, what: str, remedy: str = "") -> AsyncIterator[None]:
     """Turn what asyncpg raises inside into an EngineError that says what we were doing, and to what."""
     try:
         yield
     except asyncpg.PostgresError as exc:
         raise as_server_error(exc, doing, what, remedy) from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as exc:
-        raise ConnectError(doing, what, str(exc) or type(exc).__name__, remedy or judge("").remedy or _SEE_LOG) from exc
+        raise ConnectError(
+            doing, what, str(exc) or type(exc).__name__, remedy or policy_for("").remedy or _SEE_LOG
+        ) from exc
 
 
 def as_server_error(exc: Any, doing: str, what: str, remedy: str = "") -> ServerError:
@@ -115,4 +117,6 @@ def as_server_error(exc: Any, doing: str, what: str, remedy: str = "") -> Server
     labels = (("schema", "schema_name"), ("table", "table_name"), ("column", "column_name"))
     found = [(label, getattr(exc, name, None)) for label, name in (*labels, ("constraint", "constraint_name"))]
     detail = ", ".join(f"{label} {value}" for label, value in found if value)
-    return ServerError(doing, what, why, remedy or judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate, detail=detail)
+    return ServerError(
+        doing, what, why, remedy or policy_for(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate, detail=detail
+    )

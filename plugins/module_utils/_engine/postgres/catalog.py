@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import catalog_queries as queries
 from ._psycopg import sql
-from .connect import speaking
+from .connect import explain_errors
 
 if TYPE_CHECKING:
     from .connect import Connection, End
@@ -183,7 +183,7 @@ class Catalog:
 def observe_catalog(conn: Connection, end: End, *, leave_out: tuple[str, ...] = ("causeway",)) -> Catalog:
     """Read the catalog in seven queries. ``leave_out`` names schemas of our own. Raises ServerError."""
     left_out = (list(leave_out),)
-    with speaking("reading the catalog of the", end):
+    with explain_errors("reading the catalog of the", end):
         schemas: dict[str, str] = dict(conn.execute(queries.SCHEMAS, left_out).fetchall())
         tables = conn.execute(queries.TABLES, left_out).fetchall()
         columns = _grouped(conn.execute(queries.columns(conn.info.server_version), left_out), _shared(Column))
@@ -261,6 +261,6 @@ def holding_rows(conn: Connection, tables: Items[Name]) -> frozenset[Name]:
             )
             for number, name in enumerate(some)
         )
-        with speaking("looking for rows in the selected tables at the", "destination"):
+        with explain_errors("looking for rows in the selected tables at the", "destination"):
             found += [some[row[0]] for row in conn.execute(query)]
     return frozenset(found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import ConnectError, ServerError
 from ._psycopg import pq, psycopg, require_psycopg, sql
 from .session import PINNED, later_timeouts, startup_options
-from .sqlstates import judge
+from .sqlstates import policy_for
 
 if TYPE_CHECKING:
     from psycopg import Connection as PgConnection
@@ -149,7 +149,7 @@ def refusal(result: PGresult, doing: str, what: str) -> ServerError | ConnectErr
     sqlstate = state.decode() if state else ""
     kind = ServerError if sqlstate else ConnectError
     why = message.decode(errors="replace").strip()
-    return kind(doing, what, why, judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate)
+    return kind(doing, what, why, policy_for(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate)
 
 
 def condition_name(exc: Exception) -> str:
@@ -178,11 +178,11 @@ def server_error(exc: psycopg.Error, doing: str, what: str, remedy: str = "") ->
         )
         if value
     )
-    return kind(doing, what, why, remedy or judge(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate, detail=where)
+    return kind(doing, what, why, remedy or policy_for(sqlstate).remedy or _SEE_LOG, sqlstate=sqlstate, detail=where)
 
 
 @contextmanager
-def speaking(doing: str, what: str = "", remedy: str = "") -> Iterator[None]:
+def explain_errors(doing: str, what: str = "", remedy: str = "") -> Iterator[None]:
     """Turn whatever psycopg raises inside into an EngineError that says what we were doing, and to what."""
     try:
         yield

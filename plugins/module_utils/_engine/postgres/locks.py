@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerError, TimeoutExpired
-from .connect import speaking
+from .connect import explain_errors
 
 if TYPE_CHECKING:
     from ..plan import SqlChange
@@ -99,20 +99,20 @@ def running_transactions(conn: Connection) -> Mapping[str, str]:
 
     Read from pg_locks, which every version has and everybody may read in full. Raises ServerError.
     """
-    with speaking("looking for running transactions at the source"):
+    with explain_errors("looking for running transactions at the source"):
         return {row[0]: _described(row[1:]) for row in conn.execute(_RUNNING).fetchall()}
 
 
 def lock_holders(conn: Connection, relations: Sequence[int], harmless: Sequence[str] = ()) -> tuple[str, ...]:
     """Who holds a lock on one of these relations, of a mode that is not among ``harmless``."""
-    with speaking("looking for lock holders at the source"):
+    with explain_errors("looking for lock holders at the source"):
         rows = conn.execute(_HOLDERS, (list(relations), list(harmless))).fetchall()
     return tuple(sorted({_described(row[1:]) for row in rows}))
 
 
 def blockers_of(conn: Connection, pid: int) -> tuple[str, ...]:
     """Who a waiting session waits for (pg_blocking_pids; 0 there stands for a prepared transaction)."""
-    with speaking("looking for what a session waits for at the source"):
+    with explain_errors("looking for what a session waits for at the source"):
         row = conn.execute("SELECT pg_catalog.pg_blocking_pids(%s)", (pid,)).fetchone()
         pids = set(row[0]) if row else set()
         rows = conn.execute(_RUNNING).fetchall()
@@ -178,7 +178,7 @@ def each_under_lock(
         busy = []
         for piece in left:
             try:
-                with speaking(doing, piece.change.what), conn.transaction():
+                with explain_errors(doing, piece.change.what), conn.transaction():
                     in_lock_timeout(conn, patience.timeout)
                     piece.change.execute(conn, doing)
             except ServerError as exc:

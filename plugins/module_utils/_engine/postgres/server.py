@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError
-from .connect import simple_query, speaking
+from .connect import explain_errors, simple_query
 from .lsn import Lsn, parse_lsn
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
 
 def observe_server(conn: Connection, end: End) -> Server:
     """Ask one session's server what it is. Raises ServerError."""
-    with speaking("asking the server what it is at the", end):
+    with explain_errors("asking the server what it is at the", end):
         row = conn.execute(_IDENTITY).fetchone()
         settings: dict[str, str] = dict(conn.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
     if row is None:  # current_database() always has its row; a proxy that rewrites statements may not

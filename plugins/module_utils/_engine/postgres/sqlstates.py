@@ -18,51 +18,53 @@ class Retry(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SqlStatePolicy:
     """How one kind of failure is treated. ``remedy`` is a full sentence, or empty where the caller knows better."""
 
     retry: Retry
     remedy: str = ""
 
 
-_CONNECTION = Verdict(Retry.CONNECTION, "Check that the server is up and reachable from the worker host.")
+_CONNECTION = SqlStatePolicy(Retry.CONNECTION, "Check that the server is up and reachable from the worker host.")
 
 _BY_STATE = {
-    "57P01": Verdict(
+    "57P01": SqlStatePolicy(
         Retry.CONNECTION, "The session was ended by an administrator or a shutdown; run the playbook again."
     ),
-    "57P02": Verdict(Retry.CONNECTION, "The server crashed and recovers; run the same playbook again."),
-    "57P03": Verdict(Retry.CONNECTION, "The server is starting up or shutting down; run the same playbook again."),
-    "53300": Verdict(Retry.CONNECTION, "Raise max_connections, or free connections."),
-    "53100": Verdict(Retry.OTHER, "Free disk space on the server that reported it."),
-    "53200": Verdict(
+    "57P02": SqlStatePolicy(Retry.CONNECTION, "The server crashed and recovers; run the same playbook again."),
+    "57P03": SqlStatePolicy(
+        Retry.CONNECTION, "The server is starting up or shutting down; run the same playbook again."
+    ),
+    "53300": SqlStatePolicy(Retry.CONNECTION, "Raise max_connections, or free connections."),
+    "53100": SqlStatePolicy(Retry.OTHER, "Free disk space on the server that reported it."),
+    "53200": SqlStatePolicy(
         Retry.OTHER,
         "The server ran out of memory: raise max_locks_per_transaction where it speaks of that, else lower the parallelism.",
     ),
-    "40001": Verdict(Retry.OTHER),
-    "40P01": Verdict(Retry.OTHER),
-    "55P03": Verdict(Retry.OTHER, "Another session holds the lock; see pg_locks and pg_blocking_pids()."),
-    "55006": Verdict(Retry.OTHER, "Another session uses the object, mostly a worker that has not gone yet."),
-    "57014": Verdict(Retry.OTHER, "Somebody cancelled the statement, or a timeout did."),
-    "25006": Verdict(
+    "40001": SqlStatePolicy(Retry.OTHER),
+    "40P01": SqlStatePolicy(Retry.OTHER),
+    "55P03": SqlStatePolicy(Retry.OTHER, "Another session holds the lock; see pg_locks and pg_blocking_pids()."),
+    "55006": SqlStatePolicy(Retry.OTHER, "Another session uses the object, mostly a worker that has not gone yet."),
+    "57014": SqlStatePolicy(Retry.OTHER, "Somebody cancelled the statement, or a timeout did."),
+    "25006": SqlStatePolicy(
         Retry.OTHER, "The server is read-only: name the primary, or look at default_transaction_read_only."
     ),
-    "28P01": Verdict(Retry.NEVER, "Correct the password."),
-    "28000": Verdict(Retry.NEVER, "Correct the user, or add the matching line to pg_hba.conf."),
-    "3D000": Verdict(Retry.NEVER, "Create the database, or correct login_db."),
-    "42501": Verdict(Retry.NEVER, "Grant the missing privilege to the migration's account."),
-    "42P01": Verdict(Retry.NEVER, "The relation is gone; run the migrate playbook again."),
-    "54000": Verdict(Retry.NEVER),
+    "28P01": SqlStatePolicy(Retry.NEVER, "Correct the password."),
+    "28000": SqlStatePolicy(Retry.NEVER, "Correct the user, or add the matching line to pg_hba.conf."),
+    "3D000": SqlStatePolicy(Retry.NEVER, "Create the database, or correct login_db."),
+    "42501": SqlStatePolicy(Retry.NEVER, "Grant the missing privilege to the migration's account."),
+    "42P01": SqlStatePolicy(Retry.NEVER, "The relation is gone; run the migrate playbook again."),
+    "54000": SqlStatePolicy(Retry.NEVER),
 }
 
 _BY_CLASS = {
     "08": _CONNECTION,
-    "58": Verdict(Retry.OTHER, "The server met an error of its operating system; see its log."),
+    "58": SqlStatePolicy(Retry.OTHER, "The server met an error of its operating system; see its log."),
 }
 
 
-def judge(sqlstate: str) -> Verdict:
+def policy_for(sqlstate: str) -> SqlStatePolicy:
     """The verdict on a SQLSTATE; an empty one means that the connection broke before the server could speak."""
     if not sqlstate:
         return _CONNECTION
-    return _BY_STATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2]) or Verdict(Retry.NEVER)
+    return _BY_STATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2]) or SqlStatePolicy(Retry.NEVER)

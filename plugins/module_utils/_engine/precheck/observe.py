@@ -14,7 +14,7 @@ from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import holding_rows
-from ..postgres.connect import server_error, speaking
+from ..postgres.connect import explain_errors, server_error
 from ..postgres.server import identify_system
 from ..state.task import holder
 from . import queries
@@ -85,7 +85,7 @@ class _Asker:
         """All rows; none where the question failed."""
 
         def ask() -> list[Any]:
-            with speaking(f"looking at {part} of the", self.end):
+            with explain_errors(f"looking at {part} of the", self.end):
                 return self.conn.execute(query, parameters).fetchall()
 
         return self._guard(f"{self.end}: {part}", ask, [])
@@ -115,7 +115,7 @@ def _ordinary(migration: Migration, guard: _Guard, endpoint: Endpoint) -> dict[s
     def ask() -> dict[str, str]:
         conn = migration.open(endpoint, "precheck", pinned=False)
         try:
-            with speaking("reading the settings of an ordinary session at the", endpoint.end):
+            with explain_errors("reading the settings of an ordinary session at the", endpoint.end):
                 return dict(conn.execute(queries.ORDINARY).fetchall())
         finally:
             conn.close()

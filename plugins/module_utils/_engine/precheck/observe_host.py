@@ -18,13 +18,13 @@ from ..task.systemd import observe_place
 from .observed import HostView
 
 if TYPE_CHECKING:
-    from ..migration import Spec
+    from ..migration import MigrationSpec
     from ..runner import Runner
 
 CLIENT_TOOLS = ("pg_dump", "pg_restore")
 
 
-def observe_host(spec: Spec, runner: Runner, client_bin: str, worker_home: str) -> HostView:
+def observe_host(spec: MigrationSpec, runner: Runner, client_bin: str, worker_home: str) -> HostView:
     """The machine that this runs on. Never raises."""
     drivers, missing = {}, {}
     wanted = {"psycopg": (psycopg, PSYCOPG_MISSING)}

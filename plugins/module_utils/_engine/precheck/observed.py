@@ -13,7 +13,7 @@ from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
     from ..errors import EngineError
-    from ..migration import Spec
+    from ..migration import MigrationSpec
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
@@ -159,7 +159,7 @@ class HostView:
 class Observation:
     """Everything that one call saw. A part that could not be seen is None or empty, and ``failures`` says why."""
 
-    spec: Spec
+    spec: MigrationSpec
     host: HostView
     source: SourceView | None = None
     destination: DestinationView | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrecheckOptions:
     """How a call wants the findings to be judged. ``fail_on`` is error, warning or never."""
 
     ignore: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Wanted:
     large_objects: bool = True
 
 
-def plan(migration: Migration, runner: Runner, wanted: Wanted) -> Plan:
+def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
     """Findings, counts and a summary of both ends as the plan's result; there is never a change.
 
     Raises SpecError for ids that may not be ignored, and PrecheckError (with the same result) for findings that

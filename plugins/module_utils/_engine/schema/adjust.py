@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .compare import Missing
+    from .compare import MissingObject
 
 _REPLICA_IDENTITY = re.compile(r"^ALTER TABLE ONLY [^\n]* REPLICA IDENTITY [^\n]*;$\n*", re.MULTILINE)
 _ENABLE = re.compile(r"^(ALTER TABLE [^\n]*) ENABLE (?:ALWAYS|REPLICA) ((?:TRIGGER|RULE) [^\n]*;)\Z", re.MULTILINE)
@@ -32,7 +32,7 @@ class Adjusted:
     missing_roles: frozenset[str] = frozenset()
 
 
-def adjust(missing: Missing, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
+def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
     """``roles`` are the destination's, ``user`` our own there; ``not_valid`` says that a foreign key is checked later."""
     entry = missing.entry
     if entry.kind in _GRANTS:

@@ -19,8 +19,8 @@ from .inventory import one_line
 
 if TYPE_CHECKING:
     from ..objects.selection import Selection
-    from .deferred_indexes import Held
-    from .inventory import Standing, Thing
+    from .deferred_indexes import DeferredIndexes
+    from .inventory import DatabaseObject, Inventory
     from .toc import Entry
 
 Section = Literal["pre_data", "keys", "indexes", "foreign_keys"]
@@ -45,11 +45,11 @@ _SCHEMA = "SCHEMA"
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingObject:
     """An entry that the destination lacks, with what the source's catalog says of it (None: nothing of its own)."""
 
     entry: Entry
-    thing: Thing | None
+    thing: DatabaseObject | None
     stands: bool = False
     """The grants of a schema that stands and is somebody's: only those to named roles are added."""
 
@@ -66,12 +66,12 @@ class Comparison:
     foreign keys to tables that are neither selected nor there."""
 
     entries: tuple[Entry, ...]
-    missing: Mapping[Section, tuple[Missing, ...]]
+    missing: Mapping[Section, tuple[MissingObject, ...]]
     kept: tuple[Name, ...]
-    dangling: tuple[Thing, ...]
+    dangling: tuple[DatabaseObject, ...]
 
 
-def sections(entries: tuple[Entry, ...], source: Standing, held: Held) -> dict[int, int]:
+def sections(entries: tuple[Entry, ...], source: Inventory, held: DeferredIndexes) -> dict[int, int]:
     """The number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
     found: dict[int, int] = {}
     for entry in entries:
@@ -82,7 +82,7 @@ def sections(entries: tuple[Entry, ...], source: Standing, held: Held) -> dict[i
     return found
 
 
-def _own_section(entry: Entry, source: Standing) -> int:
+def _own_section(entry: Entry, source: Inventory) -> int:
     thing = source.things.get((entry.class_oid, entry.oid))
     detail = thing.detail if thing else ""
     if entry.kind == "FK CONSTRAINT":
@@ -97,7 +97,7 @@ def _own_section(entry: Entry, source: Standing) -> int:
     return 2 if entry.kind in _LATE else 0
 
 
-def chosen(entries: tuple[Entry, ...], source: Standing, selection: Selection) -> tuple[Entry, ...]:
+def chosen(entries: tuple[Entry, ...], source: Inventory, selection: Selection) -> tuple[Entry, ...]:
     """The entries that the selection means: whole schemas, and tables with all that they need and own."""
     whole = set(selection.schemas)
     names = {table.qualified_name for table in selection.tables} | {s.qualified_name for s in selection.sequences}
@@ -130,13 +130,13 @@ def _goes_with(entry: Entry, keep: Collection[int], by_id: Mapping[int, Entry]) 
 
 def compare(
     entries: tuple[Entry, ...],
-    source: Standing,
-    destination: Standing,
+    source: Inventory,
+    destination: Inventory,
     selection: Selection,
     made: Collection[Name],
     *,
     first: bool,
-    held: Held | None = None,
+    held: DeferredIndexes | None = None,
 ) -> Comparison:
     """What the destination lacks. ``made`` are the tables that this migration created there, ``held`` those on which
     something has to wait for the last section (`held_back`).
@@ -149,7 +149,7 @@ def compare(
     tables = {table.qualified_name for table in selection.tables}
     kept = {name for name in tables if destination.relation(name) and name not in made}
     part_of_kept = _parts_of(kept, selection)
-    missing: dict[Section, list[Missing]] = {section: [] for section in SECTIONS}
+    missing: dict[Section, list[MissingObject]] = {section: [] for section in SECTIONS}
     absent: set[int] = set()
     dangling = []
     reachable = tables | destination.relations.keys()
@@ -167,11 +167,11 @@ def compare(
             dangling.append(thing)
             continue
         absent.add(entry.dump_id)
-        missing[SECTIONS[number[entry.dump_id]]].append(Missing(entry, thing, stands))
+        missing[SECTIONS[number[entry.dump_id]]].append(MissingObject(entry, thing, stands))
     return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
 
 
-def _lacks_schema_grants(entry: Entry, schemas: Mapping[int, str], source: Standing, destination: Standing) -> bool:
+def _lacks_schema_grants(entry: Entry, schemas: Mapping[int, str], source: Inventory, destination: Inventory) -> bool:
     """Whether an entry holds grants of a schema that stands at the destination without them. ``schemas`` are those of
     the dump, by ``dump_id``."""
     if entry.kind != "ACL" or not entry.tag.startswith("SCHEMA "):
@@ -200,7 +200,7 @@ def _one_line(name: Name) -> Name:
     return (one_line(name[0]), one_line(name[1]))
 
 
-def _lacks(entry: Entry, thing: Thing | None, destination: Standing, absent: Collection[int]) -> bool:
+def _lacks(entry: Entry, thing: DatabaseObject | None, destination: Inventory, absent: Collection[int]) -> bool:
     """Whether the destination lacks one entry. ``absent`` are those before it that it lacks."""
     if thing is not None:
         detail = destination.details.get(thing.key)

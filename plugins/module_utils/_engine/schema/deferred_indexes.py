@@ -14,22 +14,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..state.store import StateStore
-    from .inventory import Thing
+    from .inventory import DatabaseObject
     from .toc import Entry
 
-Held = Mapping["Name", frozenset[str]]
+DeferredIndexes = Mapping["Name", frozenset[str]]
 """By table, the names of its unique indexes that need not wait."""
 
 
 def columns_between_marks(store: StateStore) -> dict[int, str]:
     """The tables, by source OID, of which ranges of a key have or are about to get more than one mark: that key."""
-    with speaking("reading the marks of the copy of migration", store.name):
+    with explain_errors("reading the marks of the copy of migration", store.name):
         rows = store.conn.execute(
             sql.SQL(
                 "SELECT relation::bigint, min(key_column) FROM {} WHERE migration = %s AND key_column IS NOT NULL"
@@ -40,7 +40,7 @@ def columns_between_marks(store: StateStore) -> dict[int, str]:
     return dict(rows)
 
 
-def held_back(migration: Migration) -> Held:
+def held_back(migration: Migration) -> DeferredIndexes:
     """The tables between marks, and the partitioned tables above them, with what may be built on them all the same."""
     if not migration.spec.incremental or migration.state() is None:
         return {}
@@ -59,7 +59,7 @@ def _above(table: Table, tables: Mapping[int, Table]) -> Table | None:
     return tables.get(table.parents[0]) if table.is_partition and table.parents else None
 
 
-def must_wait(entry: Entry, thing: Thing | None, held: Held) -> bool:
+def must_wait(entry: Entry, thing: DatabaseObject | None, held: DeferredIndexes) -> bool:
     """Whether this object may be built only when the newest mark is passed. Pure."""
     if thing is None or thing.relation not in held:
         return False

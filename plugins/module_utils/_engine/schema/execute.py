@@ -16,7 +16,7 @@ from ..errors import EngineError, ServerError
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -29,7 +29,7 @@ _DOING = "finishing the schema at the destination:"
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class DeferredStatement:
     """One such statement. ``table``: it locks this table against others of its kind, and may run beside those of other
     tables; None: it is run after all those, in order, if none has failed of the tables in ``after``.
     """
@@ -39,7 +39,7 @@ class Later:
     after: tuple[Name, ...] = ()
 
 
-def patiently(work: Callable[[], None]) -> None:
+def retry_deadlocks(work: Callable[[], None]) -> None:
     """Try again what lost a deadlock or did not get a lock, and was taken back. Raises what the last attempt raises."""
     for attempt in range(ATTEMPTS):
         try:
@@ -51,13 +51,13 @@ def patiently(work: Callable[[], None]) -> None:
             time.sleep(attempt + 1)
 
 
-def carry_out(migration: Migration, later: Iterable[Later], limits: BuildLimits) -> None:
+def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: BuildLimits) -> None:
     """Execute them: what is done stays done if another one fails. Raises the first EngineError; whatever does not depend
     on what failed has been done.
     """
     sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
     beside: dict[Name, list[SqlChange]] = {}
-    alone: list[Later] = []
+    alone: list[DeferredStatement] = []
     for one in later:
         if one.table is None:
             alone.append(one)
@@ -69,7 +69,7 @@ def carry_out(migration: Migration, later: Iterable[Later], limits: BuildLimits)
     for one in alone:
         if not tables.undone.intersection(one.after):
             try:
-                patiently(partial(one.change.execute, migration.destination, _DOING))
+                retry_deadlocks(partial(one.change.execute, migration.destination, _DOING))
             except EngineError as exc:
                 errors.append(exc)
     if errors:
@@ -106,7 +106,7 @@ class Tables:
         """Table after table, as long as there are any that nobody has taken; why that came to an end before."""
         try:
             with connect(self._migration.spec.destination, f"finish {self._migration.name}") as conn:
-                with speaking("preparing a session at the", "destination"):
+                with explain_errors("preparing a session at the", "destination"):
                     conn.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(self._limits.setting)))
                 for table, changes in self._waiting:
                     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import TYPE_CHECKING
 
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Name
@@ -138,7 +138,7 @@ class Schema:
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class DatabaseObject:
     """One object. ``relation`` is the table that it belongs to, itself for a table, ('', '') for none.
 
     ``detail``: for a relation its relkind, for an index ``unique`` or nothing, for a materialized view ``populated`` or
@@ -175,7 +175,7 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Inventory:
     """All that stands in the schemas that were asked for, and the roles of the cluster.
 
     ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `Thing.key`: each end
@@ -186,7 +186,7 @@ class Standing:
     end: End
     version: int
     user: str
-    things: Mapping[tuple[int, int], Thing]
+    things: Mapping[tuple[int, int], DatabaseObject]
     details: Mapping[str, str]
     relations: Mapping[Name, Relation]
     roles: frozenset[str]
@@ -197,16 +197,16 @@ class Standing:
         return self.relations.get((one_line(name[0]), one_line(name[1])))
 
 
-def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> Standing:
+def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> Inventory:
     """Read it in four queries. Raises ServerError."""
     # pg_get_viewdef() opens what a view reads, and waits behind whoever alters it; only we leave views without a query.
     parameters = {"schemas": list(schemas), "shells": end == "destination"}
-    with speaking("reading the objects of the", end):
+    with explain_errors("reading the objects of the", end):
         names: dict[Name, Name] = {}
         things, details = {}, {}
         for row in conn.execute(_THINGS, parameters):
             relation, target = (names.setdefault(name, name) for name in (row[3:5], row[7:9]))
-            thing = Thing(row[0], row[1], row[2], relation, row[5], intern(row[6]), target)
+            thing = DatabaseObject(row[0], row[1], row[2], relation, row[5], intern(row[6]), target)
             if end == "source":
                 things[thing.class_oid, thing.oid] = thing
             else:
@@ -217,7 +217,7 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> St
         }
         roles = conn.execute("SELECT rolname, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
         owned = conn.execute(_SCHEMAS).fetchall()
-    return Standing(
+    return Inventory(
         end=end,
         version=conn.info.server_version,
         user=next((name for name, current in roles if current), ""),
@@ -259,11 +259,11 @@ def used_extensions(conn: Connection, schemas: tuple[str, ...]) -> dict[str, str
 
     plpgsql is left out: every database has it.
     """
-    with speaking("reading the extensions of the", "source"):
+    with explain_errors("reading the extensions of the", "source"):
         return dict(conn.execute(_EXTENSIONS, {"schemas": list(schemas)}).fetchall())
 
 
 def standing_extensions(conn: Connection) -> frozenset[str]:
     """The extensions that stand. Raises ServerError."""
-    with speaking("reading the extensions of the", "destination"):
+    with explain_errors("reading the extensions of the", "destination"):
         return frozenset(row[0] for row in conn.execute("SELECT extname FROM pg_catalog.pg_extension").fetchall())

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection
-    from .inventory import Standing, Thing
+    from .inventory import DatabaseObject, Inventory
 
 NOT_VALID_ON_PARTITIONED = 180000
 """The first server version that has NOT VALID foreign keys of partitioned tables."""
@@ -70,14 +70,16 @@ class PartitionedKey:
     leaves: tuple[Key, ...]
 
 
-def by_partitions(conn: Connection, things: Iterable[Thing], destination: Standing) -> Mapping[int, PartitionedKey]:
+def by_partitions(
+    conn: Connection, things: Iterable[DatabaseObject], destination: Inventory
+) -> Mapping[int, PartitionedKey]:
     """Of these foreign keys of the source, by OID, those that are made by way of the partitions. Raises ServerError."""
     if destination.version >= NOT_VALID_ON_PARTITIONED:
         return {}
     roots = [thing.oid for thing in things if "partitioned" in thing.detail and "valid" in thing.detail]
     if not roots:
         return {}
-    with speaking("reading the foreign keys of partitions at the", "source"):
+    with explain_errors("reading the foreign keys of partitions at the", "source"):
         rows = conn.execute(_BELOW, (roots,)).fetchall()
     whole = {row[0]: Key(row[1], (row[2], row[3]), row[4], row[5]) for row in rows if row[0] == row[1]}
     leaves: dict[int, list[Key]] = {root: [] for root in whole}

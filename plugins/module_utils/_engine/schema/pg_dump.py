@@ -50,7 +50,7 @@ class TablesLocked(ServerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DumpRequest:
     """What pg_dump is asked for: schemas by name, less these relations. ``snapshot`` empty: its own."""
 
     schemas: tuple[str, ...]
@@ -111,7 +111,7 @@ def _sweep() -> None:
             continue
 
 
-def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: Wanted) -> Script:
+def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: DumpRequest) -> Script:
     """Dump the schema of one database and take the dump apart. Raises TablesLocked, ServerError, ProtocolError.
 
     ``conn`` is a session at the same server: what it really connected with is what pg_dump gets.
@@ -133,7 +133,7 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
     return parse(listing, texts[0], texts[1])
 
 
-def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: Wanted, archive: str) -> list[str]:
+def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: DumpRequest, archive: str) -> list[str]:
     """The command line of pg_dump: names as patterns that match nothing but themselves, and no secret."""
     arguments = [
         programs.dump,

@@ -15,15 +15,15 @@ from ..errors import StateError
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, qualified
-from ..postgres.connect import speaking
-from .execute import Later
+from ..postgres.connect import explain_errors
+from .execute import DeferredStatement
 from .partitioned_foreign_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.connect import Connection
     from .compare import Comparison
-    from .inventory import Standing, Thing
+    from .inventory import DatabaseObject, Inventory
     from .partitioned_foreign_keys import PartitionedKey
 
 
@@ -53,7 +53,7 @@ SELECT k.nspname, k.relname FROM known k
 """
 
 
-def may_be_not_valid(thing: Thing | None, destination: Standing) -> bool:
+def may_be_not_valid(thing: DatabaseObject | None, destination: Inventory) -> bool:
     """Whether a foreign key can be made first and checked later."""
     partitioned = thing is not None and "partitioned" in thing.detail
     return not partitioned or destination.version >= NOT_VALID_ON_PARTITIONED
@@ -62,17 +62,17 @@ def may_be_not_valid(thing: Thing | None, destination: Standing) -> bool:
 def later_changes(
     migration: Migration,
     comparison: Comparison,
-    source: Standing,
-    destination: Standing,
+    source: Inventory,
+    destination: Inventory,
     split: Mapping[int, PartitionedKey],
-) -> tuple[Later, ...]:
+) -> tuple[DeferredStatement, ...]:
     """What remains when all objects stand, from the catalogs of both ends; ``split`` are the foreign keys that are made
     by way of their partitions. Raises ServerError.
     """
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
-    checked: list[Later] = []
-    joined: list[Later] = []
-    filled: list[Later] = []
+    checked: list[DeferredStatement] = []
+    joined: list[DeferredStatement] = []
+    filled: list[DeferredStatement] = []
     for entry in comparison.entries:
         thing = source.things.get((entry.class_oid, entry.oid))
         if thing is None:
@@ -81,36 +81,38 @@ def later_changes(
         if entry.kind == "FK CONSTRAINT" and entry.dump_id in planned and thing.oid in split:
             leaves = [source.things[thing.class_oid, leaf.oid] for leaf in split[thing.oid].leaves]
             open_ones = [leaf for leaf in leaves if "valid" not in destination.details.get(leaf.key, "")]
-            checked += [Later(_validation(leaf), leaf.relation) for leaf in open_ones]
-            joined.append(Later(_joining(thing, split[thing.oid]), after=tuple(leaf.relation for leaf in open_ones)))
+            checked += [DeferredStatement(_validation(leaf), leaf.relation) for leaf in open_ones]
+            joined.append(
+                DeferredStatement(_joining(thing, split[thing.oid]), after=tuple(leaf.relation for leaf in open_ones))
+            )
         elif entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
             made_so = entry.dump_id in planned and may_be_not_valid(thing, destination)
             if made_so or (there is not None and "valid" not in there):
-                checked.append(Later(_validation(thing), thing.relation))
+                checked.append(DeferredStatement(_validation(thing), thing.relation))
         elif entry.kind == "MATERIALIZED VIEW" and thing.detail == "populated" and there in (None, "empty"):
             statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*thing.relation))
             what = f"contents of {thing.identity}"
-            filled.append(Later(SqlChange("destination", what, "empty", "filled", (statement,))))
+            filled.append(DeferredStatement(SqlChange("destination", what, "empty", "filled", (statement,))))
     return (*checked, *_statistics(migration), *joined, *filled)
 
 
-def _validation(thing: Thing) -> SqlChange:
+def _validation(thing: DatabaseObject) -> SqlChange:
     statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
         sql.Identifier(*thing.relation), sql.Identifier(thing.own_name)
     )
     return SqlChange("destination", f"foreign key {thing.identity}", "not valid", "valid", (statement,))
 
 
-def _joining(thing: Thing, key: PartitionedKey) -> SqlChange:
+def _joining(thing: DatabaseObject, key: PartitionedKey) -> SqlChange:
     """That of the partitioned table, which takes over those of the partitions."""
     statement = key.whole.adding(not_valid=False)
     return SqlChange("destination", f"foreign key {thing.identity}", "on each partition", "on the whole", (statement,))
 
 
-def _statistics(migration: Migration) -> tuple[Later, ...]:
+def _statistics(migration: Migration) -> tuple[DeferredStatement, ...]:
     """Tables that nobody has counted yet; a partitioned one brings its partitions along."""
     tables = migration.selected().tables
-    with speaking("looking for tables without statistics at the", "destination"):
+    with explain_errors("looking for tables without statistics at the", "destination"):
         rows = migration.destination.execute(_UNANALYZED, (sorted({t.schema for t in tables}),)).fetchall()
         standing = _standing_tables(migration.destination, sorted({t.schema for t in tables}))
     bare = {(row[0], row[1]) for row in rows}
@@ -126,7 +128,7 @@ def _statistics(migration: Migration) -> tuple[Later, ...]:
             statement = sql.SQL("ANALYZE {}").format(sql.Identifier(table.schema, table.name))
             what = f"statistics of {qualified(table.qualified_name)}"
             change = SqlChange("destination", what, "none", "gathered", (statement,))
-            changes.append(Later(change, table.qualified_name))
+            changes.append(DeferredStatement(change, table.qualified_name))
     return tuple(changes)
 
 
@@ -146,7 +148,7 @@ def require_one_position(migration: Migration) -> None:
     """
     if not migration.spec.incremental:
         return
-    with speaking("reading how far the changes are applied for", migration.name):
+    with explain_errors("reading how far the changes are applied for", migration.name):
         row = migration.destination.execute(
             sql.SQL(
                 "SELECT coalesce((SELECT applied FROM {} WHERE migration = %s) >="

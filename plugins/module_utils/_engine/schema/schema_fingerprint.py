@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -62,7 +62,7 @@ def fingerprint(conn: Connection, schemas: tuple[str, ...], snapshot: str = "") 
 
     ``conn`` is an autocommit session outside any transaction.
     """
-    with speaking("reading the catalog of the", "source"), conn.transaction():
+    with explain_errors("reading the catalog of the", "source"), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if snapshot:
             conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))

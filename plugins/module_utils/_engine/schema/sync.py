@@ -20,20 +20,20 @@ from ..errors import StateError, TimeoutExpired
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from ..state.store import lsn_text
 from . import post_load
 from .adjust import adjust
 from .build_limits import BuildLimits
-from .compare import Comparison, Missing, Section, compare, refuse_conflicts
+from .compare import Comparison, MissingObject, Section, compare, refuse_conflicts
 from .deferred_indexes import held_back
-from .execute import Later, carry_out, patiently
-from .inventory import Standing, observe_standing, standing_extensions, used_extensions
+from .execute import DeferredStatement, carry_out, retry_deadlocks
+from .inventory import Inventory, observe_standing, standing_extensions, used_extensions
 from .partitioned_foreign_keys import PartitionedKey, by_partitions
-from .pg_dump import Programs, TablesLocked, Wanted, dump, find_programs
+from .pg_dump import DumpRequest, Programs, TablesLocked, dump, find_programs
 from .schema_fingerprint import fingerprint
-from .triggers import asleep, name_of, remember_asleep
+from .triggers import disabled_triggers, name_of, remember_asleep
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -52,14 +52,14 @@ _PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SchemaStep:
     """One missing object and the SQL that makes it, in the order of execution."""
 
-    missing: Missing | None
+    missing: MissingObject | None
     what: str
     statements: tuple[str, ...]
 
-    def shown(self) -> Change:
+    def as_change(self) -> Change:
         """The same for a person."""
         return Change("destination", self.what, None, "present", self.statements)
 
@@ -68,7 +68,7 @@ class Step:
 class Steps:
     """All steps of a section, and what a person should know of what was left out."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SchemaStep, ...]
     warnings: tuple[str, ...]
 
 
@@ -86,7 +86,7 @@ class SchemaSync:
         self.schemas = tuple(sorted({rule.schema for rule in migration.spec.rules}))
         self.selection = migration.selected()
 
-    def wanted(self, source: Standing, snapshot: str = "") -> Wanted:
+    def wanted(self, source: Inventory, snapshot: str = "") -> DumpRequest:
         """What pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
         tables = {table.qualified_name for table in self.selection.tables}
         rules = self.migration.spec.rules
@@ -97,14 +97,14 @@ class SchemaSync:
                 continue
             if relation.kind in ("r", "p") or any(rule.schema == schema and rule.leaves_out(name) for rule in rules):
                 without.add(relation.name)
-        return Wanted(self.schemas, tuple(sorted(without)), self.privileges, snapshot)
+        return DumpRequest(self.schemas, tuple(sorted(without)), self.privileges, snapshot)
 
     @cached_property
     def programs(self) -> Programs:
         """Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
-    def dump(self, source: Standing, snapshot: str = "", attempts: int | None = None) -> Script:
+    def dump(self, source: Inventory, snapshot: str = "", attempts: int | None = None) -> Script:
         """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` is LOCK_ATTEMPTS otherwise.
 
         Raises TimeoutExpired, ServerError.
@@ -125,7 +125,7 @@ class SchemaSync:
             time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
         raise RuntimeError("unreachable")
 
-    def marked_dump(self) -> tuple[Script, Standing, Lsn]:
+    def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
         """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
         for dummy in range(DUMPS):
             with open_snapshot(self.migration, plain_instead=True) as snapshot:
@@ -143,7 +143,7 @@ class SchemaSync:
             "Run this again when fewer ALTER, CREATE and DROP statements are executed there.",
         )
 
-    def compared(self, script: Script, source: Standing, destination: Standing) -> Comparison:
+    def compared(self, script: Script, source: Inventory, destination: Inventory) -> Comparison:
         """What is missing, less what this migration knows of the destination's tables."""
         state = self.migration.state()
         made = state.before_image.get("made", {}) if state else {}
@@ -157,7 +157,7 @@ class SchemaSync:
             held=held_back(self.migration),
         )
 
-    def split(self, comparison: Comparison, source: Standing, destination: Standing) -> Mapping[int, PartitionedKey]:
+    def split(self, comparison: Comparison, source: Inventory, destination: Inventory) -> Mapping[int, PartitionedKey]:
         """The missing foreign keys that are made by way of the partitions, by OID."""
         section = comparison.missing["foreign_keys"]
         # what is said of a key, a comment, has to come after it
@@ -178,7 +178,7 @@ class SchemaSync:
         }
 
     def steps(
-        self, comparison: Comparison, destination: Standing, partitions: Mapping[int, tuple[str, ...]] | None = None
+        self, comparison: Comparison, destination: Inventory, partitions: Mapping[int, tuple[str, ...]] | None = None
     ) -> Steps:
         """The missing objects of the section as SQL, extensions before what needs them. ``partitions``: of some foreign
         keys, by OID, the statements that make what is missing of them on partitions.
@@ -188,7 +188,7 @@ class SchemaSync:
         for missing in comparison.missing[self.section]:
             key = missing.thing.oid if missing.thing and missing.entry.kind == "FK CONSTRAINT" else 0
             if partitions and key in partitions:
-                steps.append(Step(missing, missing.what, partitions[key]))
+                steps.append(SchemaStep(missing, missing.what, partitions[key]))
                 continue
             adjusted = adjust(
                 missing,
@@ -200,7 +200,7 @@ class SchemaSync:
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
             if adjusted.statements:
-                steps.append(Step(missing, missing.what, adjusted.statements))
+                steps.append(SchemaStep(missing, missing.what, adjusted.statements))
         if self.section == "pre_data":
             position = next((n for n, s in enumerate(steps) if s.missing and s.missing.entry.kind != "SCHEMA"), 0)
             steps[position:position] = self._extensions(destination)
@@ -217,7 +217,7 @@ class SchemaSync:
             ]
         return Steps(tuple(steps), tuple(warnings))
 
-    def _extensions(self, destination: Standing) -> list[Step]:
+    def _extensions(self, destination: Inventory) -> list[SchemaStep]:
         """An extension is not part of the selection, but what is selected may not do without it."""
         used = used_extensions(self.migration.source, self.schemas)
         there = standing_extensions(self.migration.destination)
@@ -230,7 +230,7 @@ class SchemaSync:
             if schema not in destination.schemas and schema not in self.schemas:
                 statements.insert(0, sql.SQL("CREATE SCHEMA IF NOT EXISTS {1}"))
             texts = tuple(s.format(sql.Identifier(name), sql.Identifier(schema)).as_string(conn) for s in statements)
-            steps.append(Step(None, f"extension {name}", texts))
+            steps.append(SchemaStep(None, f"extension {name}", texts))
         return steps
 
 
@@ -253,12 +253,12 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
         refuse_conflicts(comparison.kept)
     split = work.split(comparison, source, destination) if section == "foreign_keys" else {}
     todo = work.steps(comparison, destination, _on_partitions(split, source, destination, migration.destination))
-    later: tuple[Later, ...] = ()
+    later: tuple[DeferredStatement, ...] = ()
     if section == "foreign_keys":
         later = post_load.later_changes(migration, comparison, source, destination, split)
     state = migration.state()
     phase = _PHASES.get(section, "")
-    changes = [step.shown() for step in todo.steps] + [one.change.shown(migration.destination) for one in later]
+    changes = [step.as_change() for step in todo.steps] + [one.change.as_change(migration.destination) for one in later]
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
@@ -282,7 +282,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
 
 
 def _on_partitions(
-    split: Mapping[int, PartitionedKey], source: Standing, destination: Standing, conn: Connection
+    split: Mapping[int, PartitionedKey], source: Inventory, destination: Inventory, conn: Connection
 ) -> dict[int, tuple[str, ...]]:
     """The statements for partitions that lack their key."""
     there = {thing.oid: thing.key in destination.details for thing in source.things.values() if thing.detail[:1] == "f"}
@@ -338,26 +338,26 @@ def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 
         with work.migration.destination.transaction():
             _restore_once(work, todo, "on" if standard_strings else "off", mark)
 
-    patiently(once)
+    retry_deadlocks(once)
 
 
 def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> None:
     conn, store = work.migration.destination, work.migration.store
-    with speaking("preparing the restore at the", "destination"):
+    with explain_errors("preparing the restore at the", "destination"):
         conn.execute("SET LOCAL check_function_bodies = off")
         conn.execute("SET LOCAL client_min_messages = warning")
         conn.execute(sql.SQL("SET LOCAL standard_conforming_strings = {}").format(sql.Literal(strings)))
     for step in todo.steps:
         for number, statement in enumerate(step.statements):
-            with speaking("creating at the destination", step.what, _remedy(step, number)):
+            with explain_errors("creating at the destination", step.what, _remedy(step, number)):
                 conn.execute(statement.encode("utf-8", "surrogateescape"))
     done = [step.missing for step in todo.steps if step.missing]
     tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
     if tables:
-        store.remember_before("made", {qualified(thing.relation): True for thing in tables})
-    remember_asleep(store, asleep(done))
+        store.record_original("made", {qualified(thing.relation): True for thing in tables})
+    remember_asleep(store, disabled_triggers(done))
     if mark:
-        with speaking("recording the mark of the", "schema"):
+        with explain_errors("recording the mark of the", "schema"):
             conn.execute(
                 sql.SQL("UPDATE {} SET schema_mark = %s::pg_lsn WHERE name = %s").format(store.table("migration")),
                 (lsn_text(mark), store.name),
@@ -375,7 +375,7 @@ _REMEDIES = {
 }
 
 
-def _remedy(step: Step, number: int) -> str:
+def _remedy(step: SchemaStep, number: int) -> str:
     """What to do about a statement that failed; empty where its SQLSTATE says more."""
     kind = step.missing.entry.kind if step.missing else ""
     if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):

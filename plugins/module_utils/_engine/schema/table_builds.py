@@ -16,42 +16,42 @@ from typing import TYPE_CHECKING
 from ..postgres._psycopg import sql
 from .deferred_indexes import must_wait
 from .inventory import observe_standing
-from .sync import SchemaSync, Step
+from .sync import SchemaStep, SchemaSync
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..runner import Runner
     from .compare import Section
-    from .deferred_indexes import Held
+    from .deferred_indexes import DeferredIndexes
 
 _BUILT = ("CONSTRAINT", "INDEX")
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class TableBuilds:
     """What is built on one table: ``keys`` one after the other, each locks the table; then the ``others`` side by side;
     then, with ``analyze``, its statistics are gathered."""
 
-    keys: tuple[Step, ...] = ()
-    others: tuple[Step, ...] = ()
+    keys: tuple[SchemaStep, ...] = ()
+    others: tuple[SchemaStep, ...] = ()
     analyze: bool = True
 
-    def without_held(self, held: Held) -> Behind:
+    def without_held(self, held: DeferredIndexes) -> TableBuilds:
         """The same without what has to wait since the table's parts have different marks."""
 
-        def now(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        def now(steps: tuple[SchemaStep, ...]) -> tuple[SchemaStep, ...]:
             return tuple(s for s in steps if not (s.missing and must_wait(s.missing.entry, s.missing.thing, held)))
 
         return replace(self, keys=now(self.keys), others=now(self.others))
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[SchemaStep, ...]:
         """All of it, in order."""
         return self.keys + self.others
 
 
-def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[Name, Behind]:
+def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[Name, TableBuilds]:
     """By table, what the destination lacks. Raises EngineError where the source's schema cannot be dumped now."""
     sections: tuple[Section, ...] = ("keys", "indexes")
     # an index has no owner and no grants of its own
@@ -64,18 +64,19 @@ def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[N
     found = by_table(steps, {table.qualified_name for table in leaves})
     # the statistics of a partitioned table bring its partitions along
     return {
-        t.qualified_name: replace(found.get(t.qualified_name, Behind()), analyze=not t.is_partition) for t in leaves
+        t.qualified_name: replace(found.get(t.qualified_name, TableBuilds()), analyze=not t.is_partition)
+        for t in leaves
     }
 
 
-def by_table(steps: Iterable[Step], tables: Iterable[Name]) -> dict[Name, Behind]:
+def by_table(steps: Iterable[SchemaStep], tables: Iterable[Name]) -> dict[Name, TableBuilds]:
     """The steps that concern one of these tables alone. Pure.
 
     A comment goes with what it is about. A step that needs another one which is not built here is not built either.
     """
     known, names = [(step, step.missing) for step in steps if step.missing], set(tables)
     kinds = {missing.entry.dump_id: missing.entry.kind for dummy, missing in known}
-    chosen: dict[int, Step] = {}
+    chosen: dict[int, SchemaStep] = {}
     for step, missing in known:
         entry = missing.entry
         # the index of a partition needs its parent's for being attached to it, not for being built
@@ -85,12 +86,12 @@ def by_table(steps: Iterable[Step], tables: Iterable[Name]) -> dict[Name, Behind
             chosen[about] = replace(chosen[about], statements=chosen[about].statements + step.statements)
         elif entry.kind in _BUILT and missing.thing and missing.thing.relation in names and not late:
             chosen[entry.dump_id] = step
-    found: dict[Name, tuple[list[Step], list[Step]]] = {}
+    found: dict[Name, tuple[list[SchemaStep], list[SchemaStep]]] = {}
     for step in chosen.values():
         if step.missing is not None and step.missing.thing is not None:
             keys, others = found.setdefault(step.missing.thing.relation, ([], []))
             (others if step.missing.entry.kind == "INDEX" else keys).append(step)
-    return {name: Behind(tuple(keys), tuple(others)) for name, (keys, others) in found.items()}
+    return {name: TableBuilds(tuple(keys), tuple(others)) for name, (keys, others) in found.items()}
 
 
 def analyze_statement(table: Table) -> sql.Composed:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..state.store import StateStore
-    from .compare import Missing
+    from .compare import MissingObject
 
 _STATES = {"A": "ALWAYS", "R": "REPLICA"}
 _KINDS = {"TRIGGER": "triggers", "RULE": "rules"}
 
 
-def asleep(missing: Iterable[Missing]) -> dict[str, dict[str, dict[str, str]]]:
+def disabled_triggers(missing: Iterable[MissingObject]) -> dict[str, dict[str, dict[str, str]]]:
     """What is to be remembered of them: ``{"triggers" | "rules": {"schema.table": {name: "A" | "R"}}}``."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for item in missing:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, ProtocolError, ServerError, TimeoutExpired
 from ..postgres._psycopg import pq, psycopg
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import REMEDY, blockers_of, named
-from ..postgres.sqlstates import judge
+from ..postgres.sqlstates import policy_for
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -53,7 +53,7 @@ def create_slot(walsender: Connection, watcher: Connection, statement: str, name
             cancelled = True
             # Asked before cancelling: afterwards it waits for nobody.
             waited_for = blockers_of(watcher, pid)
-            with speaking("cancelling the replication slot", name):
+            with explain_errors("cancelling the replication slot", name):
                 walsender.cancel_safe(timeout=10.0)
         select.select([pgconn.socket], [], [], min(max(left, 0.05), 0.5))
     return _consistent_point(walsender, name, waited_for, timeout if cancelled else 0)
@@ -64,7 +64,7 @@ def _busy(walsender: Connection, name: str) -> bool:
         walsender.pgconn.consume_input()
         return bool(walsender.pgconn.is_busy())
     except psycopg.Error as exc:
-        raise ConnectError(_MAKING, name, "the connection broke", judge("").remedy) from exc
+        raise ConnectError(_MAKING, name, "the connection broke", policy_for("").remedy) from exc
 
 
 def _consistent_point(walsender: Connection, name: str, waited_for: tuple[str, ...], timeout: float) -> str:
@@ -87,7 +87,7 @@ def _consistent_point(walsender: Connection, name: str, waited_for: tuple[str, .
             REMEDY,
         )
     why = message.decode(errors="replace") if message else "the server gave no answer"
-    remedy = judge(sqlstate).remedy
+    remedy = policy_for(sqlstate).remedy
     if sqlstate == "53400":
         remedy = "Raise max_replication_slots at the source, or drop a slot that nobody needs."
     raise ServerError(_MAKING, name, why, remedy or "See the server's log.", sqlstate=sqlstate)
@@ -97,7 +97,7 @@ def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1
     """Wait until nobody reads the slot. Returns 0, or the pid that still does after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        with speaking("looking at the replication slot", name):
+        with explain_errors("looking at the replication slot", name):
             row = conn.execute(
                 "SELECT coalesce(active_pid, 0) FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (name,)
             ).fetchone()
@@ -110,5 +110,5 @@ def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1
 
 def drop_slot(conn: Connection, name: str) -> None:
     """pg_drop_replication_slot. Raises ServerError."""
-    with speaking("dropping the replication slot", name):
+    with explain_errors("dropping the replication slot", name):
         conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))

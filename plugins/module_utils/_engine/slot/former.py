@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineError, SpecError
 from ..plan import Change, Leftover, Plan
 from ..postgres.catalog import qualified
-from ..postgres.connect import Endpoint, connect, speaking
+from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.server import System, identify_system, observe_server
 from .creation import drop_slot
 from .timeline import copied_too_late, copy_again, read_history
@@ -63,7 +63,7 @@ def following(migration: Migration, plan: Plan, system: System) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class FormerPrimary:
     """A server that was the source before, and what stands there: ``why`` not may be dropped, empty where it may."""
 
     endpoint: Endpoint
@@ -116,7 +116,7 @@ def with_former(migration: Migration, plan: Plan, name: str, options: Mapping[st
     )
 
 
-def drop_former(migration: Migration, former: Former, name: str) -> None:
+def drop_former(migration: Migration, former: FormerPrimary, name: str) -> None:
     """Drop the slot that is left over on a former source. Raises ConnectError, ServerError."""
     with closing(connect(former.endpoint, f"former {migration.name}")) as conn:
         drop_slot(conn, name)
@@ -135,18 +135,20 @@ def former_endpoint(source: Endpoint, given: Mapping[str, Any]) -> Endpoint:
     return there
 
 
-def observe_former(endpoint: Endpoint, migration: str, name: str, recorded: Mapping[str, Any], now: System) -> Former:
+def observe_former(
+    endpoint: Endpoint, migration: str, name: str, recorded: Mapping[str, Any], now: System
+) -> FormerPrimary:
     """Look for the slot there. Whatever cannot be seen or is not surely left over is said, and not dropped."""
     try:
         with closing(connect(endpoint, f"former {migration}")) as conn:
-            return Former(endpoint, *_left_over(conn, name, recorded, now))
+            return FormerPrimary(endpoint, *_left_over(conn, name, recorded, now))
     except EngineError as exc:
-        return Former(endpoint, False, f"it could not be looked at ({exc.why})")
+        return FormerPrimary(endpoint, False, f"it could not be looked at ({exc.why})")
 
 
 def _left_over(conn: Connection, name: str, recorded: Mapping[str, Any], now: System) -> tuple[bool, str]:
     server = observe_server(conn, "source")
-    with speaking("looking at the replication slot", name):
+    with explain_errors("looking at the replication slot", name):
         row = conn.execute(_SLOT, (name,)).fetchone()
         timeline = conn.execute("SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()").fetchone()
     if row is None:

@@ -20,7 +20,7 @@ from ..capture.publication_members import BEFORE as PUBLICATION
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
 from ..plan import Change, Leftover, Plan
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..postgres.server import Server, System, identify_system
 from .creation import create_slot, creation_statement, drop_slot, wait_inactive
@@ -65,7 +65,7 @@ class Slot:
     failover: bool
 
 
-class Step(Enum):
+class SlotStep(Enum):
     """What a run has to do about the slot."""
 
     KEEP = "keep"
@@ -75,7 +75,7 @@ class Step(Enum):
 
 def observe_slot(conn: Connection, name: str) -> Slot | None:
     """The slot of that name, or None. Raises ServerError."""
-    with speaking(_LOOKING, name):
+    with explain_errors(_LOOKING, name):
         row = conn.execute(_SLOT, (name,)).fetchone()
     if row is None:
         return None
@@ -84,7 +84,7 @@ def observe_slot(conn: Connection, name: str) -> Slot | None:
 
 def decide(
     name: str, recorded: Mapping[str, Any] | None, found: Slot | None, system: System, confirmable: Lsn, copied: bool
-) -> Step:
+) -> SlotStep:
     """What to do, or why nothing may be done. Pure.
 
     ``recorded`` is the slot in the state (``consistent_point`` None: we were about to make it), ``confirmable`` the
@@ -100,7 +100,7 @@ def decide(
                 _BEGIN_AGAIN,
             )
         if found is None:
-            return Step.MAKE
+            return SlotStep.MAKE
         if recorded is not None and found.plugin == PLUGIN and found.active_pid:
             raise StateError(
                 "making the replication slot",
@@ -119,14 +119,14 @@ def decide(
                 f"Drop it if nobody needs it (SELECT pg_drop_replication_slot('{name}')), or give the migration another"
                 " causeway_name.",
             )
-        return Step.REMAKE
+        return SlotStep.REMAKE
     if found is None:
         raise LossError(_LOOKING, name, "it is gone, and with it the changes that were not read yet", _BEGIN_AGAIN)
     check_identity(recorded, found, system, followed=bool(confirmable))
     if found.wal_status == "lost":
         raise LossError(_LOOKING, name, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
     check_position(recorded, found, confirmable)
-    return Step.KEEP
+    return SlotStep.KEEP
 
 
 def check_identity(recorded: Mapping[str, Any], found: Slot, system: System, *, followed: bool) -> None:
@@ -183,7 +183,7 @@ def check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -
 
 
 def _confirmable(migration: Migration) -> Lsn:
-    with speaking("reading the progress of migration", migration.name):
+    with explain_errors("reading the progress of migration", migration.name):
         row = migration.destination.execute(
             sql.SQL("SELECT confirmable::text FROM {} WHERE migration = %s").format(
                 migration.store.table("cdc_progress")
@@ -213,7 +213,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     copied = bool(confirmable) or any(copy.mark for copy in migration.copies().values())
     system = observe_system(migration)
     step = decide(name, recorded, found, system, confirmable, copied)
-    if step is Step.KEEP and recorded is not None and found is not None:
+    if step is SlotStep.KEEP and recorded is not None and found is not None:
         kept = _kept(recorded, found, wants_failover(options["failover"], migration.source_server))
         kept = _told_disk(migration, kept, recorded, int(options["wal_disk_size"]))
         return with_former(migration, following(migration, kept, system), name, options)
@@ -255,7 +255,7 @@ def _told_disk(migration: Migration, plan: Plan, recorded: Mapping[str, Any], di
     return replace(plan, changes=(*plan.changes, change), apply=apply)
 
 
-def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str, Any]) -> Plan:
+def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping[str, Any]) -> Plan:
     failover = wants_failover(options["failover"], migration.source_server)
     version = migration.source_server.version
     if failover and version < 170000:
@@ -266,8 +266,8 @@ def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str
             "Leave failover at auto.",
         )
     statement = creation_statement(name, PLUGIN, failover, version)
-    drop = (f"SELECT pg_catalog.pg_drop_replication_slot('{name}')",) if step is Step.REMAKE else ()
-    before = "half made" if step is Step.REMAKE else None
+    drop = (f"SELECT pg_catalog.pg_drop_replication_slot('{name}')",) if step is SlotStep.REMAKE else ()
+    before = "half made" if step is SlotStep.REMAKE else None
     after = {"plugin": PLUGIN, "database": migration.source_server.database, "failover": failover}
     change = Change("source", f"replication slot {name}", before, after, (*drop, statement))
 
@@ -289,7 +289,7 @@ def _plan_make(migration: Migration, name: str, step: Step, options: Mapping[str
         }
         # The intent first: a slot of our name that stands after a crash is then known to be ours, and unused.
         migration.store.set_json("slot", record)
-        if step is Step.REMAKE:
+        if step is SlotStep.REMAKE:
             drop_slot(migration.source, name)
         record["consistent_point"] = create_slot(walsender, migration.source, statement, name, options["wait_timeout"])
         with migration.destination.transaction():

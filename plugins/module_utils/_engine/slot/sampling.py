@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError, EngineError, ServerError
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import parse_lsn
 from ..state.heartbeat import HEARTBEAT
 from .health import Sample, earlier, report, unseen
@@ -55,7 +55,7 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
     Raises ServerError, ConnectError: what cannot be seen is no sample.
     """
     doing = "watching the replication slot"
-    with speaking(doing, name):
+    with explain_errors(doing, name):
         row = source.execute(_LOOK, (publication, HEARTBEAT, name), prepare=True).fetchone()
         oldest = source.execute(_OLDEST, prepare=True).fetchone()
         waldir = source.execute("SELECT sum(size)::bigint FROM pg_catalog.pg_ls_waldir()") if row and row[7] else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConnectError, LossError, MismatchError, StateError
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
-from ..postgres.connect import simple_query, speaking
+from ..postgres.connect import explain_errors, simple_query
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_primary(source: Connection) -> None:
 
     Behind one that lags, or is about to be promoted, nothing can be said yet of what was lost.
     """
-    with speaking("asking for the role of the", "source"):
+    with explain_errors("asking for the role of the", "source"):
         row = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     if row is None or row[0]:
         raise ConnectError(
@@ -166,7 +166,7 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
             f"{why}; {', '.join(mixed[:10])} held rows before, so what was copied cannot be taken back",
             "Compare these tables with the validate playbook; to be sure, release the migration and begin again.",
         )
-    with speaking("taking back the copies of migration", store.name), store.conn.transaction():
+    with explain_errors("taking back the copies of migration", store.name), store.conn.transaction():
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET state = 'copying' WHERE migration = %s AND relation = ANY (%s::oid[])"
@@ -185,7 +185,7 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
 
 def heartbeat_tables(source: Connection) -> tuple[int, ...]:
     """OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
-    with speaking("looking for the heartbeat table at the", "source"):
+    with explain_errors("looking for the heartbeat table at the", "source"):
         rows = source.execute(
             "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
             " WHERE n.nspname = 'causeway' AND c.relkind = 'r'"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn, parse_lsn
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_marker(source: Connection, name: str) -> Marker:
 
     ``source`` must be in autocommit. Raises ServerError.
     """
-    with speaking("writing a marker at the source for migration", name), source.transaction():
+    with explain_errors("writing a marker at the source for migration", name), source.transaction():
         # A marker that a crash of the source could take back would prove nothing.
         source.execute("SET LOCAL synchronous_commit = on")
         row = source.execute(
@@ -71,7 +71,7 @@ def write_marker(source: Connection, name: str) -> Marker:
             ).format(heartbeat_table()),
             (name,),
         ).fetchone()
-    with speaking("reading the WAL position of the source for migration", name):
+    with explain_errors("reading the WAL position of the source for migration", name):
         position = source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
     if row is None or position is None:
         raise StateError("writing a marker at the source for migration", name, "nothing came back", "Name the primary.")
@@ -80,7 +80,7 @@ def write_marker(source: Connection, name: str) -> Marker:
 
 def applied_marker(store: StateStore) -> int:
     """The number of the last marker that the worker has applied; 0 before the first. Raises ServerError."""
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT marker FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
         ).fetchone()
@@ -108,7 +108,7 @@ def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float 
 
 
 def _raise_if_stopped(store: StateStore) -> None:
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT state, last_error FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
             (store.name,),

@@ -16,7 +16,7 @@ from ..errors import MismatchError, StateError
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
 
@@ -51,7 +51,7 @@ class Bookkeeping:
 
 def observe_bookkeeping(conn: Connection) -> Bookkeeping:
     """Look at the source. Raises MismatchError for a heartbeat table that is not ours, and ServerError."""
-    with speaking("looking for schema", f"{SOURCE_SCHEMA} at the source"):
+    with explain_errors("looking for schema", f"{SOURCE_SCHEMA} at the source"):
         row = conn.execute(_LOOK, (HEARTBEAT, SOURCE_SCHEMA)).fetchone()
         if row is None or row[0] is None:
             return Bookkeeping(row is not None, 0, row[2] if row else 0, frozenset())
@@ -96,7 +96,7 @@ def make(conn: Connection, name: str, lock_timeout: float) -> None:
 
     Raises MismatchError, ServerError.
     """
-    with speaking("making", qualified(HEARTBEAT_NAME)), conn.transaction():
+    with explain_errors("making", qualified(HEARTBEAT_NAME)), conn.transaction():
         _one_at_a_time(conn, lock_timeout)
         for change in make_changes(observe_bookkeeping(conn), name):
             change.execute(conn, "making")
@@ -122,7 +122,7 @@ def drop(conn: Connection, name: str, lock_timeout: float) -> None:
 
     Raises ServerError, and StateError while the source is fenced: only the row says so.
     """
-    with speaking("dropping", qualified(HEARTBEAT_NAME)), conn.transaction():
+    with explain_errors("dropping", qualified(HEARTBEAT_NAME)), conn.transaction():
         _one_at_a_time(conn, lock_timeout)
         conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(heartbeat_table()))
         query = sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StateError
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from .tables import STATE_FORMAT, TABLE_NAMES, create_statements
 
@@ -83,7 +83,7 @@ class StateStore:
 
     def _run(self, doing: str, template: str, values: Sequence[object] = (), **tables: Composable) -> list[Any]:
         names = {"s": sql.Identifier(self.schema), **tables}
-        with speaking(doing, f"schema {self.schema} at the destination"):
+        with explain_errors(doing, f"schema {self.schema} at the destination"):
             cursor = self.conn.execute(sql.SQL(template).format(**names), values)
             return cursor.fetchall() if cursor.description else []
 
@@ -166,7 +166,7 @@ class StateStore:
 
     def forget(self) -> None:
         """Delete everything that is kept of this migration."""
-        with speaking("forgetting the migration", self.name):
+        with explain_errors("forgetting the migration", self.name):
             self.conn.execute(self.forget_statement())
 
     def others(self) -> int:
@@ -205,7 +205,7 @@ class StateStore:
             column=sql.Identifier(column),
         )
 
-    def remember_before(self, key: str, values: Mapping[str, object]) -> None:
+    def record_original(self, key: str, values: Mapping[str, object]) -> None:
         """Add to the before-image under ``key`` what is not there yet: the first finding is the original."""
         self._run(
             "recording the before-image",
@@ -214,7 +214,7 @@ class StateStore:
             (key, json.dumps(values), key, self.name),
         )
 
-    def forget_before(self, key: str, names: Sequence[str]) -> None:
+    def drop_original(self, key: str, names: Sequence[str]) -> None:
         """Take out of the before-image under ``key`` what has been put back, so that a later finding counts again."""
         self._run(
             "recording the before-image",

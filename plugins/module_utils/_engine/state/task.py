@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import names
 from ..errors import TimeoutExpired
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -28,7 +28,7 @@ CHANNEL_PREFIX = "causeway_"
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlRow:
     """The control row. ``wanted`` is started, paused, stopped or disarmed."""
 
     wanted: str
@@ -51,14 +51,14 @@ def channel(name: str) -> str:
     return CHANNEL_PREFIX + names.slug(name, 50)
 
 
-def read_control(store: StateStore) -> Control | None:
+def read_control(store: StateStore) -> ControlRow | None:
     """The control row, or None before the task exists. Raises ServerError."""
-    with speaking("reading the control row of migration", store.name):
+    with explain_errors("reading the control row of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT wanted, settings, generation FROM {} WHERE migration = %s").format(store.table("cdc_task")),
             (store.name,),
         ).fetchone()
-    return Control(*row) if row else None
+    return ControlRow(*row) if row else None
 
 
 def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | None = None) -> None:
@@ -66,7 +66,7 @@ def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | 
 
     Raises ServerError.
     """
-    with speaking(f"asking for state {wanted} of migration", store.name), store.conn.transaction():
+    with explain_errors(f"asking for state {wanted} of migration", store.name), store.conn.transaction():
         store.conn.execute(
             sql.SQL(
                 "INSERT INTO {} AS t (migration, wanted, settings) VALUES (%s, %s, coalesce(%s::jsonb, '{{}}'))"
@@ -81,7 +81,7 @@ def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | 
 
 def holder(conn: Connection, name: str) -> Holder | None:
     """Who holds the worker's lock of this migration at the destination; None when nobody applies."""
-    with speaking("looking for the CDC worker of migration", name):
+    with explain_errors("looking for the CDC worker of migration", name):
         row = conn.execute(
             "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start::text"
             "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"

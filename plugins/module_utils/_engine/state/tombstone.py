@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -25,7 +25,7 @@ _LINE = re.compile(r"\n?\[causeway: migration (?P<name>.+) opened this database 
 
 def _comment(conn: Connection) -> tuple[str, str]:
     """The database's name and comment."""
-    with speaking("reading the comment of the", "destination database"):
+    with explain_errors("reading the comment of the", "destination database"):
         row = conn.execute(
             "SELECT datname, coalesce(pg_catalog.shobj_description(oid, 'pg_database'), '')"
             "  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"

@@ -14,8 +14,8 @@ from .. import names
 from ..cdc.control.config import PID_FILE
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import speaking
-from ..state.task import Control, Holder, holder, read_control
+from ..postgres.connect import explain_errors
+from ..state.task import ControlRow, Holder, holder, read_control
 from .detach import held_by
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ObservedTask:
     """``control`` and ``holder`` None where there is none, ``process`` None where none runs on this host, ``retained``
     the bytes of WAL that the slot keeps, None where the source does not say."""
 
-    control: Control | None
+    control: ControlRow | None
     holder: Holder | None
     process: int | None
     progress: Mapping[str, Any]
@@ -83,7 +83,7 @@ def observe_task(migration: Migration, folder: Path) -> ObservedTask:
     store = migration.store
     if store.load() is None:
         return ObservedTask(None, None, process, {})
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         columns = sql.SQL(", ").join([sql.Identifier(column) for column in _COLUMNS])
         cursor = store.conn.execute(
             sql.SQL("SELECT {} FROM {} WHERE migration = %s").format(columns, store.table("cdc_progress")),

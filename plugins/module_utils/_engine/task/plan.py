@@ -19,7 +19,7 @@ from ..errors import SpecError, StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..state.heartbeat import wait_applied, write_marker
-from ..state.task import Control, set_wanted
+from ..state.task import ControlRow, set_wanted
 from ..units import size
 from .observe import ObservedTask, observe_task
 from .process import (
@@ -325,7 +325,7 @@ def _cost(task: ObservedTask) -> tuple[str, ...]:
 
 
 def _control_changes(
-    migration: Migration, before: Control | None, wanted: str, settings: Mapping[str, object]
+    migration: Migration, before: ControlRow | None, wanted: str, settings: Mapping[str, object]
 ) -> tuple[Change, ...]:
     """What makes the control row so; nothing where it is."""
     if before is not None and (before.wanted, dict(before.settings)) == (wanted, settings):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
 from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.task import holder, wait_gone
 from .detach import held_by, launch, worker_environment
 
@@ -42,7 +42,7 @@ def first_progress(migration: Migration) -> None:
             f"its row in {store.schema}.cdc_progress is gone, and with it the position up to which changes were applied",
             "Put the row back from a backup of this moment; otherwise release the migration and begin again.",
         )
-    with speaking("recording where the CDC task of", migration.name):
+    with explain_errors("recording where the CDC task of", migration.name):
         store.conn.execute(
             sql.SQL(
                 "INSERT INTO {} (migration, state, applied, confirmable, source_system, timeline)"
@@ -159,7 +159,7 @@ def wake_process(folder: Path) -> None:
 
 def _observed(migration: Migration) -> tuple[str, dict[str, Any]]:
     store = migration.store
-    with speaking("reading the progress of migration", store.name):
+    with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT state, coalesce(last_error, '{{}}') FROM {} WHERE migration = %s").format(
                 store.table("cdc_progress")
@@ -220,7 +220,7 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
 def mark_stopped(migration: Migration) -> None:
     """After the worker has gone: what it had no time to say itself."""
     store = migration.store
-    with speaking("recording state stopped of migration", store.name):
+    with explain_errors("recording state stopped of migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET state = 'stopped' WHERE migration = %s"

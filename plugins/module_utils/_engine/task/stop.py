@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.task import read_control, set_wanted
 from .observe import observe_task
 from .process import end_process, mark_stopped
@@ -56,7 +56,7 @@ def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Sys
         if systemd is not None:
             systemd.remove()
         if task.control is not None:
-            with speaking("removing the CDC task of", migration.name):
+            with explain_errors("removing the CDC task of", migration.name):
                 migration.destination.execute(_delete_control(migration))
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError
 from ..postgres.catalog import Name, Table
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.store import StateStore
 from . import digest, verdicts
@@ -94,7 +94,7 @@ class _Reading:
 
     def _rows(self, conn: Connection, query: Composed) -> list[Any]:
         end = "source" if conn is self.ends.source else "destination"
-        with speaking(f"comparing at the {end} table", ".".join(self._name(conn))):
+        with explain_errors(f"comparing at the {end} table", ".".join(self._name(conn))):
             return conn.execute(query).fetchall()
 
 

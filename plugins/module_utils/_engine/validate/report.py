@@ -13,7 +13,7 @@ from ..large_objects import compare
 from ..plan import Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..state.task import holder, read_control
 from .compare import compare_tables
 from .verdicts import Verdict
@@ -95,7 +95,7 @@ def as_result(table: Table, verdict: Verdict) -> dict[str, object]:
 
 def record(migration: Migration, tables: tuple[Table, ...], verdicts: Mapping[int, Verdict]) -> None:
     """Write the verdicts to the state tables: counts only."""
-    with speaking("recording the verdicts of migration", migration.name), migration.destination.transaction():
+    with explain_errors("recording the verdicts of migration", migration.name), migration.destination.transaction():
         statement = sql.SQL(
             "INSERT INTO {} AS v (migration, relation, schema_name, table_name, verdict, source_rows, destination_rows,"
             " differing) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (migration, relation) DO UPDATE SET"

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError, ServerError, TimeoutExpired
-from ..plan import Plan, SqlChange, shown
+from ..plan import Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, qualified
-from ..postgres.connect import speaking
+from ..postgres.connect import explain_errors
 from ..postgres.locks import BESIDE_A_READER, REMEDY, in_lock_timeout, lock_holders, named
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, Se
     """The sequences of these names that stand there, in two kinds of queries whatever their number. Raises ServerError."""
     names = sorted(wanted)
     found: dict[Name, SequenceState] = {}
-    with speaking("reading the sequences of the", end):
+    with explain_errors("reading the sequences of the", end):
         rows = conn.execute(_PROPERTIES, ([n[0] for n in names], [n[1] for n in names])).fetchall()
     oids = {(row[0], row[1]): row[2] for row in rows}
     properties = {(row[0], row[1]): row[3:] for row in rows}
@@ -96,7 +96,7 @@ def _read_positions(conn: Connection, oids: Mapping[Name, int], end: End) -> dic
     )
     for attempt in range(LOCK_ATTEMPTS):
         try:
-            with speaking("reading the sequences of the", end), conn.transaction():
+            with explain_errors("reading the sequences of the", end), conn.transaction():
                 in_lock_timeout(conn, LOCK_WAIT)
                 rows = conn.execute(query).fetchall()
             return {names[number]: Position(last_value, called) for number, last_value, called in rows}
@@ -185,7 +185,7 @@ def set_statement(states: Sequence[SequenceState], conn: Connection | None) -> C
 
 def apply_positions(conn: Connection, states: Sequence[SequenceState]) -> None:
     """Set the sequences at the destination, and read them back. Raises MismatchError, ServerError."""
-    with speaking("setting the sequences of the destination"):
+    with explain_errors("setting the sequences of the destination"):
         for first in range(0, len(states), _AT_ONCE):
             conn.execute(set_statement(states[first : first + _AT_ONCE], conn))
     now = observe(conn, (state.name for state in states), "destination")
@@ -250,7 +250,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
         return {}
 
     return Plan(
-        changes=shown(changes, migration.destination),
+        changes=as_change(changes, migration.destination),
         result={
             "sequences": len(names),
             "to_set": len(to_set),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServerError, StateError, TimeoutExpired
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
-from ..postgres.connect import Endpoint, connect, speaking
+from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..state.heartbeat import heartbeat_table
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
@@ -92,14 +92,14 @@ def _passes(writer: Writer, superusers: set[str]) -> bool:
 
 def _accounts(conn: Connection, name: str) -> tuple[str, str]:
     """session_user and current_user."""
-    with speaking(_DOING, name):
+    with explain_errors(_DOING, name):
         row = conn.execute("SELECT session_user::text, current_user::text").fetchone()
     return row or ("", "")
 
 
 def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
     """What a fence took that still stands at fenced, and the roles whose sessions it ended."""
-    if standing(migration.source, migration.name) != "fenced":
+    if fence_state(migration.source, migration.name) != "fenced":
         return (), ()
     state = migration.state()
     stored: Mapping[str, Any] = (state.fence if state else None) or {}
@@ -108,14 +108,14 @@ def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, 
 
 def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Grant, ...]:
     """The entries by which somebody can write. A superuser's are left: taking them would stop nobody."""
-    with speaking("reading who may write to the selected objects"):
+    with explain_errors("reading who may write to the selected objects"):
         superusers = {row[0] for row in conn.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
     return tuple(grant for grant in observe_grants(conn, tables) if grant.grantee not in superusers)
 
 
-def standing(conn: Connection, name: str) -> str:
+def fence_state(conn: Connection, name: str) -> str:
     """Where the fence stands: none, fenced, closed or reopened. ``none`` too where there is no heartbeat table yet."""
-    with speaking("looking for the fence of migration", name):
+    with explain_errors("looking for the fence of migration", name):
         there = conn.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(conn),)).fetchone()
         if there is None or there[0] is None:
             return "none"
@@ -150,7 +150,7 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
 
 
 def _take(conn: Connection, name: str, fence: Fence) -> None:
-    with speaking(_DOING, name), conn.transaction():
+    with explain_errors(_DOING, name), conn.transaction():
         # First the row: a guard that comes in between waits for this transaction instead of missing it.
         if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
             raise StateError(_DOING, name, "the source is closed, or has no heartbeat row", "Look at it with status.")
@@ -161,7 +161,7 @@ def _take(conn: Connection, name: str, fence: Fence) -> None:
 
 def reopen(conn: Connection, name: str, fence: Fence) -> bool:
     """Give back what was taken, if the fence still stands at fenced; false where it does not. Raises ServerError."""
-    with speaking("reopening the source of migration", name), conn.transaction():
+    with explain_errors("reopening the source of migration", name), conn.transaction():
         if not _move(conn, name, "reopened", "fenced"):
             return False
         for statement in grant_statements(_grantable(conn, fence.grants), fence.ourselves):
@@ -205,14 +205,14 @@ class Leaving:
     give_back: Callable[[], object]
 
 
-def leave(migration: Migration) -> Leaving:
+def lift_fence(migration: Migration) -> Leaving:
     """Before a release takes the heartbeat row away: a fence that still stands is taken down.
 
     Raises StateError where the source is closed for good and the destination was not opened: nobody could write
     anywhere.
     """
     conn, name = migration.source, migration.name
-    now = standing(conn, name)
+    now = fence_state(conn, name)
     state = migration.state()
     if now == "closed" and state is not None and not state.opened_at:
         raise StateError(
@@ -235,7 +235,7 @@ def leave(migration: Migration) -> Leaving:
 
 def close(conn: Connection, name: str) -> None:
     """Make the fence final. Raises TimeoutExpired where it has been reopened in the meantime."""
-    with speaking("closing the source of migration", name), conn.transaction():
+    with explain_errors("closing the source of migration", name), conn.transaction():
         if not _move(conn, name, "closed", "fenced"):
             raise TimeoutExpired(
                 "closing the source of migration",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Union
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified, quoted
 from ..postgres.catalog import Sequence as CatalogSequence
-from ..postgres.connect import server_error, speaking
+from ..postgres.connect import explain_errors, server_error
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
@@ -128,7 +128,7 @@ _WRITES_ALL = "pg_write_all_data"
 
 def observe_grants(conn: Connection, relations: Iterable[Relation]) -> tuple[Grant, ...]:
     """Every ACL entry that lets somebody write to these tables or take values of these sequences. Raises ServerError."""
-    with speaking("reading who may write to the selected objects"):
+    with explain_errors("reading who may write to the selected objects"):
         rows = conn.execute(_GRANTS, {"oids": [relation.oid for relation in relations]}).fetchall()
     return tuple(Grant(*row) for row in rows)
 
@@ -140,7 +140,7 @@ def observe_writers(conn: Connection, tables: Sequence[Relation]) -> tuple[Write
     grants: dict[str, list[Grant]] = {}
     for grant in observe_grants(conn, tables):
         grants.setdefault(grant.grantee, []).append(grant)
-    with speaking("reading who may write to the selected objects"):
+    with explain_errors("reading who may write to the selected objects"):
         roles = conn.execute(_ROLES).fetchall()
         owned: dict[str, list[Name]] = {}
         for owner, schema, name in conn.execute(_OWNERS, (oids,)).fetchall():
@@ -274,7 +274,7 @@ def try_to_write(conn: Connection, role: str, tables: Sequence[Table]) -> dict[s
     In a transaction that is rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
     """
     answers: dict[str, str] = {}
-    with speaking("trying to write as role", role), conn.transaction(force_rollback=True):
+    with explain_errors("trying to write as role", role), conn.transaction(force_rollback=True):
         conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
         for table in tables:
             answers[str(table)] = _try_table(conn, role, table)

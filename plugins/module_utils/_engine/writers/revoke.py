@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, SpecError, StateError
-from ..plan import Plan, SqlChange, shown
+from ..plan import Plan, SqlChange, as_change
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Table, observe_catalog, qualified, quoted
-from ..postgres.connect import connect, speaking
+from ..postgres.connect import connect, explain_errors
 from ..state.tombstone import read_tombstone
 from .grants import (
     REFUSED,
@@ -89,7 +89,7 @@ class Situation:
 def observe_situation(migration: Migration, end: End, role: str) -> Situation:
     """Look at one role at one end; ``role`` empty means the account that we log in with. Raises SpecError, ServerError."""
     conn = migration.source if end == "source" else migration.destination
-    with speaking("reading the roles of the", end):
+    with explain_errors("reading the roles of the", end):
         row = conn.execute("SELECT session_user::text, current_user::text, pg_catalog.current_database()").fetchone()
         login, ourselves, database = row or ("", "", "")
         role = role or login
@@ -193,7 +193,7 @@ def _plan_revoked(migration: Migration, situation: Situation) -> Plan:
     def apply() -> Mapping[str, object]:
         _remember(migration, situation, braking)
         # All REVOKEs or none; the brake by itself, since only the role itself or a mightier one may set it
-        with speaking(_DOING, situation.key), conn.transaction():
+        with explain_errors(_DOING, situation.key), conn.transaction():
             for change in revokes:
                 change.execute(conn, _DOING)
         for change in brakes:
@@ -204,7 +204,7 @@ def _plan_revoked(migration: Migration, situation: Situation) -> Plan:
     result["remaining"] = remaining
     if not changes:
         result.update(_verified(migration, situation))
-    return Plan(shown(changes, conn), result, apply, (), _warnings(situation, remaining))
+    return Plan(as_change(changes, conn), result, apply, (), _warnings(situation, remaining))
 
 
 def _warnings(situation: Situation, remaining: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ def _refuse_after_release(migration: Migration, situation: Situation, changes: S
     """After a release there is no state to record in, and none may be made anew. Raises StateError."""
     if not changes or migration.store.load() is not None or not read_tombstone(migration.destination, migration.name):
         return
-    texts = [text for change in shown(changes, migration.destination) for text in change.statements]
+    texts = [text for change in as_change(changes, migration.destination) for text in change.statements]
     raise StateError(
         _DOING,
         quoted(situation.role),
@@ -242,8 +242,8 @@ def _remember(migration: Migration, situation: Situation, braking: bool) -> None
         "setting": earlier.get("setting") if earlier.get("braked") else situation.setting,
     }
     with migration.destination.transaction():
-        migration.store.forget_before(BEFORE, [situation.key])
-        migration.store.remember_before(BEFORE, {situation.key: values})
+        migration.store.drop_original(BEFORE, [situation.key])
+        migration.store.record_original(BEFORE, {situation.key: values})
 
 
 def _verified(migration: Migration, situation: Situation) -> dict[str, object]:
@@ -311,14 +311,14 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
         changes.append(SqlChange(situation.end, name, situation.setting, before, (_brake(situation, before),)))
 
     def apply() -> Mapping[str, object]:
-        with speaking("giving back the right to write", situation.key), conn.transaction():
+        with explain_errors("giving back the right to write", situation.key), conn.transaction():
             for change in changes:
                 change.execute(conn, "giving back the right to write")
-        migration.store.forget_before(BEFORE, [situation.key])
+        migration.store.drop_original(BEFORE, [situation.key])
         return {}
 
     notes = (f"{', '.join(gone[:5])}: gone since, nothing is given back there",) if gone else ()
-    return Plan(shown(changes, conn), result, apply, notes)
+    return Plan(as_change(changes, conn), result, apply, notes)
 
 
 def revoke_own(migration: Migration) -> Mapping[str, object]:

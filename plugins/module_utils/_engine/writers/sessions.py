@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..postgres._psycopg import psycopg
-from ..postgres.connect import server_error, speaking
+from ..postgres.connect import explain_errors, server_error
 from ..postgres.locks import named
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
     outlives its session.
     """
     deadline = time.monotonic() + timeout
-    with speaking(_DOING):
+    with explain_errors(_DOING):
         writing = _writing(conn, tables)
         sessions = _sessions(conn, fence)
     _refuse_prepared(writing)
@@ -73,7 +73,7 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
         _terminate(conn, pid, tolerant=True)
     transactions = {row[0] for row in writing}
     while True:
-        with speaking(_DOING):
+        with explain_errors(_DOING):
             left = {row[0]: others.get(row[1]) or f"pid {row[1]}" for row in _writing(conn, tables)}
             alive = [ours[pid] for pid in _sessions(conn, fence) if pid in ours]
         alive += [left[transaction] for transaction in transactions & left.keys()]
@@ -91,7 +91,7 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
 
 def require_nothing_prepared(conn: Connection, tables: tuple[Table, ...]) -> None:
     """Raise StateError where a prepared transaction has written to one of ``tables``."""
-    with speaking("looking for prepared transactions at the source"):
+    with explain_errors("looking for prepared transactions at the source"):
         writing = _writing(conn, tables)
     _refuse_prepared(writing)
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Final
 from ...copy.transfer.columns import where
 from ...copy.transfer.parts import KeyRange, Part
 from ...errors import ConnectError, EngineError, MismatchError, ServerError
-from ...failpoints import reached
+from ...failpoints import failpoint
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.catalog import qualified, quoted
 from ...postgres.connect import server_error
 from ...state import heartbeat
-from ..changes.batches import EmptyStep, Piece, RelationStep, Segment, SystemChange, TruncateStep
+from ..changes.batches import Batch, EmptyStep, RelationStep, Segment, SystemChange, TruncateStep
 from ..changes.compaction import compact, delete_then_insert
 from ..changes.messages import BINARY, Change, Delete, Relation, Type
-from .bulk import disappointed, few_statements, write_compacted
+from .bulk import few_statements, unmet_expectations, write_compacted
 from .conflict_log import ConflictLog
-from .conflicts import OVERWRITE, Surprise, untangle
+from .conflicts import OVERWRITE, UnexpectedRow, split_conflicting
 from .destination_table import DestinationTable, fit, observe_table
-from .prepare import Ahead
+from .prepare import Preparer
 from .progress import ProgressStore, Tally
-from .row_by_row import WrittenTable, key_row, replay, replay_one
+from .row_by_row import TargetTable, key_row, replay, replay_one
 from .staging import Loader
 from .statements import TableStatements
 
@@ -82,21 +82,21 @@ class Applier:
         self._cut_by = cut_by or {}
         self._loader = Loader(conn)
         self._conflicts = ConflictLog(self._loader, progress.store, conflict_policy)
-        self._tables: dict[int, WrittenTable] = {}
-        self._ahead = Ahead(self._tables)
+        self._tables: dict[int, TargetTable] = {}
+        self._ahead = Preparer(self._tables)
         self._tally = Tally()
         self._savepoint = False
         self.open = False
         self.marker = 0
         """The highest marker that stands at the destination."""
 
-    def apply(self, piece: Piece, received: Lsn, confirmed: Lsn) -> bool:
+    def apply(self, batch: Batch, received: Lsn, confirmed: Lsn) -> bool:
         """Write one piece. True when its transaction is committed and durable: ``piece.end_lsn`` may be confirmed."""
         try:
-            self._write(piece)
-            if not piece.last_of_transaction:
+            self._write(batch)
+            if not batch.last_of_transaction:
                 return False
-            self._progress.advance(piece.end_lsn, self._tally, received, confirmed)
+            self._progress.advance(batch.end_lsn, self._tally, received, confirmed)
             self._progress.commit()
             self._loader.committed()
         except psycopg.Error as exc:
@@ -104,12 +104,12 @@ class Applier:
         self.open = self._savepoint = False
         self.marker = max(self.marker, self._tally.marker)
         self._tally = Tally()
-        self._progress.settle(piece.end_lsn)
+        self._progress.settle(batch.end_lsn)
         return True
 
-    def prepare(self, piece: Piece) -> None:
+    def prepare(self, batch: Batch) -> None:
         """Work out what a piece comes to that ``apply`` gets later; another thread may be in ``apply`` meanwhile."""
-        self._ahead.prepare(piece)
+        self._ahead.prepare(batch)
 
     def abandon(self) -> None:
         """Take back what is not committed: it will come again. Raises EngineError."""
@@ -126,13 +126,13 @@ class Applier:
         """From the next change on."""
         self._conflicts.policy = policy
 
-    def _write(self, piece: Piece) -> None:
+    def _write(self, batch: Batch) -> None:
         if not self.open:
-            reached("before batch sent")
+            failpoint("before batch sent")
             self._conn.execute("BEGIN")
             self.open = True
-            reached("after batch sent")
-        for step in piece.steps:
+            failpoint("after batch sent")
+        for step in batch.steps:
             if isinstance(step, Segment):
                 self._segment(step)
             elif isinstance(step, RelationStep):
@@ -141,16 +141,16 @@ class Applier:
                 self._empty(step)
             else:
                 self._truncate(step)
-        reached("after DML done")
+        failpoint("after DML done")
         tally = self._tally
-        for change in piece.system:
+        for change in batch.system:
             tally.marker = max(tally.marker, marker_of(change, self._name))
         tally.conflicts += self._conflicts.write()
-        tally.transactions += piece.transactions
-        tally.inserts += piece.inserts
-        tally.updates += piece.updates
-        tally.deletes += piece.deletes
-        tally.truncates += piece.truncates
+        tally.transactions += batch.transactions
+        tally.inserts += batch.inserts
+        tally.updates += batch.updates
+        tally.deletes += batch.deletes
+        tally.truncates += batch.truncates
 
     def _learn(self, relation: Relation, previous: Relation | None) -> None:
         """A table as it is from here on. Raises MismatchError where the destination's does not fit it."""
@@ -160,7 +160,7 @@ class Applier:
         self._require_own_rows(relation)
         self._require_cut_in_key(relation, table)
         self._require_binary(table)
-        self._tables[relation.oid] = WrittenTable(table, TableStatements(table), self._binary)
+        self._tables[relation.oid] = TargetTable(table, TableStatements(table), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
         """Where tables exchange their names at the source, one of that name may fit and hold another's rows."""
@@ -208,7 +208,7 @@ class Applier:
         try:
             if self._at_once(work):
                 return
-        except (psycopg.IntegrityError, psycopg.DataError, Surprise):
+        except (psycopg.IntegrityError, psycopg.DataError, UnexpectedRow):
             pass  # and if it is a value that does not fit, the table by itself says so in its name
         self._back_to(_SEGMENT)
         for written, compacted in work:
@@ -242,7 +242,7 @@ class Applier:
         return True
 
     @contextmanager
-    def _refusals(self, written: WrittenTable) -> Iterator[None]:
+    def _refusals(self, written: TargetTable) -> Iterator[None]:
         """What the destination refuses of a table, in words; constraints that are in the way are the caller's."""
         try:
             yield
@@ -251,7 +251,7 @@ class Applier:
         except psycopg.Error as exc:
             raise apply_error(exc, "applying changes to", str(written.table)) from exc
 
-    def _table_by_itself(self, written: WrittenTable, compacted: Compacted) -> None:
+    def _table_by_itself(self, written: TargetTable, compacted: Compacted) -> None:
         """One table where something was not as expected, or beside one: the first way that the destination takes."""
         for attempt in self._attempts(written, compacted):
             mark = self._conflicts.mark()
@@ -259,7 +259,7 @@ class Applier:
             try:
                 with self._refusals(written):
                     attempt()
-            except (psycopg.IntegrityError, Surprise):
+            except (psycopg.IntegrityError, UnexpectedRow):
                 self._back_to(_TABLE)
                 self._conflicts.back_to(mark)
                 self._conn.execute(f"RELEASE SAVEPOINT {_TABLE}")
@@ -269,25 +269,25 @@ class Applier:
         for change in compacted.changes:
             self._one_change(written, change)
 
-    def _attempts(self, written: WrittenTable, compacted: Compacted) -> Iterator[Callable[[], None]]:
+    def _attempts(self, written: TargetTable, compacted: Compacted) -> Iterator[Callable[[], None]]:
         """As a whole; without the rows that are in conflict, which go one by one; updates as delete and insert."""
         yield lambda: write_compacted(self._loader, written, compacted)
         shape = written.table.shape
         tangled: list[Change] = []
         with self._refusals(written):
-            keys = disappointed(self._loader, written, compacted.changes)
-        rest = untangle(compacted.changes, shape, keys, tangled) if keys else compacted.changes
+            keys = unmet_expectations(self._loader, written, compacted.changes)
+        rest = split_conflicting(compacted.changes, shape, keys, tangled) if keys else compacted.changes
         if tangled or not written.table.enforced:
             yield lambda: self._both(written, compact(rest, shape), tangled)
         replaced = delete_then_insert(compact(rest, shape))
         if replaced is not None:
             yield lambda: self._both(written, replaced, tangled)
 
-    def _both(self, written: WrittenTable, compacted: Compacted, tangled: Sequence[Change]) -> None:
+    def _both(self, written: TargetTable, compacted: Compacted, tangled: Sequence[Change]) -> None:
         write_compacted(self._loader, written, compacted, checked=True)
         replay(self._loader, written, tangled, self._conflicts.judge(written))
 
-    def _one_change(self, written: WrittenTable, change: Change) -> None:
+    def _one_change(self, written: TargetTable, change: Change) -> None:
         self._conn.execute(f"SAVEPOINT {_TABLE}")
         try:
             replay_one(self._loader, written, change, self._conflicts.judge(written))

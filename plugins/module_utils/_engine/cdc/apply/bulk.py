@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...failpoints import reached
+from ...failpoints import failpoint
 from ..changes.copy_format import binary_int8, insert_pieces, text_int, update_pieces
-from .conflicts import Strict, Surprise, expectations
+from .conflicts import StrictHandler, UnexpectedRow, expectations
 from .row_by_row import replay
 from .staging import key_values, row_values
 from .statements import COUNT
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..changes.compaction import Compacted, UpdateGroup
     from ..changes.messages import Change, Row
     from ..changes.row_tracking import Key
-    from .row_by_row import WrittenTable
+    from .row_by_row import TargetTable
     from .staging import Loader, Value
 
     OneRow = tuple[str, list[Value], int]
@@ -41,7 +41,7 @@ MOST_COLUMNS = 1600
 """A staging table is a table: it has no more."""
 
 
-def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted, *, checked: bool = False) -> None:
+def write_compacted(loader: Loader, written: TargetTable, compacted: Compacted, *, checked: bool = False) -> None:
     """Bring one table to the net effect, in the open transaction. ``checked``: nothing of it is in conflict.
 
     Raises psycopg.Error for a constraint that is in the way at this moment (a unique value that moved, a row that
@@ -49,7 +49,7 @@ def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted,
     stand then.
     """
     if not checked and not written.table.enforced and compacted.may_meet_rows:
-        raise Surprise  # no index would refuse a second row with the same key
+        raise UnexpectedRow  # no index would refuse a second row with the same key
     _require(_enough(loader, written, compacted.needed))
     _require(_delete(loader, written, compacted.deletes) == len(compacted.deletes))
     # After the others: by citext's "=" a passing key may be the first key of the same row.
@@ -59,11 +59,11 @@ def write_compacted(loader: Loader, written: WrittenTable, compacted: Compacted,
     replay(loader, written, compacted.rowwise, _STRICT)
     if compacted.removed:
         _require(_remove(loader, written, compacted.removed) == sum([count for dummy, count in compacted.removed]))
-    reached("before DML done")
+    failpoint("before DML done")
     _insert(loader, written, compacted)
 
 
-def encode(written: WrittenTable, compacted: Compacted) -> None:
+def encode(written: TargetTable, compacted: Compacted) -> None:
     """Put what ``write_compacted`` will send by COPY into its format, ahead of time. Raises ProtocolError."""
     for group in compacted.updates:
         if len(group.rows) > FEW:
@@ -75,13 +75,13 @@ def encode(written: WrittenTable, compacted: Compacted) -> None:
 
 def _require(as_expected: bool) -> None:
     if not as_expected:
-        raise Surprise
+        raise UnexpectedRow
 
 
-_STRICT = Strict()
+_STRICT = StrictHandler()
 
 
-def disappointed(loader: Loader, written: WrittenTable, changes: Sequence[Change]) -> list[Key]:
+def unmet_expectations(loader: Loader, written: TargetTable, changes: Sequence[Change]) -> list[Key]:
     """The keys that are not at the destination as a run of changes expects them. Raises psycopg.Error."""
     expected = expectations(changes, written.table.shape)
     rows = [expectation.row for expectation in expected.values()]
@@ -95,7 +95,7 @@ def disappointed(loader: Loader, written: WrittenTable, changes: Sequence[Change
     ]
 
 
-def _counts(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> list[int]:
+def _counts(loader: Loader, written: TargetTable, rows: Sequence[Row]) -> list[int]:
     """How many rows there are with each of these keys (in a keyless table: with this output text)."""
     table, statements = written.table, written.statements
     if table.shape.key is None and len(table.columns) >= MOST_COLUMNS:
@@ -112,14 +112,14 @@ def _counts(loader: Loader, written: WrittenTable, rows: Sequence[Row]) -> list[
     return counts
 
 
-def _enough(loader: Loader, written: WrittenTable, needed: Sequence[tuple[Row, int]]) -> bool:
+def _enough(loader: Loader, written: TargetTable, needed: Sequence[tuple[Row, int]]) -> bool:
     if not needed:
         return True
     counts = _counts(loader, written, [row for row, dummy in needed])
     return all(count >= least for count, (dummy, least) in zip(counts, needed, strict=True))
 
 
-def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] | None:
+def few_statements(written: TargetTable, compacted: Compacted) -> list[OneRow] | None:
     """The net effect as statements of one row each, when they are so few that they are sent all at once.
 
     None when staging is the better way, or when what one statement finds decides about the next.
@@ -151,7 +151,7 @@ def few_statements(written: WrittenTable, compacted: Compacted) -> list[OneRow] 
     return None if size > BYTES_AT_ONCE else found
 
 
-def _insert(loader: Loader, written: WrittenTable, compacted: Compacted) -> None:
+def _insert(loader: Loader, written: TargetTable, compacted: Compacted) -> None:
     """Complete new rows: straight COPY, or a few as parameters."""
     rows, columns = compacted.inserts, written.table.written
     statements = written.statements
@@ -167,7 +167,7 @@ def _insert(loader: Loader, written: WrittenTable, compacted: Compacted) -> None
         loader.send(statements.copy_in(written.binary), pieces)
 
 
-def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
+def _delete(loader: Loader, written: TargetTable, keys: Sequence[Key]) -> int:
     """Delete rows by key; how many there were."""
     statements = written.statements
     if len(keys) <= FEW:
@@ -176,7 +176,7 @@ def _delete(loader: Loader, written: WrittenTable, keys: Sequence[Key]) -> int:
     return loader.join(statements.delete_staged(stage), indexed=written.table.indexed).rowcount
 
 
-def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
+def _update(loader: Loader, written: TargetTable, group: UpdateGroup) -> int:
     """Update rows by their first key; how many there were."""
     statements = written.statements
     rows, assigned = group.rows, group.assigned
@@ -200,7 +200,7 @@ def _update(loader: Loader, written: WrittenTable, group: UpdateGroup) -> int:
     return replaced + updated if group.key_changed else updated
 
 
-def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:
+def _remove(loader: Loader, written: TargetTable, removed: Sequence[tuple[Row, int]]) -> int:
     """Keyless: take away so many rows of each text; how many there were."""
     statements = written.statements
     if len(written.table.columns) >= MOST_COLUMNS:
@@ -213,7 +213,7 @@ def _remove(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, 
     return loader.join(statements.remove_counted(stage), indexed=False).rowcount
 
 
-def _remove_one_by_one(loader: Loader, written: WrittenTable, removed: Sequence[tuple[Row, int]]) -> int:
+def _remove_one_by_one(loader: Loader, written: TargetTable, removed: Sequence[tuple[Row, int]]) -> int:
     found = 0
     for row, count in removed:
         for dummy in range(count):

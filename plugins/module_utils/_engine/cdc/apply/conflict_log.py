@@ -22,7 +22,7 @@ from .staging import row_values
 
 if TYPE_CHECKING:
     from ...state.store import StateStore
-    from .row_by_row import WrittenTable
+    from .row_by_row import TargetTable
     from .staging import Loader
 
 HASHES: Final = 10
@@ -54,14 +54,14 @@ class ConflictLog:
         self.policy = policy
         self._loader = loader
         self._store = store
-        self._met: list[tuple[WrittenTable, str, Row]] = []
+        self._met: list[tuple[TargetTable, str, Row]] = []
         self._told: dict[tuple[str, str], _Told] = {}
 
-    def judge(self, written: WrittenTable) -> TableJudge:
+    def judge(self, written: TargetTable) -> TableConflictHandler:
         """Who decides about the conflicts of one table."""
-        return TableJudge(self, written)
+        return TableConflictHandler(self, written)
 
-    def met(self, written: WrittenTable, kind: str, row: Row) -> None:
+    def met(self, written: TargetTable, kind: str, row: Row) -> None:
         """One conflict. Raises ConflictError where the task is to stop at it."""
         if self.policy == STOP:
             found = self.hash_of(written, row)
@@ -89,11 +89,11 @@ class ConflictLog:
 
         Raises psycopg.Error.
         """
-        kinds: dict[tuple[str, str], list[tuple[WrittenTable, Row]]] = {}
+        kinds: dict[tuple[str, str], list[tuple[TargetTable, Row]]] = {}
         for written, kind, row in self._met:
             kinds.setdefault((str(written.table), kind), []).append((written, row))
         for (table, kind), found in kinds.items():
-            self._tell(table, kind, found)
+            self._report(table, kind, found)
         count = len(self._met)
         self._met.clear()
         return count
@@ -103,7 +103,7 @@ class ConflictLog:
         self._met.clear()
         self._told.clear()
 
-    def _tell(self, table: str, kind: str, found: list[tuple[WrittenTable, Row]]) -> None:
+    def _report(self, table: str, kind: str, found: list[tuple[TargetTable, Row]]) -> None:
         told = self._told.get((table, kind))
         fresh = told is None or time.monotonic() - told.at > EVENT_LASTS
         hashes = [] if fresh or told is None else told.hashes
@@ -133,7 +133,7 @@ class ConflictLog:
         if row_of_event is not None:
             self._told[(table, kind)] = _Told(row_of_event[0], time.monotonic(), hashes)
 
-    def hash_of(self, written: WrittenTable, row: Row) -> str:
+    def hash_of(self, written: TargetTable, row: Row) -> str:
         """The hash of the row's key, made by the destination over its output text. Raises psycopg.Error."""
         values = row_values(row, written.table.key)
         found = self._loader.run(written.statements.key_hash(), values).fetchone()
@@ -141,11 +141,11 @@ class ConflictLog:
 
 
 @dataclass(frozen=True, slots=True)
-class TableJudge:
+class TableConflictHandler:
     """The judge of the conflicts of one table."""
 
     log: ConflictLog
-    written: WrittenTable
+    written: TargetTable
 
     @property
     def policy(self) -> str:

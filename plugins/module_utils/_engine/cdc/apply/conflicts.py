@@ -5,7 +5,7 @@
 that meets one. What the source's changes expect to find, and which of them cannot have found it. Pure.
 
 A conflict is decided change by change, in the order of the source, so that it does not matter how the stream was cut:
-whoever writes a whole run at once takes nothing for granted (`Surprise`), and the families of rows that do not stand
+whoever writes a whole run at once takes nothing for granted (`UnexpectedRow`), and the families of rows that do not stand
 as expected are replayed one by one.
 """
 
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from ...errors import EngineError
 from ..changes.compaction import TableShape, whole_rows
 from ..changes.messages import Change, Row
-from ..changes.row_tracking import Families, Key, change_keys
+from ..changes.row_tracking import Key, KeyGroups, change_keys
 
 OVERWRITE: Final = "overwrite"
 KEEP: Final = "keep"
@@ -38,11 +38,11 @@ class ConflictError(EngineError):
     code = "conflict"
 
 
-class Surprise(Exception):
+class UnexpectedRow(Exception):
     """Something is not at the destination as the source had it."""
 
 
-class Judge(Protocol):
+class ConflictHandler(Protocol):
     """Who says what is to be done about a conflict."""
 
     @property
@@ -53,14 +53,14 @@ class Judge(Protocol):
         """One conflict of a change; ``row`` holds the key by which it was met."""
 
 
-class Strict:
+class StrictHandler:
     """The judge of what is written as a whole: any conflict is a reason to look closer."""
 
     policy = STOP
 
     def met(self, kind: str, row: Row) -> None:
         """Raises Surprise."""
-        raise Surprise
+        raise UnexpectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _of_rows(changes: Sequence[Change]) -> dict[Key, Expectation]:
     return found
 
 
-def untangle(
+def split_conflicting(
     changes: Sequence[Change], shape: TableShape, disappointed: Sequence[Key], tangled: list[Change]
 ) -> list[Change]:
     """Moves to ``tangled`` every change of a row that is or will be in conflict, given the keys whose expectation does
@@ -127,7 +127,7 @@ def untangle(
     else:
         positions = shape.key
         keys = [change_keys(change, positions) for change in changes]
-    return Families(changes, keys).split(disappointed, tangled)
+    return KeyGroups(changes, keys).split(disappointed, tangled)
 
 
 def _row_keys(change: Change) -> tuple[Key | None, Key | None]:

@@ -17,7 +17,7 @@ from ...errors import MismatchError
 from ...postgres._psycopg import sql
 from ...postgres.catalog import qualified, quoted
 from ...postgres.catalog_queries import BINARY_SAFE_TYPES
-from ...postgres.connect import speaking
+from ...postgres.connect import explain_errors
 from ..changes.compaction import TableShape
 from ..changes.keys import UniqueIndex, enforced_at, other_uniques, table_key
 from ..changes.messages import Relation, RelationColumn, Type
@@ -243,7 +243,7 @@ SELECT ic.relname,
 
 def observe_table(conn: Connection, schema: str, name: str) -> FoundTable | None:
     """The destination's table of that name, or None. Raises ServerError."""
-    with speaking("looking at the destination's table", qualified((schema, name))):
+    with explain_errors("looking at the destination's table", qualified((schema, name))):
         head = conn.execute(_TABLE, (schema, name)).fetchone()
         if head is None:
             return None

@@ -14,31 +14,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import ProtocolError
-from ..changes.batches import Piece, Segment
+from ..changes.batches import Batch, Segment
 from ..changes.compaction import Compacted, compact
 from ..changes.messages import Delete
 from .bulk import encode
 
 if TYPE_CHECKING:
     from ..changes.messages import Change
-    from .row_by_row import WrittenTable
+    from .row_by_row import TargetTable
 
-    Work = list[tuple[WrittenTable, Compacted]]
+    Work = list[tuple[TargetTable, Compacted]]
 
 
-class Ahead:
+class Preparer:
     """Works out segments. ``tables``, by relation OID, is somebody else's, and may change between any two calls.
 
     One thread may call ``prepare`` while another calls ``work``, for different pieces.
     """
 
-    def __init__(self, tables: Mapping[int, WrittenTable]) -> None:
+    def __init__(self, tables: Mapping[int, TargetTable]) -> None:
         self._tables = tables
         self._prepared: dict[int, _Prepared] = {}
 
-    def prepare(self, piece: Piece) -> None:
+    def prepare(self, batch: Batch) -> None:
         """Work out what can be of a piece that nobody alters any more. What contradicts itself is left to ``work``."""
-        for step in piece.steps:
+        for step in batch.steps:
             if isinstance(step, Segment):
                 prepared = _Prepared(step, step.by_table())
                 for oid, changes in prepared.changes.items():
@@ -66,7 +66,7 @@ class Ahead:
         return work
 
 
-def _fits(change: Change, written: WrittenTable) -> bool:
+def _fits(change: Change, written: TargetTable) -> bool:
     """Whether rows, which are all of one width in a segment, are those of the table as it is known now."""
     row = change.old if isinstance(change, Delete) else change.new
     return len(row.kinds) == written.table.shape.columns
@@ -78,4 +78,4 @@ class _Prepared:
     def __init__(self, segment: Segment, changes: dict[int, list[Change]]) -> None:
         self.segment = segment
         self.changes = changes
-        self.effects: dict[int, tuple[WrittenTable, Compacted]] = {}
+        self.effects: dict[int, tuple[TargetTable, Compacted]] = {}

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from ... import names
 from ...errors import LossError, ServerError, StateError
-from ...failpoints import reached
+from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
-from ...postgres.connect import speaking
+from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, format_lsn, parse_lsn
-from ...postgres.sqlstates import judge
+from ...postgres.sqlstates import policy_for
 from ...state.task import holder
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ProgressStore:
 
     def load(self) -> Progress | None:
         """The row, or None. Raises ServerError."""
-        with speaking("reading the progress of migration", self._name):
+        with explain_errors("reading the progress of migration", self._name):
             row = self._conn.execute(
                 sql.SQL(
                     "SELECT state, coalesce(token, ''), applied::text, confirmable::text, source_system, timeline,"
@@ -106,7 +106,7 @@ class ProgressStore:
         deadline = time.monotonic() + timeout
         key = names.lock_key(self._name, "worker")
         while True:
-            with speaking("taking the lock of the CDC worker of migration", self._name):
+            with explain_errors("taking the lock of the CDC worker of migration", self._name):
                 row = self._conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
             if row and row[0]:
                 return
@@ -127,7 +127,7 @@ class ProgressStore:
         A retry of the same worker stays one, with its error, until it runs again.
         """
         claimant = self._claimant
-        with speaking("taking over the progress of migration", self._name):
+        with explain_errors("taking over the progress of migration", self._name):
             self._conn.execute(
                 sql.SQL(
                     "UPDATE {} SET state = CASE WHEN again THEN state ELSE 'starting' END,"
@@ -143,7 +143,7 @@ class ProgressStore:
     def claim(self, system: str, timeline: int, applied: Lsn, confirmable: Lsn) -> None:
         """Run from the position that was read. Raises LossError if the row has moved since."""
         self._durable_at_commit = self._commits_are_durable()
-        with speaking("recording the progress of migration", self._name):
+        with explain_errors("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
                     "UPDATE {} SET state = 'running',"
@@ -162,8 +162,8 @@ class ProgressStore:
 
         Raises LossError when the row is no longer as we left it.
         """
-        reached("before progress written")
-        with speaking("recording the progress of migration", self._name):
+        failpoint("before progress written")
+        with explain_errors("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
                     "UPDATE {} SET applied = %s::pg_lsn, confirmable = greatest(confirmable, %s::pg_lsn),"
@@ -192,17 +192,17 @@ class ProgressStore:
                 prepare=True,
             )
         self._one_row(cursor.rowcount)
-        reached("after progress written")
+        failpoint("after progress written")
 
     def commit(self) -> None:
         """COMMIT what `advance` belongs to. Raises psycopg.Error; after one, whether it stands is not known."""
         pgconn = self._conn.pgconn
-        reached("before commit sent")
+        failpoint("before commit sent")
         pgconn.send_query(b"COMMIT")
         while pgconn.flush():
             select.select([], [pgconn.socket], [])
-        reached("after commit sent")
-        reached("before commit answered")
+        failpoint("after commit sent")
+        failpoint("before commit answered")
         while pgconn.is_busy():
             select.select([pgconn.socket], [], [])
             pgconn.consume_input()
@@ -218,23 +218,23 @@ class ProgressStore:
                 "the destination has taken the transaction back",
                 "Nothing of it stands; run the migrate playbook again, and report this if it comes back.",
             )
-        reached("after commit answered")
+        failpoint("after commit answered")
 
     def settle(self, position: Lsn) -> None:
         """After ``commit``: from here on ``position`` is durable and may be confirmed."""
-        reached("before position recorded")
+        failpoint("before position recorded")
         self.applied = position
         self.confirmable = max(self.confirmable, position)
         self._wait_durable()
-        reached("after position recorded")
+        failpoint("after position recorded")
 
     def record_confirmable(self, position: Lsn, received: Lsn, confirmed: Lsn) -> None:
         """Record the position of a keepalive, while nothing is pending; the applied one stays. Durable on return.
 
         Raises LossError when the row is no longer as we left it.
         """
-        reached("before position recorded")
-        with speaking("recording the progress of migration", self._name):
+        failpoint("before position recorded")
+        with explain_errors("recording the progress of migration", self._name):
             cursor = self._conn.execute(
                 sql.SQL(
                     "UPDATE {} SET confirmable = greatest(confirmable, %s::pg_lsn), received = %s::pg_lsn,"
@@ -254,7 +254,7 @@ class ProgressStore:
         self._one_row(cursor.rowcount)
         self.confirmable = max(self.confirmable, position)
         self._wait_durable()
-        reached("after position recorded")
+        failpoint("after position recorded")
 
     def _one_row(self, count: int) -> None:
         if count != 1:
@@ -267,7 +267,7 @@ class ProgressStore:
 
     def _commits_are_durable(self) -> bool:
         """Whether a commit that was answered survives a crash of the destination: asked, not assumed."""
-        with speaking("reading synchronous_commit at the destination for migration", self._name):
+        with explain_errors("reading synchronous_commit at the destination for migration", self._name):
             row = self._conn.execute("SELECT pg_catalog.current_setting('synchronous_commit')").fetchone()
         return row is not None and row[0] not in ("off",)
 
@@ -275,7 +275,7 @@ class ProgressStore:
         """Where a commit is answered before it is flushed, wait for the destination's own flush position."""
         if self._durable_at_commit:
             return
-        with speaking("waiting until a commit is durable at the destination of migration", self._name):
+        with explain_errors("waiting until a commit is durable at the destination of migration", self._name):
             row = self._conn.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()").fetchone()
             while row is not None:
                 flushed = self._conn.execute(
@@ -291,7 +291,7 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
 
     ``retrying`` keeps when it began. Raises ServerError.
     """
-    with speaking(f"recording state {state} of migration", store.name):
+    with explain_errors(f"recording state {state} of migration", store.name):
         store.conn.execute(
             sql.SQL(
                 "UPDATE {} SET state = %s, last_error = coalesce(%s::jsonb, CASE WHEN %s THEN last_error END),"
@@ -312,7 +312,7 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
 
 def asked_or_alive_recently(store: StateStore, days: int) -> bool:
     """Whether a person has asked for the task, or a worker of it has lived, within so many days. Raises ServerError."""
-    with speaking("reading when somebody last asked for the CDC task of", store.name):
+    with explain_errors("reading when somebody last asked for the CDC task of", store.name):
         row = store.conn.execute(
             sql.SQL(
                 "SELECT greatest(t.changed_at, p.heartbeat) > pg_catalog.clock_timestamp()"
@@ -329,7 +329,7 @@ def pin_applying_session(conn: Connection) -> None:
     triggers, rules or foreign key checks of the destination. Raises ServerError, saying what to grant.
     """
     version = conn.info.server_version
-    with speaking("preparing the session that applies at the", "destination"):
+    with explain_errors("preparing the session that applies at the", "destination"):
         conn.execute("SET synchronous_commit = on")
         conn.execute("SET jit = off")
         # A batch finds its rows by key. The planner, which takes the disk for slow and knows nothing of a staging table,
@@ -356,6 +356,6 @@ def pin_applying_session(conn: Connection) -> None:
             "its account may not set session_replication_role, without which triggers and foreign keys would fire",
             "GRANT SET ON PARAMETER session_replication_role TO it (PostgreSQL 15 and later), or use a privileged one."
             if exc.sqlstate == "42501"
-            else judge(exc.sqlstate or "").remedy,
+            else policy_for(exc.sqlstate or "").remedy,
             sqlstate=exc.sqlstate or "",
         ) from exc

@@ -30,7 +30,7 @@ from .conflicts import (
     UPDATE_MET,
     UPDATE_MISSED,
     UPDATE_UNKNOWN,
-    Judge,
+    ConflictHandler,
 )
 from .staging import Value, row_values
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class WrittenTable:
+class TargetTable:
     """A table of the destination with its statements; ``binary``: its values come in binary format."""
 
     table: DestinationTable
@@ -58,13 +58,13 @@ def key_row(change: Change) -> Row:
     return change.new
 
 
-def replay(loader: Loader, written: WrittenTable, changes: Sequence[Change], judge: Judge) -> None:
+def replay(loader: Loader, written: TargetTable, changes: Sequence[Change], judge: ConflictHandler) -> None:
     """Write the changes one by one. Raises psycopg.Error, and what the judge does."""
     for change in changes:
         replay_one(loader, written, change, judge)
 
 
-def replay_one(loader: Loader, written: WrittenTable, change: Change, judge: Judge) -> None:
+def replay_one(loader: Loader, written: TargetTable, change: Change, judge: ConflictHandler) -> None:
     """Write one change, or what is left of it after a conflict. Raises psycopg.Error, and what the judge does."""
     if written.table.shape.key is None:
         _replay_keyless(loader, written, change, judge)
@@ -83,7 +83,7 @@ def replay_one(loader: Loader, written: WrittenTable, change: Change, judge: Jud
         _update(loader, written, change, judge)
 
 
-def add_row(loader: Loader, written: WrittenTable, row: Row) -> None:
+def add_row(loader: Loader, written: TargetTable, row: Row) -> None:
     """Insert one complete row. Raises psycopg.Error."""
     if written.table.written:
         loader.run(written.statements.insert_one(), row_values(row, written.table.written))
@@ -91,19 +91,19 @@ def add_row(loader: Loader, written: WrittenTable, row: Row) -> None:
         loader.run(written.statements.insert_empty(), [1])
 
 
-def _there(loader: Loader, written: WrittenTable, row: Row) -> bool:
+def _there(loader: Loader, written: TargetTable, row: Row) -> bool:
     found = loader.run(written.statements.update_one(()), row_values(row, written.table.key))
     return found.rowcount > 0
 
 
-def _overwrite(loader: Loader, written: WrittenTable, row: Row) -> None:
+def _overwrite(loader: Loader, written: TargetTable, row: Row) -> None:
     """The row that has this key gets the values that are known."""
     key = written.table.key
     assigned = tuple([at for at in range(len(written.table.columns)) if at not in key and row.kinds[at] != UNCHANGED])
     _set(loader, written, assigned, row_values(row, key), row)
 
 
-def _set(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
+def _set(loader: Loader, written: TargetTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
     """Give the row with this key its new values; whether there was one."""
     if any(at in written.table.identities for at in assigned):
         return _replace(loader, written, assigned, old_key, new)
@@ -111,7 +111,7 @@ def _set(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], old_k
     return loader.run(written.statements.update_one(assigned), values).rowcount
 
 
-def _update(loader: Loader, written: WrittenTable, change: Update, judge: Judge) -> None:
+def _update(loader: Loader, written: TargetTable, change: Update, judge: ConflictHandler) -> None:
     table, statements = written.table, written.statements
     before, after = change_keys(change, table.key)
     moved = before != after
@@ -123,7 +123,7 @@ def _update(loader: Loader, written: WrittenTable, change: Update, judge: Judge)
         [at for at in range(len(table.columns)) if new.kinds[at] != UNCHANGED and (moved or at not in table.key)]
     )
     old_key = row_values(change.new if change.old is None else change.old, table.key)
-    in_the_way = moved and loader.run(statements.in_the_way(), row_values(new, table.key) + old_key).rowcount > 0
+    in_the_way = moved and loader.run(statements.key_taken(), row_values(new, table.key) + old_key).rowcount > 0
     if not in_the_way:
         if _set(loader, written, assigned, old_key, new):
             return
@@ -143,7 +143,7 @@ def _update(loader: Loader, written: WrittenTable, change: Update, judge: Judge)
         _overwrite(loader, written, new)
 
 
-def _replace(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
+def _replace(loader: Loader, written: TargetTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
     """An update that gives an identity ALWAYS column a value, which may be the one that it has."""
     statements = written.statements
     key = [None if value is None else value.data for value in old_key]
@@ -153,7 +153,7 @@ def _replace(loader: Loader, written: WrittenTable, assigned: tuple[int, ...], o
     return found or loader.run(statements.update_staged(assigned, stage)).rowcount
 
 
-def _replay_keyless(loader: Loader, written: WrittenTable, change: Change, judge: Judge) -> None:
+def _replay_keyless(loader: Loader, written: TargetTable, change: Change, judge: ConflictHandler) -> None:
     if isinstance(change, Insert):
         add_row(loader, written, change.new)
         return

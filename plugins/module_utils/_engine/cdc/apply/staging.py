@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...failpoints import reached
+from ...failpoints import failpoint
 from ...postgres._psycopg import psycopg, sql
 from ..changes.copy_format import copy_binary, copy_text
 from ..changes.messages import BINARY, Row
@@ -146,9 +146,9 @@ class Loader:
         name = "causeway_" + hashlib.sha256(shape.encode()).hexdigest()[:16]
         self._make(name, columns)
         command = copy_command(sql.Identifier("pg_temp", name), [column for column, dummy in columns], binary)
-        reached("before staging filled")
+        failpoint("before staging filled")
         self.send(command.as_string(None), pieces)
-        reached("after staging filled")
+        failpoint("after staging filled")
         self._stages[name] = True
         return name
 

@@ -76,9 +76,9 @@ class TableStatements:
         """The same for the keys and values in ``stage``."""
         return self._once("update_staged", assigned, stage, lambda: self._update_staged(assigned, stage))
 
-    def in_the_way(self) -> str:
+    def key_taken(self) -> str:
         """Whether another row has the new key; parameters are the new key, then the present one."""
-        return self._once("in_the_way", (), "", self._in_the_way)
+        return self._once("in_the_way", (), "", self._key_taken)
 
     def count_staged(self, stage: str) -> str:
         """Of each row of ``stage`` its number, and how many rows there are with its key (keyless: its output text)."""
@@ -210,7 +210,7 @@ class TableStatements:
             self._name, self._assignments(set_, values), _stage(stage), where
         )
 
-    def _in_the_way(self) -> Composable:
+    def _key_taken(self) -> Composable:
         key = self._table.key
         return sql.SQL("SELECT FROM ONLY {} AS t WHERE {} AND NOT ({})").format(
             self._name, self._key_is_given(1), self._key_is_given(len(key) + 1)

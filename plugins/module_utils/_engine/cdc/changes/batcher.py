@@ -19,7 +19,7 @@ from typing import Final
 
 from ...errors import MismatchError, ProtocolError
 from ...postgres.lsn import NO_LSN, Lsn, format_lsn
-from .batches import OBJECTS, Piece, RelationStep, Segment, SystemChange, TruncateStep
+from .batches import OBJECTS, Batch, RelationStep, Segment, SystemChange, TruncateStep
 from .messages import (
     Begin,
     Change,
@@ -55,7 +55,7 @@ class BatchLimits:
         self.max_weight: int = max_weight
 
 
-_NONE: Final[tuple[Piece, ...]] = ()
+_NONE: Final[tuple[Batch, ...]] = ()
 
 
 class Batcher:
@@ -89,8 +89,8 @@ class Batcher:
         # looked like before its mark is nobody's business.
         self._surfaced: dict[int, Relation] = {}
         self._settled: dict[int, int] = {}
-        self._whole: Piece = Piece()
-        self._current: Piece = Piece()
+        self._whole: Batch = Batch()
+        self._current: Batch = Batch()
         self._spare: Segment | None = None
         self._began_at: float = 0.0
         self._open: bool = False
@@ -100,7 +100,7 @@ class Batcher:
         self._final_lsn: Lsn = NO_LSN
         self._last_end: Lsn = NO_LSN
 
-    def add(self, message: Message, size: int) -> Sequence[Piece]:
+    def add(self, message: Message, size: int) -> Sequence[Batch]:
         """Take the next message (``size``: bytes of it); the pieces that it completed, mostly none.
 
         Raises ProtocolError when the messages contradict each other, MismatchError when a change is of a table that
@@ -123,23 +123,23 @@ class Batcher:
         # Origin and logical messages carry no row.
         return _NONE
 
-    def flush(self) -> Piece | None:
+    def flush(self) -> Batch | None:
         """Whatever whole transactions have come, as a piece; None when there is nothing. Call it when the receive
         queue is empty, so that an idle stream is applied at once, and when ``due``.
         """
-        piece = self._whole
-        if piece.transactions == 0:
+        batch = self._whole
+        if batch.transactions == 0:
             return None
-        self._whole = Piece()
+        self._whole = Batch()
         self._began_at = self._clock()
-        return piece
+        return batch
 
     def due(self) -> bool:
         """The whole transactions that wait are older than ``max_age``."""
         return self._whole.transactions > 0 and self._clock() - self._began_at >= self.limits.max_age
 
     @property
-    def waiting(self) -> Piece:
+    def waiting(self) -> Batch:
         """The whole transactions that no piece has taken yet: to look at."""
         return self._whole
 
@@ -165,7 +165,7 @@ class Batcher:
         if self._whole.transactions == 0:
             self._began_at = self._clock()
 
-    def _commit(self, commit: Commit) -> Sequence[Piece]:
+    def _commit(self, commit: Commit) -> Sequence[Batch]:
         if not self._open:
             raise _out_of_order("a commit without a transaction")
         if commit.commit_lsn != self._final_lsn or commit.end_lsn <= commit.commit_lsn:
@@ -174,30 +174,30 @@ class Batcher:
         self._last_end = commit.end_lsn
         if self._skipping:
             return _NONE
-        piece = self._current
-        piece.transactions = 1
-        piece.end_lsn = commit.end_lsn
-        piece.commit_time_us = commit.commit_time_us
+        batch = self._current
+        batch.transactions = 1
+        batch.end_lsn = commit.end_lsn
+        batch.commit_time_us = commit.commit_time_us
         if self._in_pieces:
-            self._current = Piece()
-            return (piece,)
+            self._current = Batch()
+            return (batch,)
         if self._redefined and self._whole.transactions:
             # Should the destination have to be changed by hand first, what lies before must not wait for that.
             before = self.flush()
-            self._whole = piece
-            self._current = Piece()
+            self._whole = batch
+            self._current = Batch()
             return _NONE if before is None else (before,)
         if self._whole.transactions == 0:
-            self._whole = piece
-            self._current = Piece()
+            self._whole = batch
+            self._current = Batch()
         else:
-            self._spare = self._whole.absorb(piece)
+            self._spare = self._whole.absorb(batch)
         if self._is_full(self._whole) or self.due():
             whole = self.flush()
             return _NONE if whole is None else (whole,)
         return _NONE
 
-    def _change(self, change: Change, size: int) -> Sequence[Piece]:
+    def _change(self, change: Change, size: int) -> Sequence[Batch]:
         if not self._open:
             raise _out_of_order("a change came outside a transaction")
         if self._skipping:
@@ -211,16 +211,16 @@ class Batcher:
         row = change.old if isinstance(change, Delete) else change.new
         if len(row.kinds) != width:
             raise _misshapen(self._latest[oid])
-        piece = self._current
+        batch = self._current
         self._segment().changes.append(change)
         if isinstance(change, Update):
-            piece.updates += 1
+            batch.updates += 1
         elif isinstance(change, Insert):
-            piece.inserts += 1
+            batch.inserts += 1
         else:
-            piece.deletes += 1
-        piece.size += size
-        return self._cut() if self._is_full(piece) else _NONE
+            batch.deletes += 1
+        batch.size += size
+        return self._cut() if self._is_full(batch) else _NONE
 
     def _settle(self, oid: int, change: Change, size: int) -> int | None:
         """The first change of a table since its Relation message, or since one that is not ours: the number of its
@@ -251,20 +251,20 @@ class Batcher:
         if parts is not None and len(row.kinds) != len(relation.columns):
             raise _misshapen(relation)
         kept = None if parts is None else routed(change, relation, parts, self._final_lsn)
-        piece = self._current
+        batch = self._current
         if kept is None:
-            piece.filtered += 1
+            batch.filtered += 1
             return
         if self._surfaced.get(relation.oid) is not relation:
             self._surface(relation)
         self._segment().changes.append(kept)
         if isinstance(kept, Update):
-            piece.updates += 1
+            batch.updates += 1
         elif isinstance(kept, Insert):
-            piece.inserts += 1
+            batch.inserts += 1
         else:
-            piece.deletes += 1
-        piece.size += size
+            batch.deletes += 1
+        batch.size += size
 
     def _truncate(self, truncate: Truncate) -> None:
         if not self._open:
@@ -330,21 +330,21 @@ class Batcher:
         steps.append(segment)
         return segment
 
-    def _is_full(self, piece: Piece) -> bool:
+    def _is_full(self, batch: Batch) -> bool:
         limits = self.limits
-        changes = piece.inserts + piece.updates + piece.deletes
-        if piece.size >= limits.max_bytes or changes >= limits.max_changes:
+        changes = batch.inserts + batch.updates + batch.deletes
+        if batch.size >= limits.max_bytes or changes >= limits.max_changes:
             return True
-        return 2 * piece.size + OBJECTS * changes >= limits.max_weight
+        return 2 * batch.size + OBJECTS * changes >= limits.max_weight
 
-    def _cut(self) -> Sequence[Piece]:
+    def _cut(self) -> Sequence[Batch]:
         """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""
         whole = self.flush()
-        piece = self._current
-        piece.last_of_transaction = False
-        self._current = Piece()
+        batch = self._current
+        batch.last_of_transaction = False
+        self._current = Batch()
         self._in_pieces = True
-        return (piece,) if whole is None else (whole, piece)
+        return (batch,) if whole is None else (whole, batch)
 
 
 def _misshapen(relation: Relation) -> ProtocolError:

@@ -83,7 +83,7 @@ class SystemChange:
     final_lsn: Lsn
 
 
-class Piece:
+class Batch:
     """Work for the destination, in ``steps``.
 
     ``last_of_transaction``: the destination transaction may commit after this piece, and ``end_lsn`` (the commit END
@@ -133,12 +133,12 @@ class Piece:
         """About so many bytes of memory."""
         return 2 * self.size + OBJECTS * (self.inserts + self.updates + self.deletes)
 
-    def absorb(self, piece: Piece) -> Segment | None:
+    def absorb(self, batch: Batch) -> Segment | None:
         """Add the transaction in ``piece`` behind those in here, and leave that one empty, ready for the next.
 
         Returns a segment that is no longer used, if there is one.
         """
-        steps = piece.steps
+        steps = batch.steps
         spare: Segment | None = None
         if steps and self.steps:
             last = self.steps[-1]
@@ -149,19 +149,19 @@ class Piece:
                 spare = first
                 steps = steps[1:]
         self.steps.extend(steps)
-        self.system.extend(piece.system)
-        self.end_lsn = piece.end_lsn
-        self.commit_time_us = piece.commit_time_us
-        self.transactions += piece.transactions
-        self.size += piece.size
-        self.inserts += piece.inserts
-        self.updates += piece.updates
-        self.deletes += piece.deletes
-        self.truncates += piece.truncates
-        self.filtered += piece.filtered
-        piece.steps.clear()
-        piece.system.clear()
-        piece.transactions = piece.size = piece.inserts = piece.updates = piece.deletes = 0
-        piece.truncates = piece.filtered = piece.commit_time_us = 0
-        piece.end_lsn = NO_LSN
+        self.system.extend(batch.system)
+        self.end_lsn = batch.end_lsn
+        self.commit_time_us = batch.commit_time_us
+        self.transactions += batch.transactions
+        self.size += batch.size
+        self.inserts += batch.inserts
+        self.updates += batch.updates
+        self.deletes += batch.deletes
+        self.truncates += batch.truncates
+        self.filtered += batch.filtered
+        batch.steps.clear()
+        batch.system.clear()
+        batch.transactions = batch.size = batch.inserts = batch.updates = batch.deletes = 0
+        batch.truncates = batch.filtered = batch.commit_time_us = 0
+        batch.end_lsn = NO_LSN
         return spare

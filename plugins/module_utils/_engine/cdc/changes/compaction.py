@@ -20,7 +20,7 @@ from typing import Final
 
 from ...errors import ProtocolError
 from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
-from .row_tracking import Families, Key, TrackedRun, change_keys, overlay
+from .row_tracking import Key, KeyGroups, TrackedRun, change_keys, overlay
 
 _MASK: Final = bytes([UNCHANGED if byte == UNCHANGED else 0x6B for byte in range(256)])
 """Translates kinds to which columns are known: ``k``, or ``u`` as it was."""
@@ -158,7 +158,7 @@ def _compact_keyed(changes: Sequence[Change], shape: TableShape, positions: tupl
     run.settle(not shape.destination_has_own_columns)
     pairs = run.collisions(shape.other_uniques)
     if pairs:
-        families = Families(changes, [change_keys(change, positions) for change in changes])
+        families = KeyGroups(changes, [change_keys(change, positions) for change in changes])
         for row, holder in pairs:
             families.join(row.key, holder.key)
         rest = families.split([row.key for row, dummy in pairs], result.rowwise)

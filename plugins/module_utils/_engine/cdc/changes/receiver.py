@@ -14,7 +14,7 @@ from typing import Final
 from ...errors import ProtocolError
 from ...postgres.lsn import NO_LSN, Lsn
 from .batcher import Batcher
-from .batches import Piece
+from .batches import Batch
 from .messages import Commit, Keepalive
 from .pgoutput import XLOG_HEADER, decode, parse_envelope
 
@@ -29,7 +29,7 @@ _XLOG_DATA: Final = 0x77  # 'w'
 _SENT_AT: Final = 17
 
 
-class Intake:
+class Receiver:
     """What has come and has not been taken yet: ``pieces`` that are complete, and what ``batcher`` still gathers.
 
     ``received`` is the highest position that the source has named, ``keepalive`` the highest of a keepalive: everything
@@ -40,7 +40,7 @@ class Intake:
 
     def __init__(self, batcher: Batcher, start: Lsn) -> None:
         self.batcher: Batcher = batcher
-        self.pieces: list[Piece] = []
+        self.batches: list[Batch] = []
         self.weight: int = 0
         self.received: Lsn = start
         self.keepalive: Lsn = NO_LSN
@@ -73,9 +73,9 @@ class Intake:
             self.received = max(self.received, int.from_bytes(data[1:9], "big"))
             sent_at = int.from_bytes(data[_SENT_AT:XLOG_HEADER], "big")
             self.behind = sent_at - message.commit_time_us > _BEHIND_US
-        for piece in self.batcher.add(message, len(data)):
-            self.pieces.append(piece)
-            self.weight += piece.weight
+        for batch in self.batcher.add(message, len(data)):
+            self.batches.append(batch)
+            self.weight += batch.weight
 
     def _envelope(self, data: bytes) -> None:
         envelope = parse_envelope(data)
@@ -86,19 +86,19 @@ class Intake:
         if envelope.reply_requested:
             self.reply_requested = self.asked = True
 
-    def take(self) -> Piece | None:
+    def take(self) -> Batch | None:
         """The next piece that is complete."""
-        if not self.pieces:
+        if not self.batches:
             return None
-        piece = self.pieces.pop(0)
-        self.weight -= piece.weight
-        return piece
+        batch = self.batches.pop(0)
+        self.weight -= batch.weight
+        return batch
 
     def ready(self, enough: int, dry: bool) -> bool:
         """Whether somebody who waits for work should go on: with whatever has come, or, while the source sends what
         is long committed, with ``enough`` of it by weight, or with what has become old, or when no more comes (``dry``).
         """
-        if self.pieces:
+        if self.batches:
             return True
         waiting = self.batcher.waiting
         if waiting.transactions == 0:
@@ -108,4 +108,4 @@ class Intake:
     @property
     def idle(self) -> bool:
         """Everything that has come has been taken."""
-        return not self.pieces and not self.batcher.pending
+        return not self.batches and not self.batcher.pending

@@ -191,7 +191,7 @@ class TrackedRun:
                     pairs.append((row, holder))
 
 
-class Families:
+class KeyGroups:
     """The changes of a run by the rows that they belong to: keys that one row held, one after the other, are one family.
 
     ``keys``: for each change the key before and after it; a change without either (a row of no columns) has a family

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ...errors import ConnectError, EngineError, LossError, MismatchError, ProtocolError, SpecError, StateError
-from ...postgres.sqlstates import Retry, judge
+from ...postgres.sqlstates import Retry, policy_for
 
 RETRY_CONNECTION_MINUTES = (10, 720, 1440)
 """Least, default and most minutes for which a lost connection is tried again."""
@@ -21,7 +21,7 @@ RECOVERY_DAYS = 7
 """For how long a worker that nobody has asked for comes back by itself."""
 
 
-class Step(Enum):
+class WorkerStep(Enum):
     """What the worker does next. ``REST`` keeps the process and the lock, and lets go of the source."""
 
     APPLY = "apply"
@@ -31,15 +31,15 @@ class Step(Enum):
     LEAVE = "no state row"
 
 
-def next_step(wanted: str | None, told_to_stop: bool) -> Step:
+def next_step(wanted: str | None, told_to_stop: bool) -> WorkerStep:
     """From the wanted state (None: there is no row of this migration) and a signal. A missing row outweighs all."""
     if wanted is None:
-        return Step.LEAVE
+        return WorkerStep.LEAVE
     if wanted == "disarmed":
-        return Step.DISARM
+        return WorkerStep.DISARM
     if told_to_stop or wanted == "stopped":
-        return Step.STOP
-    return Step.REST if wanted == "paused" else Step.APPLY
+        return WorkerStep.STOP
+    return WorkerStep.REST if wanted == "paused" else WorkerStep.APPLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class RetryLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class FailureStreak:
     """A row of failures without progress between them: since when, how many, the last one's kind."""
 
     since: float
@@ -66,12 +66,12 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """``wait`` seconds and try again, or give up."""
 
     again: bool
     wait: float
-    trouble: Trouble
+    trouble: FailureStreak
 
 
 _FIRST_WAIT = 0.25
@@ -86,21 +86,21 @@ def kind_of(error: BaseException) -> Retry:
         # A password that is being changed: the configuration is read again before each attempt.
         return Retry.OTHER
     if isinstance(error, EngineError) and (error.sqlstate or isinstance(error, ConnectError)):
-        return judge(error.sqlstate).retry
+        return policy_for(error.sqlstate).retry
     return Retry.NEVER
 
 
-def after_failure(trouble: Trouble | None, kind: Retry, now: float, limits: RetryLimits) -> Verdict:
+def after_failure(trouble: FailureStreak | None, kind: Retry, now: float, limits: RetryLimits) -> RetryDecision:
     """What to do about a failure at ``now`` seconds. ``trouble`` is what went before, None after any progress.
 
     The time runs from the first failure in a row; a new kind begins its own. Waits double from a quarter of a second
     to half a minute, and never reach beyond the limit.
     """
     if trouble is None or trouble.kind is not kind:
-        trouble = Trouble(now, 0, kind)
+        trouble = FailureStreak(now, 0, kind)
     trouble = replace(trouble, attempts=trouble.attempts + 1)
     left = trouble.since + limits.of(kind) - now
     if kind is Retry.NEVER or left <= 0:
-        return Verdict(False, 0.0, trouble)
+        return RetryDecision(False, 0.0, trouble)
     wait = min(_FIRST_WAIT * 2 ** min(trouble.attempts - 1, 20), _LONGEST_WAIT, left)
-    return Verdict(True, wait, trouble)
+    return RetryDecision(True, wait, trouble)

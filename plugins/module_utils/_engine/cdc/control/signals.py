@@ -49,7 +49,7 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class Signals:
     """``stop`` ends the worker at a commit; ``wake`` ends a wait for the next attempt."""
 
     stop: Flag = field(default_factory=Flag)
@@ -57,7 +57,7 @@ class Orders:
 
 
 @dataclass(slots=True)
-class Supervision:
+class Supervisor:
     """``told`` is said in the words of systemd; the first time it also means that the worker is ready."""
 
     notifier: Notifier

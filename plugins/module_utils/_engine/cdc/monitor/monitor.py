@@ -24,7 +24,7 @@ from ...postgres._psycopg import psycopg, sql
 from ...postgres.connect import connect
 from ...postgres.lsn import Lsn, format_lsn
 from ...state.store import StateStore
-from ...state.task import Control, channel, read_control
+from ...state.task import ControlRow, channel, read_control
 from .metrics import COUNTERS, Reading
 from .source_monitor import SourceWatch
 
@@ -76,13 +76,13 @@ class Watcher:
         load: Callable[[], WorkerConfig],
         store: StateStore,
         token: str,
-        control: Control,
+        control: ControlRow,
         slot: str,
         positions: Callable[[], Positions],
         reading: Reading,
         pulse: Pulse,
     ) -> None:
-        self.control: Control | None = control
+        self.control: ControlRow | None = control
         self.applying = False
         self._load = load
         self._name, self._schema = store.name, store.schema
@@ -130,7 +130,7 @@ class Watcher:
         while not self._closing.is_set():
             self._read(store)
             self._beat(store)
-            self._feel(conn)
+            self._check_backend(conn)
             self._rest(conn)
 
     def _read(self, store: StateStore) -> None:
@@ -146,7 +146,7 @@ class Watcher:
             if list(conn.notifies(timeout=_PIECE, stop_after=1)):
                 return
 
-    def _feel(self, conn: Connection) -> None:
+    def _check_backend(self, conn: Connection) -> None:
         """Where the worker has not been heard of for a while: does the server work for it, or wait for a lock?"""
         if self._pulse.age() < _QUIET:
             return

@@ -20,7 +20,7 @@ from ...capture.publication_members import BEFORE as PUBLICATION
 from ...capture.publication_members import require_members
 from ...errors import EngineError, LossError, StateError
 from ...postgres._psycopg import psycopg, sql
-from ...postgres.connect import connect, speaking
+from ...postgres.connect import connect, explain_errors
 from ...slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ...slot.sampling import sample_slot
 from ...state.store import StateStore
@@ -123,7 +123,7 @@ class SlotWatch:
         if self._samples and (sample.position < self._samples[-1].position or sample.at <= self._samples[-1].at):
             self._samples.clear()  # another server, or an older copy: nothing follows from what was before
         self._samples.append(sample)
-        self._tell(store, report(self._slot, self._samples, disk))
+        self._report(store, report(self._slot, self._samples, disk))
         if sample.lost:
             worst = self._last["findings"][0]
             self._end = LossError("watching the replication slot", self._slot, worst["text"], worst["remedy"])
@@ -131,15 +131,15 @@ class SlotWatch:
     def _missed(self, store: StateStore, why: EngineError) -> None:
         self._misses += 1
         if self._misses >= _MISSES:
-            self._tell(store, unseen(why.why, self._last))
+            self._report(store, unseen(why.why, self._last))
 
-    def _tell(self, store: StateStore, seen: Mapping[str, Any]) -> None:
+    def _report(self, store: StateStore, seen: Mapping[str, Any]) -> None:
         """Record what was seen; an event and a line of the log where the level has changed."""
         before = self._meter.level
         changed = self._meter.take(str(seen["level"]))
         level = self._meter.level
         self._last = {**seen, "level": level}
-        with speaking("recording what the slot guard sees of migration", store.name):
+        with explain_errors("recording what the slot guard sees of migration", store.name):
             store.conn.execute(
                 sql.SQL("UPDATE {} SET slot_guard = %s::jsonb WHERE migration = %s AND token = %s").format(
                     store.table("cdc_progress")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..apply.applier import Applier
     from ..apply.progress import ProgressStore
     from ..changes.batcher import Batcher
-    from ..changes.batches import Piece
+    from ..changes.batches import Batch
     from ..monitor.monitor import Watcher
     from .stream import ReplicationStream
 
@@ -27,7 +27,7 @@ _LOOK_EVERY: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class Sessions:
     """The sessions and facts of one connection to both ends."""
 
     store: StateStore
@@ -40,7 +40,7 @@ class Pump:
     """From one run of the stream to the destination."""
 
     def __init__(
-        self, ends: Ends, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
+        self, ends: Sessions, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
     ) -> None:
         self.ends = ends
         self.stream = stream
@@ -50,12 +50,12 @@ class Pump:
         self.recorded_at = 0.0
         self._writer = writer
 
-    def write(self, piece: Piece) -> bool:
+    def write(self, batch: Batch) -> bool:
         """Apply a piece; of a large one the destination has work for a while, in which the next one is prepared."""
-        if piece.changes < _LARGE:
-            return self.applier.apply(piece, self.stream.received, self.stream.confirmed)
-        written = self._writer.submit(self.applier.apply, piece, self.stream.received, self.stream.confirmed)
-        prepared: Piece | None = None
+        if batch.changes < _LARGE:
+            return self.applier.apply(batch, self.stream.received, self.stream.confirmed)
+        written = self._writer.submit(self.applier.apply, batch, self.stream.received, self.stream.confirmed)
+        prepared: Batch | None = None
         while not written.done():
             upcoming = self.stream.upcoming()
             if upcoming is not None and upcoming is not prepared:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from ...errors import SpecError
 from ..control.config import TaskSettings, task_settings
-from ..control.lifecycle import Step, next_step
+from ..control.lifecycle import WorkerStep, next_step
 from ..control.pace import Throttle
 
 if TYPE_CHECKING:
     import logging
 
     from ..changes.batcher import Batcher
-    from ..changes.batches import Piece
+    from ..changes.batches import Batch
     from ..control.sd_notify import Pulse
     from ..control.signals import Flag
     from ..monitor.monitor import Watcher
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SLICE = 0.05
 
 
-class Steering:
+class Control:
     """One for each worker; ``follow`` names the watcher to go by, anew at every connection."""
 
     def __init__(self, stop: Flag, log: logging.Logger, pulse: Pulse) -> None:
@@ -48,7 +48,7 @@ class Steering:
         self._generation = -1
         self._take_settings(tell=False)
 
-    def step(self) -> Step:
+    def step(self) -> WorkerStep:
         """What to do next. Who asks is not one who hangs."""
         self._pulse.beat()
         control = self._watcher.control if self._watcher else None
@@ -89,16 +89,16 @@ class Steering:
         news, self._news = self._news, []
         return news
 
-    def admit(self, piece: Piece, batcher: Batcher) -> bool:
+    def admit(self, batch: Batch, batcher: Batcher) -> bool:
         """Wait until the pace lets the piece go. False when something else is wanted than to apply this piece."""
         while True:
             now = time.monotonic()
-            wait = self.throttle.wait(piece.changes, piece.size, now)
+            wait = self.throttle.wait(batch.changes, batch.size, now)
             if wait <= 0:
-                self.throttle.take(piece.changes, piece.size, now)
+                self.throttle.take(batch.changes, batch.size, now)
                 return True
             self._stop.wait(min(wait, _SLICE))
-            if self.step() is not Step.APPLY:
+            if self.step() is not WorkerStep.APPLY:
                 return False
             if self.look(batcher):
                 return False

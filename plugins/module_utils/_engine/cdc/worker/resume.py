@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import StateError
 from ...objects.selection import SchemaRule, select
 from ...postgres.catalog import Catalog, observe_catalog
-from ...postgres.connect import speaking
+from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, parse_lsn
 from ...slot.plan import observe_slot
 from ...slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
@@ -57,7 +57,7 @@ def table_parts(store: StateStore) -> dict[int, PartMarks]:
     return found
 
 
-def agree(
+def resume_position(
     source: Connection,
     walsender: Connection,
     slot: dict[str, object],
@@ -82,14 +82,14 @@ def agree(
     return confirmable
 
 
-def wait_free(source: Connection, slot: str, timeout: float) -> None:
+def wait_until_slot_inactive(source: Connection, slot: str, timeout: float) -> None:
     """Wait until nobody reads the slot: a walsender of ours whose connection has just been closed may not know yet.
 
     Whoever reads it after ``timeout`` seconds is met by START_REPLICATION, which says so. Raises ServerError.
     """
     deadline = time.monotonic() + timeout
     query = "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
-    with speaking("waiting for the replication slot", slot):
+    with explain_errors("waiting for the replication slot", slot):
         while (row := source.execute(query, (slot,)).fetchone()) and row[0] and time.monotonic() < deadline:
             time.sleep(0.02)
 

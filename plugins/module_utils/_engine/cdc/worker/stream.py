@@ -19,18 +19,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import ConnectError, EngineError
-from ...failpoints import reached
+from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import refusal, server_error
 from ...postgres.lsn import NO_LSN, Lsn, format_lsn
-from ...postgres.sqlstates import judge
+from ...postgres.sqlstates import policy_for
 from ..changes.pgoutput import PG_EPOCH_UNIX_US, standby_status_update
-from ..changes.receiver import DRY, ENDED, Intake
+from ..changes.receiver import DRY, ENDED, Receiver
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
     from ..changes.batcher import Batcher
-    from ..changes.batches import Piece
+    from ..changes.batches import Batch
 
 QUEUE_BYTES = 48 * 1024 * 1024
 """What may wait undone, by its weight in memory; more only as one batch that nothing waits before."""
@@ -66,8 +66,8 @@ class ReplicationStream:
         self._walsender = walsender
         self._interval = min(timeout / 3, 10.0) if timeout > 0 else 10.0
         self._limit = queue_bytes
-        self._changed = threading.Condition()  # held by whoever touches the intake
-        self._intake = Intake(batcher, start)
+        self._changed = threading.Condition()  # held while the receiver is touched
+        self._receiver = Receiver(batcher, start)
         self._start = start
         self._taker_waits = self._dry = False
         self._failure: Exception | None = None
@@ -80,7 +80,7 @@ class ReplicationStream:
     @property
     def received(self) -> Lsn:
         """The highest position that the source has named."""
-        return self._intake.received
+        return self._receiver.received
 
     @property
     def confirmed(self) -> Lsn:
@@ -110,7 +110,7 @@ class ReplicationStream:
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
         self._thread.start()
 
-    def take(self, timeout: float) -> Piece | None:
+    def take(self, timeout: float) -> Batch | None:
         """The next work for the destination; None when there was none within ``timeout`` seconds.
 
         Of an idle stream that is what has come, at once; of a backlog a large piece. Raises what ended the stream,
@@ -119,12 +119,12 @@ class ReplicationStream:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                piece = self._intake.take()
-                if piece is None and (self._failure is not None or self._intake.ready(_ENOUGH, self._dry)):
-                    piece = self._intake.batcher.flush()
-                if piece is not None:
+                batch = self._receiver.take()
+                if batch is None and (self._failure is not None or self._receiver.ready(_ENOUGH, self._dry)):
+                    batch = self._receiver.batcher.flush()
+                if batch is not None:
                     self._changed.notify_all()
-                    return piece
+                    return batch
                 if self._failure is not None:
                     raise self._failure
                 left = deadline - time.monotonic()
@@ -134,19 +134,19 @@ class ReplicationStream:
                 self._changed.wait(left)
                 self._taker_waits = False
 
-    def upcoming(self) -> Piece | None:
+    def upcoming(self) -> Batch | None:
         """What ``take`` gives next, if it is complete already: to look at."""
         with self._changed:
-            return self._intake.pieces[0] if self._intake.pieces else None
+            return self._receiver.batches[0] if self._receiver.batches else None
 
     def idle_position(self) -> Lsn:
         """The position of a keepalive before which everything that came has been taken; 0 while there is none."""
         with self._changed:
-            return self._intake.keepalive if self._intake.idle else NO_LSN
+            return self._receiver.keepalive if self._receiver.idle else NO_LSN
 
     def take_reply_request(self) -> bool:
         """Whether the source has asked for feedback since the last call."""
-        asked, self._intake.asked = self._intake.asked, False
+        asked, self._receiver.asked = self._receiver.asked, False
         return asked
 
     def confirm(self, position: Lsn) -> None:
@@ -178,7 +178,7 @@ class ReplicationStream:
         except OSError as exc:
             self._end(
                 ConnectError(
-                    "reading the stream of the", "source", exc.strerror or "the socket failed", judge("").remedy
+                    "reading the stream of the", "source", exc.strerror or "the socket failed", policy_for("").remedy
                 )
             )
         except Exception as exc:  # noqa: BLE001 - a thread that dies silently would look like an idle source
@@ -198,7 +198,7 @@ class ReplicationStream:
                 if self._full():
                     self._changed.wait(min(_POLL, max(due - time.monotonic(), 0.001)))
                     continue
-                got = self._intake.read(pgconn.get_copy_data, _AT_ONCE)
+                got = self._receiver.read(pgconn.get_copy_data, _AT_ONCE)
                 self._dry = False
                 self._wake_taker()
             if got == ENDED:
@@ -209,7 +209,7 @@ class ReplicationStream:
 
     def _wait_for_source(self, source: int, woken: int) -> bool:
         """Until the source has sent something, or it is time to look at other things."""
-        if self._intake.behind and not select.select([source], [], [], 0)[0]:
+        if self._receiver.behind and not select.select([source], [], [], 0)[0]:
             select.select([woken], [], [], _NAP)
         if source in select.select([source, woken], [], [], _DRY)[0]:
             return True
@@ -219,19 +219,19 @@ class ReplicationStream:
         return source in select.select([source, woken], [], [], _POLL)[0]
 
     def _wake_taker(self) -> None:
-        if self._taker_waits and self._intake.ready(_ENOUGH, self._dry):
+        if self._taker_waits and self._receiver.ready(_ENOUGH, self._dry):
             self._changed.notify_all()
 
     def _full(self) -> bool:
         """Whether what waits has reached the limit. Without a piece to take, the batcher's own limits hold."""
-        intake = self._intake
-        return bool(intake.pieces) and intake.weight + intake.batcher.weight >= self._limit and not self._closing
+        receiver = self._receiver
+        return bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit and not self._closing
 
     def _feedback_if(self, due: float) -> float:
         """Send feedback when it is due, was asked for, or has news; returns when it is due next."""
         now = time.monotonic()
         news = self._confirmed > self._sent and now >= due - self._interval + min(_FEEDBACK_AT_MOST, self._interval)
-        if now >= due or self._intake.reply_requested or news:
+        if now >= due or self._receiver.reply_requested or news:
             self._send_feedback()
             return now + self._interval
         return due
@@ -239,21 +239,21 @@ class ReplicationStream:
     def _send_feedback(self) -> None:
         confirmed = self._confirmed
         now_us = int(time.time() * 1_000_000) - PG_EPOCH_UNIX_US
-        written = max(self._intake.received, confirmed)
+        written = max(self._receiver.received, confirmed)
         pgconn = self._walsender.pgconn
         news = confirmed > self._sent
         if news:
-            reached("before feedback sent")
+            failpoint("before feedback sent")
         pgconn.put_copy_data(standby_status_update(written, confirmed, confirmed, now_us))
         pgconn.flush()
         if news:
-            reached("after feedback sent")
+            failpoint("after feedback sent")
         self._sent = confirmed
-        self._intake.reply_requested = False
+        self._receiver.reply_requested = False
 
     def _ended(self) -> EngineError:
         """The source has ended the stream: why, as it says itself."""
         result = self._walsender.pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             return refusal(result, "reading the stream of the", "source")
-        return ConnectError("reading the stream of the", "source", "the source ended it", judge("57P01").remedy)
+        return ConnectError("reading the stream of the", "source", "the source ended it", policy_for("57P01").remedy)

@@ -20,7 +20,7 @@ from ...capture.publication_members import require_members
 from ...errors import EngineError, StateError
 from ...postgres._psycopg import psycopg
 from ...postgres.catalog import observe_catalog
-from ...postgres.connect import connect, server_error, speaking
+from ...postgres.connect import connect, explain_errors, server_error
 from ...postgres.lsn import Lsn, format_lsn
 from ...postgres.server import identify_system
 from ...slot.timeline import heartbeat_tables, require_primary
@@ -32,19 +32,19 @@ from ..apply.progress import Claimant, ProgressStore, asked_or_alive_recently, p
 from ..changes.batcher import Batcher
 from ..changes.compiled import running_engine
 from ..control.config import WorkerConfig, load_config
-from ..control.lifecycle import RECOVERY_DAYS, Step, Trouble, after_failure, kind_of
-from ..control.signals import Orders, Supervision
+from ..control.lifecycle import RECOVERY_DAYS, FailureStreak, WorkerStep, after_failure, kind_of
+from ..control.signals import Signals, Supervisor
 from ..monitor.metrics import Metrics, Reading
 from ..monitor.monitor import Positions, Watcher
 from ..monitor.slot_monitor import SlotWatch
-from .apply_loop import Ends, Pump
-from .control import Steering
-from .resume import agree, binary_everywhere, table_marks, table_parts, wait_free
+from .apply_loop import Pump, Sessions
+from .control import Control
+from .resume import binary_everywhere, resume_position, table_marks, table_parts, wait_until_slot_inactive
 from .stream import ReplicationStream
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
-    from ..changes.batches import Piece
+    from ..changes.batches import Batch
     from ..changes.keys import UniqueIndex
 
 EXIT_DONE: Final = 0
@@ -62,14 +62,14 @@ _DRAIN_TIMEOUT = 15.0
 class Worker:
     """One process for one migration. ``config_path`` is read again at every reconnect."""
 
-    def __init__(self, config_path: str, log: logging.Logger, orders: Orders, supervision: Supervision) -> None:
+    def __init__(self, config_path: str, log: logging.Logger, orders: Signals, supervision: Supervisor) -> None:
         self._path = config_path
         self._log = log
         self._stop = orders.stop
         self._wake = orders.wake
         self._supervision = supervision
-        self._trouble: Trouble | None = None
-        self._steering = Steering(orders.stop, log, supervision.pulse)
+        self._trouble: FailureStreak | None = None
+        self._steering = Control(orders.stop, log, supervision.pulse)
         self._reading = Reading()
         self._metrics = Metrics(self._reading)
         self._ran = self._rested = False
@@ -93,23 +93,23 @@ class Worker:
                 config = load_config(self._path)
                 step = self._connected(config)
             except EngineError as exc:
-                if not self._goes_on(exc, config):
+                if not self._should_retry(exc, config):
                     return EXIT_FAILED
             except psycopg.Error as exc:
-                if not self._goes_on(server_error(exc, "applying changes at the", "destination"), config):
+                if not self._should_retry(server_error(exc, "applying changes at the", "destination"), config):
                     return EXIT_FAILED
             except Exception as exc:  # noqa: BLE001 - whatever it is, the task must be seen to have failed
                 self._log.exception("a bug of the worker")
                 bug = EngineError("applying changes of migration", "", type(exc).__name__, "Report this as a bug.")
-                self._goes_on(bug, config)
+                self._should_retry(bug, config)
                 return EXIT_FAILED
             else:
                 self._log.info("leaving: %s", step.value)
-                return EXIT_NO_STATE if step is Step.LEAVE else EXIT_DONE
+                return EXIT_NO_STATE if step is WorkerStep.LEAVE else EXIT_DONE
             if self._stop.is_set():
                 return EXIT_DONE  # what is not committed comes again
 
-    def _goes_on(self, error: EngineError, config: WorkerConfig | None) -> bool:
+    def _should_retry(self, error: EngineError, config: WorkerConfig | None) -> bool:
         """After a failure: say it, and wait before the next attempt, or give up."""
         verdict = after_failure(self._trouble, kind_of(error), time.monotonic(), self._steering.settings.retry_limits())
         first = self._trouble is None or self._trouble.kind is not verdict.trouble.kind
@@ -119,14 +119,14 @@ class Worker:
         self._reading.state = state
         self._log.error("%s: %s", state, error, extra={"event": state, "fields": dict(error.as_result())})
         if config is not None:
-            self._tell(config, state, error, event=first or not verdict.again)
+            self._report(config, state, error, event=first or not verdict.again)
         self._supervision.told(f"{state}: {error.doing} {error.what}")
         if verdict.again:
             self._wake.wait(verdict.wait)
             self._wake.clear()
         return verdict.again
 
-    def _tell(self, config: WorkerConfig, state: str, error: EngineError, *, event: bool) -> None:
+    def _report(self, config: WorkerConfig, state: str, error: EngineError, *, event: bool) -> None:
         """Write state and error to the destination, if it can be reached at all; of a row of failures one event."""
         try:
             with connect(config.destination, f"report {config.name}") as conn:
@@ -138,7 +138,7 @@ class Worker:
         except (EngineError, psycopg.Error) as exc:
             self._log.warning("the destination could not be told: %s", type(exc).__name__)
 
-    def _connected(self, config: WorkerConfig) -> Step:
+    def _connected(self, config: WorkerConfig) -> WorkerStep:
         """From one connection to the destination to its end; what made it end."""
         with ExitStack() as stack:
             conn = stack.enter_context(connect(config.destination, f"worker {config.name}"))
@@ -147,18 +147,18 @@ class Worker:
             control = read_control(store) if migration is not None else None
             if migration is None or control is None:
                 self._log.error("%s has no row of this migration", "migration" if migration is None else "cdc_task")
-                return Step.LEAVE
+                return WorkerStep.LEAVE
             progress = ProgressStore(
                 store, Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine))
             )
             if progress.load() is None:
                 self._log.error("cdc_progress has no row of this migration")
-                return Step.LEAVE
+                return WorkerStep.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
             recent = self._ran or asked_or_alive_recently(store, RECOVERY_DAYS)
             progress.begin()
             if not recent:
-                raise self._forgotten(store)
+                raise self._abandoned_error(store)
             self._reading.migration, self._reading.engine = config.name, config.engine
             self._metrics.serve(config.metrics_port)
             pin_applying_session(conn)
@@ -179,42 +179,42 @@ class Worker:
             self._reading.tags = self._steering.settings.tags
             if migration.slot:
                 self._guard.start(str(migration.slot["name"]))
-            return self._obey(config, Ends(store, progress, migration, watcher))
+            return self._control_loop(config, Sessions(store, progress, migration, watcher))
 
-    def _obey(self, config: WorkerConfig, ends: Ends) -> Step:
+    def _control_loop(self, config: WorkerConfig, ends: Sessions) -> WorkerStep:
         """Do what the control row wants, for as long as this connection lasts."""
         while True:
             step = self._steering.step()
-            if step is Step.LEAVE:
+            if step is WorkerStep.LEAVE:
                 return step
-            if step in (Step.STOP, Step.DISARM):
+            if step in (WorkerStep.STOP, WorkerStep.DISARM):
                 record_state(ends.store, self._token, step.value)
-                self._say(ends, step.value, {"applied": format_lsn(self._done)})
+                self._announce(ends, step.value, {"applied": format_lsn(self._done)})
                 return step
-            if step is Step.REST:
+            if step is WorkerStep.REST:
                 self._rest(ends)
             else:
                 self._stream_changes(config, ends)
 
-    def _rest(self, ends: Ends) -> None:
+    def _rest(self, ends: Sessions) -> None:
         """Keep process and lock, let go of the source, until something else is wanted."""
-        record_state(ends.store, self._token, Step.REST.value)
-        self._reading.state = Step.REST.value
+        record_state(ends.store, self._token, WorkerStep.REST.value)
+        self._reading.state = WorkerStep.REST.value
         seen = ends.watcher.source.sample(time.monotonic())
         kept = {"slot_keeps_bytes": seen.retained} if seen else {}
-        self._say(ends, Step.REST.value, {"applied": format_lsn(self._done), **kept})
+        self._announce(ends, WorkerStep.REST.value, {"applied": format_lsn(self._done), **kept})
         self._rested = True
-        while self._steering.step() is Step.REST:
+        while self._steering.step() is WorkerStep.REST:
             self._guard.require()
             self._stop.wait(_TAKE)
 
-    def _say(self, ends: Ends, what: str, fields: dict[str, object]) -> None:
+    def _announce(self, ends: Sessions, what: str, fields: dict[str, object]) -> None:
         """Log what the worker does now, and write it to the timeline. Only between destination transactions."""
         self._supervision.told(what)
         self._log.info("%s", what, extra={"event": what, "fields": fields})
         ends.store.event("replicating", f"CDC worker {what}", fields)
 
-    def _forgotten(self, store: StateStore) -> StateError:
+    def _abandoned_error(self, store: StateStore) -> StateError:
         """What starts by itself must not surprise: the task is stopped, until a person wants it."""
         set_wanted(store, "stopped")
         return StateError(
@@ -228,7 +228,7 @@ class Worker:
         stream = self._stream
         return Positions(self._done, stream.received if stream else 0, stream.confirmed if stream else 0)
 
-    def _stream_changes(self, config: WorkerConfig, ends: Ends) -> None:
+    def _stream_changes(self, config: WorkerConfig, ends: Sessions) -> None:
         """One connection to the source: check that the stream may be taken up here, and apply it."""
         slot = dict(ends.migration.slot or {})
         row = ends.progress.load()
@@ -245,7 +245,7 @@ class Worker:
             milliseconds = (timeout.fetchone() or (60000,))[0]
             walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
             system = identify_system(walsender, config.source)
-            confirmable = agree(source, walsender, slot, row, system, ends.store, self._log)
+            confirmable = resume_position(source, walsender, slot, row, system, ends.store, self._log)
             publication = names.publication_name(config.name)
             require_members(source, publication, ends.migration.before_image.get(PUBLICATION, {}))
             binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
@@ -267,7 +267,7 @@ class Worker:
                 cut_by={oid: part.column for oid, part in parts.items()},
                 conflict_policy=self._steering.settings.conflict_policy,
             )
-            wait_free(source, slot["name"], _SLOT_TIMEOUT)
+            wait_until_slot_inactive(source, slot["name"], _SLOT_TIMEOUT)
             stream.start(slot["name"], publication, binary=binary)
             self._stream = stream
             self._say_running(
@@ -288,10 +288,10 @@ class Worker:
                 self._stream = None
                 ends.watcher.applying = False
 
-    def _say_running(self, ends: Ends, fields: dict[str, object]) -> None:
+    def _say_running(self, ends: Sessions, fields: dict[str, object]) -> None:
         again = "resumed" if self._rested else "running again" if self._ran else "running"
         if again != "running again" or self._reading.state != "running":  # else it was for other settings alone
-            self._say(ends, again, fields)
+            self._announce(ends, again, fields)
         self._ran, self._rested = True, False
         self._reading.state = "running"
 
@@ -300,7 +300,7 @@ class Worker:
         asked_at = 0.0
         while True:
             self._guard.require()
-            if self._steering.step() is not Step.APPLY:
+            if self._steering.step() is not WorkerStep.APPLY:
                 asked_at = asked_at or time.monotonic()
                 if not pump.applier.open or time.monotonic() - asked_at > _DRAIN_TIMEOUT:
                     pump.applier.abandon()
@@ -309,23 +309,23 @@ class Worker:
             pump.applier.set_conflict_policy(self._steering.settings.conflict_policy)
             if not pump.applier.open:
                 self._tell_changes(pump.ends)
-            piece = None if narrowed else pump.stream.take(_TAKE)
-            if narrowed or (piece is not None and not self._apply(pump, piece)):
+            batch = None if narrowed else pump.stream.take(_TAKE)
+            if narrowed or (batch is not None and not self._apply(pump, batch)):
                 # Other pieces are wanted than those that have been made, or none: what was not applied comes again.
                 pump.applier.abandon()
                 return
             self._confirm_idle(pump)
 
-    def _tell_changes(self, ends: Ends) -> None:
+    def _tell_changes(self, ends: Sessions) -> None:
         """The settings that a person has changed, in the timeline."""
         for what in self._steering.take_news():
             self._reading.tags = self._steering.settings.tags
-            self._say(ends, "settings changed", what)
+            self._announce(ends, "settings changed", what)
 
-    def _apply(self, pump: Pump, piece: Piece) -> bool:
-        if not self._steering.admit(piece, pump.batcher):
+    def _apply(self, pump: Pump, batch: Batch) -> bool:
+        if not self._steering.admit(batch, pump.batcher):
             return False
-        if pump.write(piece):
+        if pump.write(batch):
             self._trouble = None
             self._done = pump.ends.progress.confirmable
             pump.stream.confirm(self._done)
@@ -350,7 +350,7 @@ class Worker:
 
 
 def _uniques_at(source: Connection, oid: int) -> tuple[UniqueIndex, ...]:
-    with speaking("looking at the unique indexes of", f"table {oid} of the source"):
+    with explain_errors("looking at the unique indexes of", f"table {oid} of the source"):
         return observe_uniques(source, oid)
 
 

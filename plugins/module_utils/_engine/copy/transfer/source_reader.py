@@ -18,8 +18,8 @@ from ...capture.snapshot import begin_under_slot, drop_run_slot, waiting
 from ...errors import EngineError, ServerError, TimeoutExpired
 from ...postgres._asyncpg import asyncpg
 from ...postgres._psycopg import pq, psycopg, sql
-from ...postgres.async_connect import talking
-from ...postgres.connect import connect, server_error, simple_query, speaking
+from ...postgres.async_connect import explain_errors as explain_async_errors
+from ...postgres.connect import connect, explain_errors, server_error, simple_query
 from ...postgres.lsn import Lsn
 from . import table_fingerprint
 from .columns import Format
@@ -78,7 +78,7 @@ def lock_statement(table: Table) -> str:
 
 def seen_now(ordinary: Connection, table: Table) -> Fingerprint:
     """The table's fingerprint as an ordinary session sees it at this moment."""
-    with speaking("comparing with its present definition table", str(table)):
+    with explain_errors("comparing with its present definition table", str(table)):
         query = sql.SQL(table_fingerprint.statement("%(oid)s::oid", ordinary.info.server_version))
         return table_fingerprint.read(ordinary.execute(query, {"oid": table.oid}).fetchall())
 
@@ -92,7 +92,7 @@ def compared(seen: Fingerprint, now: Fingerprint, table: Table) -> Fingerprint:
 
 def not_locked(ordinary: Connection, table: Table, seconds: float) -> TimeoutExpired:
     """Who keeps a table locked, for a person."""
-    with speaking("looking for who locks table", str(table)):
+    with explain_errors("looking for who locks table", str(table)):
         holders = ordinary.execute(_HOLDERS, (table.oid,)).fetchall()
     who = "; ".join(row[0] for row in holders if row[0]) or "somebody who has just gone"
     return TimeoutExpired(
@@ -121,7 +121,7 @@ class SnapshotReading:
         for attempt in range(self._lock_retries + 1):
             if attempt:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # nosec: spreads attempts, guards nothing
-            async with talking("reading under the snapshot table", str(table)):
+            async with explain_async_errors("reading under the snapshot table", str(table)):
                 if await self._locked(snapshot, table):
                     query = table_fingerprint.statement("$1::oid", self._ordinary.info.server_version)
                     rows = await self.session.fetch(query, table.oid)

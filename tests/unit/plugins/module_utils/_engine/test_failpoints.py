@@ -26,17 +26,17 @@ def test_only_the_named_place_stops(monkeypatch: pytest.MonkeyPatch, named: str 
         monkeypatch.delenv(failpoints.VARIABLE, raising=False)
     else:
         monkeypatch.setenv(failpoints.VARIABLE, named)
-    failpoints.reached("here")
+    failpoints.failpoint("here")
     assert sent == ([(threading.get_ident(), signal.SIGSTOP)] if stops else [])
 
 
 _PROGRAM = """
 import threading
-from _engine.failpoints import reached
+from _engine.failpoints import failpoint
 def work():
     for dummy in range(3):
         print("x", end="", flush=True)
-        reached("here")
+        failpoint("here")
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()

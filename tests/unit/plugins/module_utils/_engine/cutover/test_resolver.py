@@ -12,37 +12,46 @@ from typing import Any
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.resolver import (
+    CutoverStep,
     Facts,
-    Step,
     next_step,
 )
 
 DONE_BY = {
-    Step.CATCH_UP: "caught_up",
-    Step.END_SESSIONS: "sessions_ended",
-    Step.MARK: "marked",
-    Step.DRAIN: "drained",
-    Step.SEQUENCES: "sequences_set",
-    Step.COMPARE: "compared",
-    Step.DISARM: "disarmed",
-    Step.TRIGGERS: "triggers_restored",
-    Step.REVOKE_WRITER: "writer_revoked",
+    CutoverStep.CATCH_UP: "caught_up",
+    CutoverStep.END_SESSIONS: "sessions_ended",
+    CutoverStep.MARK: "marked",
+    CutoverStep.DRAIN: "drained",
+    CutoverStep.SEQUENCES: "sequences_set",
+    CutoverStep.COMPARE: "compared",
+    CutoverStep.DISARM: "disarmed",
+    CutoverStep.TRIGGERS: "triggers_restored",
+    CutoverStep.REVOKE_WRITER: "writer_revoked",
 }
 WAY = [
-    *(Step.CATCH_UP, Step.FENCE, Step.END_SESSIONS, Step.MARK, Step.DRAIN, Step.SEQUENCES, Step.COMPARE, Step.CLOSE),
-    *(Step.DISARM, Step.TRIGGERS, Step.REVOKE_WRITER, Step.OPEN),
+    *(
+        CutoverStep.CATCH_UP,
+        CutoverStep.FENCE,
+        CutoverStep.END_SESSIONS,
+        CutoverStep.MARK,
+        CutoverStep.DRAIN,
+        CutoverStep.SEQUENCES,
+        CutoverStep.COMPARE,
+        CutoverStep.CLOSE,
+    ),
+    *(CutoverStep.DISARM, CutoverStep.TRIGGERS, CutoverStep.REVOKE_WRITER, CutoverStep.OPEN),
 ]
 
 
-def carry_out(step: Step, facts: Facts) -> Facts:
+def carry_out(step: CutoverStep, facts: Facts) -> Facts:
     """What a step makes true."""
-    if step is Step.FENCE:
+    if step is CutoverStep.FENCE:
         return dataclasses.replace(Facts(caught_up=True), fence="fenced", ours=True)
-    if step is Step.CLOSE:
+    if step is CutoverStep.CLOSE:
         return dataclasses.replace(facts, fence="closed")
-    if step is Step.REOPEN:
+    if step is CutoverStep.REOPEN:
         return dataclasses.replace(facts, fence="reopened")
-    if step is Step.OPEN:
+    if step is CutoverStep.OPEN:
         return dataclasses.replace(facts, opened=True)
     done: dict[str, Any] = {DONE_BY[step]: True}
     return dataclasses.replace(facts, **done)
@@ -56,13 +65,13 @@ def die(facts: Facts, guard_lives: bool) -> Facts:
     return Facts(opened=facts.opened, fence=fence, disarmed=facts.disarmed)
 
 
-def walk(facts: Facts) -> list[Step]:
+def walk(facts: Facts) -> list[CutoverStep]:
     """Carry steps out until there is none; every state on the way is checked."""
-    steps: list[Step] = []
+    steps: list[CutoverStep] = []
     for dummy in range(40):
         check(facts)
         step = next_step(facts)
-        if step is Step.DONE:
+        if step is CutoverStep.DONE:
             return steps
         steps.append(step)
         facts = carry_out(step, facts)
@@ -87,10 +96,10 @@ def test_a_death_anywhere_and_another_run(steps_before: int, guard_lives: bool) 
         facts = carry_out(next_step(facts), facts)
     closed = facts.fence == "closed"
     again = walk(die(facts, guard_lives))
-    assert (Step.FENCE not in again) == closed
-    assert Step.OPEN in again or facts.opened
+    assert (CutoverStep.FENCE not in again) == closed
+    assert CutoverStep.OPEN in again or facts.opened
     if not closed:
-        assert again[again.index(Step.FENCE) :] == WAY[1:], "what a dead process proved proves nothing"
+        assert again[again.index(CutoverStep.FENCE) :] == WAY[1:], "what a dead process proved proves nothing"
 
 
 @pytest.mark.parametrize("trouble", ["failed", "late"])
@@ -102,9 +111,9 @@ def test_trouble_before_the_close_gives_back_and_after_it_goes_on(steps_before: 
     worse: dict[str, Any] = {trouble: True}
     left = walk(dataclasses.replace(facts, **worse))
     if facts.fence == "fenced":
-        assert left == [Step.REOPEN]
+        assert left == [CutoverStep.REOPEN]
     elif facts.fence == "closed":
-        assert left[-1] is Step.OPEN
+        assert left[-1] is CutoverStep.OPEN
     else:
         assert left == []
 
@@ -115,14 +124,14 @@ def test_no_combination_of_facts_opens_what_is_not_closed_or_closes_what_is_not_
         for values in itertools.product((False, True), repeat=len(names)):
             facts = Facts(fence=fence, **dict(zip(names, values, strict=True)))
             step = next_step(facts)
-            if step is Step.OPEN:
+            if step is CutoverStep.OPEN:
                 assert facts.fence == "closed"
                 assert facts.disarmed
                 assert facts.writer_revoked
-            if step is Step.CLOSE:
+            if step is CutoverStep.CLOSE:
                 assert facts.proved
                 assert facts.ours
                 assert not facts.late
                 assert not facts.failed
             if facts.fence == "fenced" and (facts.failed or facts.late) and not facts.opened:
-                assert step is Step.REOPEN
+                assert step is CutoverStep.REOPEN

@@ -21,7 +21,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     SpecError,
     StateError,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Spec
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import MigrationSpec
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
@@ -207,7 +207,7 @@ class Seen:
             **self.host,
         }
         return Observation(
-            spec=Spec(**{**spec, **self.spec}),
+            spec=MigrationSpec(**{**spec, **self.spec}),
             host=HostView(**host),
             source=None if "source" in self.unreachable else source,
             destination=None if "destination" in self.unreachable else destination,

@@ -52,7 +52,7 @@ def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_driver_that_is_the_finding_and_not_a_crash() -> None:
     tools = Tools(pg_dump=Outcome(0, "pg_dump (PostgreSQL) 17.5\n", ""), pg_restore=Outcome(127, "", "no libpq\n"))
     with Migration(spec_of(OPTIONS)) as migration, pytest.raises(PrecheckError) as caught:
-        run.plan(migration, tools, run.Wanted(client_bin="/opt/bin"))
+        run.plan(migration, tools, run.PrecheckOptions(client_bin="/opt/bin"))
     findings = caught.value.result["findings"]
     assert isinstance(findings, list)
     errors = {(one["id"], one["object"]): one["evidence"]["answer"] for one in findings if one["severity"] == "error"}
@@ -66,6 +66,6 @@ def test_without_the_driver_that_is_the_finding_and_not_a_crash() -> None:
 @pytest.mark.usefixtures("without_driver")
 def test_never_only_tells() -> None:
     with Migration(spec_of(OPTIONS)) as migration:
-        plan = run.plan(migration, Tools(), run.Wanted(fail_on="never"))
+        plan = run.plan(migration, Tools(), run.PrecheckOptions(fail_on="never"))
     assert not plan.changed and plan.result["passed"] is True
     assert plan.result["counts"] == {"error": 3, "warning": 0, "ignorable": 1, "note": 0}

@@ -10,19 +10,19 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
     adjust,
     unquoted,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import Missing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import Thing
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import MissingObject
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import DatabaseObject
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 ROLES = frozenset({"us", "app", 'odd "role; x'})
 
 
-def missing(kind: str, text: str, *, detail: str = "", owner: str = "us", owner_text: str = "") -> Missing:
+def missing(kind: str, text: str, *, detail: str = "", owner: str = "us", owner_text: str = "") -> MissingObject:
     entry = Entry(1, 1, 1, (), kind, "s", "x", owner, text, owner_text)
-    return Missing(entry, Thing(1, 1, "s.x", ("s", "t"), "x", detail, ("", "")))
+    return MissingObject(entry, DatabaseObject(1, 1, "s.x", ("s", "t"), "x", detail, ("", "")))
 
 
-def adjusted(item: Missing, *, privileges: bool = True, not_valid: bool = False) -> Adjusted:
+def adjusted(item: MissingObject, *, privileges: bool = True, not_valid: bool = False) -> Adjusted:
     return adjust(item, roles=ROLES, user="us", privileges=privileges, not_valid=not_valid)
 
 
@@ -97,7 +97,7 @@ def test_default_privileges_need_both_roles() -> None:
 def test_a_schema_that_is_somebodys_only_gets_grants_to_named_roles() -> None:
     text = "REVOKE USAGE ON SCHEMA s FROM PUBLIC;\nGRANT ALL ON SCHEMA s TO PUBLIC;\nGRANT USAGE ON SCHEMA s TO app;"
     entry = missing("ACL", text).entry
-    assert adjusted(Missing(entry, None, stands=True)).statements == ("GRANT USAGE ON SCHEMA s TO app;",)
+    assert adjusted(MissingObject(entry, None, stands=True)).statements == ("GRANT USAGE ON SCHEMA s TO app;",)
 
 
 def test_an_identifier_is_read_back() -> None:

@@ -18,19 +18,21 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
     refuse_conflicts,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import (
+    DatabaseObject,
+    Inventory,
     Relation,
     Schema,
-    Standing,
-    Thing,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 CLASS, CONSTRAINT, REWRITE, NAMESPACE = 1259, 2606, 2618, 2615
 
 
-def thing(class_oid: int, oid: int, identity: str, table: str = "", detail: str = "", target: str = "") -> Thing:
+def thing(
+    class_oid: int, oid: int, identity: str, table: str = "", detail: str = "", target: str = ""
+) -> DatabaseObject:
     relation = ("s", table) if table else ("", "")
-    return Thing(class_oid, oid, identity, relation, identity, detail, ("s", target) if target else ("", ""))
+    return DatabaseObject(class_oid, oid, identity, relation, identity, detail, ("s", target) if target else ("", ""))
 
 
 THINGS = (
@@ -72,10 +74,10 @@ ENTRIES = (
 )
 
 
-def standing(end: str, things: Iterable[Thing], *, key: bool = False) -> Standing:
+def standing(end: str, things: Iterable[DatabaseObject], *, key: bool = False) -> Inventory:
     found = tuple(things)
     names = {t.relation: t.detail for t in found if t.class_oid == CLASS and t.own_name == f"s.{t.relation[1]}"}
-    return Standing(
+    return Inventory(
         end="source" if end == "source" else "destination",
         version=170000,
         user="us",
@@ -97,7 +99,7 @@ def selection(*tables: str, whole: bool = True) -> Selection:
     return Selection((rule,), ("s",) if whole else (), found, (), ())
 
 
-def compared(there: Iterable[Thing], *, made: Iterable[str] = (), key: bool = False) -> Comparison:
+def compared(there: Iterable[DatabaseObject], *, made: Iterable[str] = (), key: bool = False) -> Comparison:
     return compare(
         ENTRIES,
         standing("source", THINGS),
@@ -125,7 +127,9 @@ def test_an_empty_destination_lacks_all_each_in_its_section() -> None:
 
 def test_a_whole_destination_lacks_nothing_whatever_its_oids_and_quotes() -> None:
     there = [
-        Thing(t.class_oid, t.oid + 5000, t.identity.replace('"', ""), t.relation, t.own_name, t.detail, t.target)
+        DatabaseObject(
+            t.class_oid, t.oid + 5000, t.identity.replace('"', ""), t.relation, t.own_name, t.detail, t.target
+        )
         for t in THINGS
     ]
     comparison = compared(there, made=["a", "b"], key=True)

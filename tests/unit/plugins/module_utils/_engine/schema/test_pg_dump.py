@@ -16,9 +16,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.pg_dump import (
+    DumpRequest,
     Programs,
     TablesLocked,
-    Wanted,
     _run,
     dump_arguments,
     exactly,
@@ -99,7 +99,7 @@ def test_a_folder_goes_with_its_use_and_with_the_next_call_when_its_process_was_
 
 def test_names_are_patterns_that_match_only_themselves_and_no_secret_is_said() -> None:
     endpoint = Endpoint("source", "h", 1, "u", "hunter2", "d", session_role="mover")
-    wanted = Wanted(("s", 'A "b".*'), (("s", "t|?"),), True, "00000003-1")
+    wanted = DumpRequest(("s", 'A "b".*'), (("s", "t|?"),), True, "00000003-1")
     arguments = dump_arguments(Programs("pg_dump", "pg_restore", 17), endpoint, wanted, "/f")
     assert '--schema="A ""b"".*"' in arguments
     assert '--exclude-table="s"."t|?"' in arguments

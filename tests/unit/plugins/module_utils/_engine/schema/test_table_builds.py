@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import Missing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import Thing
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.sync import Step
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import MissingObject
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import DatabaseObject
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.sync import SchemaStep
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.table_builds import by_table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 GOODS, LEAF, ROOT = ("s", "goods"), ("s", "leaf"), ("s", "root")
 
 
-def step(number: int, kind: str, relation: tuple[str, str] | None = None, *needs: int) -> Step:
+def step(number: int, kind: str, relation: tuple[str, str] | None = None, *needs: int) -> SchemaStep:
     entry = Entry(number, 1, number, needs, kind, "s", f"object {number}", "owner", f"MAKE {number}")
-    thing = Thing(1, number, f"s.{number}", relation, str(number), "", ("", "")) if relation else None
-    return Step(Missing(entry, thing), f"{kind} {number}", (f"MAKE {number}",))
+    thing = DatabaseObject(1, number, f"s.{number}", relation, str(number), "", ("", "")) if relation else None
+    return SchemaStep(MissingObject(entry, thing), f"{kind} {number}", (f"MAKE {number}",))
 
 
 def test_keys_come_first_and_a_comment_goes_with_what_it_is_about() -> None:
@@ -44,6 +44,6 @@ def test_what_needs_something_that_is_made_later_is_left_to_the_sections() -> No
         step(1, "TRIGGER", GOODS),
         step(2, "INDEX", GOODS, 1),
         step(3, "CHECK CONSTRAINT", GOODS),
-        Step(None, "x", ()),
+        SchemaStep(None, "x", ()),
     ]
     assert by_table(steps, [GOODS]) == {}

@@ -19,7 +19,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.creation import creation_statement
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot, Step, decide
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot, SlotStep, decide
 
 NAME = "dts_sync_orders"
 SYSTEM = System("742", 1, parse_lsn("0/900"))
@@ -38,7 +38,7 @@ SLOT = Slot(NAME, "pgoutput", "logical", "shop", False, 0, 0x100, 0x80, "reserve
 
 def asked(
     recorded: dict[str, Any] | None, found: Slot | None, *, confirmable: int = 0, copied: bool = False, **more: Any
-) -> Step:
+) -> SlotStep:
     return decide(NAME, recorded, found, more.get("system", SYSTEM), confirmable, copied)
 
 
@@ -47,13 +47,13 @@ def changed(**what: Any) -> Slot:
 
 
 def test_what_is_safe() -> None:
-    assert asked(None, None) is Step.MAKE
-    assert asked(INTENT, None) is Step.MAKE
-    assert asked(INTENT, SLOT) is Step.REMAKE
-    assert asked(RECORD, SLOT) is Step.KEEP
-    assert asked(RECORD, SLOT, copied=True, confirmable=0x500) is Step.KEEP  # behind us: read again, skipped
-    assert asked(RECORD, changed(confirmed=0x500), copied=True, confirmable=0x500) is Step.KEEP
-    assert asked(RECORD, changed(active_pid=7, wal_status="unreserved")) is Step.KEEP
+    assert asked(None, None) is SlotStep.MAKE
+    assert asked(INTENT, None) is SlotStep.MAKE
+    assert asked(INTENT, SLOT) is SlotStep.REMAKE
+    assert asked(RECORD, SLOT) is SlotStep.KEEP
+    assert asked(RECORD, SLOT, copied=True, confirmable=0x500) is SlotStep.KEEP  # behind us: read again, skipped
+    assert asked(RECORD, changed(confirmed=0x500), copied=True, confirmable=0x500) is SlotStep.KEEP
+    assert asked(RECORD, changed(active_pid=7, wal_status="unreserved")) is SlotStep.KEEP
 
 
 @pytest.mark.parametrize("recorded", [None, INTENT])
@@ -110,7 +110,7 @@ def test_a_promotion_before_any_change_was_applied_is_a_loss_and_later_the_worke
     promoted = System("742", 2, 0)
     with pytest.raises(LossError, match="timeline 2"):
         asked(RECORD, SLOT, system=promoted)
-    assert asked(RECORD, SLOT, system=promoted, confirmable=0x500) is Step.KEEP
+    assert asked(RECORD, SLOT, system=promoted, confirmable=0x500) is SlotStep.KEEP
 
 
 @pytest.mark.parametrize(

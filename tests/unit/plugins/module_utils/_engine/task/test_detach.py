@@ -60,7 +60,7 @@ def test_a_program_that_cannot_run_is_an_error(tmp_path: pathlib.Path) -> None:
 
 def test_the_environment_leaves_secrets_behind() -> None:
     given = {"PATH": "/bin", "HOME": "/root", "PGPASSWORD": "x", "CAUSEWAY_SOURCE_PASSWORD": "y", "PYTHONPATH": "z"}
-    given["CAUSEWAY_BREAK"] = "after commit sent"
+    given["CAUSEWAY_FAILPOINT"] = "after commit sent"
     assert worker_environment(given, "/engine") == {"PATH": "/bin", "HOME": "/root", "PYTHONPATH": "/engine"}
 
 

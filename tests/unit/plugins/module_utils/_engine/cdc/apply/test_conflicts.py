@@ -25,9 +25,9 @@ from unit.plugins.module_utils._engine.cdc.changes.test_compaction import destin
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.conflicts import (
     Expectation,
-    Surprise,
+    UnexpectedRow,
     expectations,
-    untangle,
+    split_conflicting,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import (
     TableShape,
@@ -49,14 +49,14 @@ def written_in_one(table: Destination, changes: Sequence[Change], shape: TableSh
     before = copy.deepcopy(table.rows)
     try:
         table.apply(compact(changes, shape))
-    except (Surprise, UniqueViolation):
+    except (UnexpectedRow, UniqueViolation):
         table.rows = before
     else:
         return 0
     there = Counter(table.key_of(row) for row in table.rows)
     wrong = [key for key, expected in expectations(changes, shape).items() if not expected.holds(there[key])]
     tangled: list[Change] = []
-    rest = untangle(changes, shape, wrong, tangled)
+    rest = split_conflicting(changes, shape, wrong, tangled)
     assert len(rest) + len(tangled) == len(changes)
     assert tangled
     table.apply(compact(rest, shape))  # nothing of it may surprise
@@ -136,7 +136,7 @@ class Bag:
         expected = expectations(changes, BAG)
         wrong = [key for key, expectation in expected.items() if not expectation.holds(self.rows[key])]
         tangled: list[Change] = []
-        rest = untangle(changes, BAG, wrong, tangled)
+        rest = split_conflicting(changes, BAG, wrong, tangled)
         assert tangled
         self.apply(rest)
         return self.judged(tangled, policy)
@@ -194,5 +194,5 @@ def test_only_the_family_of_a_row_in_conflict_is_tangled() -> None:
     later = Delete(OID, "K", row(b"2", b"x"))
     other = Insert(OID, row(b"5", b"y"))
     tangled: list[Change] = []
-    assert untangle([moved, other, later], shape, [(b"2",)], tangled) == [other]
+    assert split_conflicting([moved, other, later], shape, [(b"2",)], tangled) == [other]
     assert tangled == [moved, later]

@@ -130,7 +130,7 @@ def test_generated_and_identity_always_columns_are_never_set() -> None:
 
 
 def test_another_row_with_the_new_key_is_told_from_the_row_itself() -> None:
-    assert statements(fitted()).in_the_way() == (
+    assert statements(fitted()).key_taken() == (
         'SELECT FROM ONLY "s"."t" AS t WHERE t."id" OPERATOR("pg_catalog".=) $1::integer'
         ' AND NOT (t."id" OPERATOR("pg_catalog".=) $2::integer)'
     )

@@ -13,7 +13,7 @@ import copy
 import random
 from collections.abc import Sequence
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.conflicts import Surprise
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.conflicts import UnexpectedRow
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import Compacted
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
@@ -38,7 +38,7 @@ class UniqueViolation(Exception):
 
 def surprise(as_expected: bool) -> None:
     if not as_expected:
-        raise Surprise
+        raise UnexpectedRow
 
 
 class Source:
@@ -176,7 +176,7 @@ class Destination:
             before = copy.deepcopy(self.rows)
             try:
                 self.replay([change])
-            except (UniqueViolation, Surprise):
+            except (UniqueViolation, UnexpectedRow):
                 self.rows = before
                 conflicts += 1
                 if policy == "overwrite":

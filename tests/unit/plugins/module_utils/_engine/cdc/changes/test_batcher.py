@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
+    Batch,
     Batcher,
     BatchLimits,
-    Piece,
     RelationStep,
     Segment,
     TruncateStep,
@@ -39,33 +39,33 @@ def transaction(commit_lsn: int, *content: m.Message) -> list[m.Message]:
     return [m.Begin(commit_lsn, 7, 1), *content, m.Commit(0, commit_lsn, commit_lsn + 5, commit_lsn * 10)]
 
 
-def run(batcher: Batcher, messages: list[m.Message], size: int = 10) -> list[Piece]:
-    pieces = [piece for message in messages for piece in batcher.add(message, size)]
+def run(batcher: Batcher, messages: list[m.Message], size: int = 10) -> list[Batch]:
+    batches = [batch for message in messages for batch in batcher.add(message, size)]
     rest = batcher.flush()
-    return pieces if rest is None else [*pieces, rest]
+    return batches if rest is None else [*batches, rest]
 
 
 def announced(*oids: int) -> list[m.Message]:
     return [RELATIONS[oid] for oid in oids]
 
 
-def changes_of(pieces: list[Piece]) -> list[m.Change]:
-    return [change for piece in pieces for step in piece.steps if isinstance(step, Segment) for change in step.changes]
+def changes_of(batches: list[Batch]) -> list[m.Change]:
+    return [change for batch in batches for step in batch.steps if isinstance(step, Segment) for change in step.changes]
 
 
 def test_whole_transactions_wait_for_each_other() -> None:
     batcher = Batcher(MARKS, limits=LIMITS)
     assert not batcher.pending
     stream = transaction(100, *announced(1, 2), insert(1, 1), insert(2, 2)) + transaction(200, insert(1, 3))
-    (piece,) = run(batcher, stream)
-    assert piece.steps == [
+    (batch,) = run(batcher, stream)
+    assert batch.steps == [
         RelationStep(RELATIONS[1], None),
         Segment([insert(1, 1)]),
         RelationStep(RELATIONS[2], None),
         Segment([insert(2, 2), insert(1, 3)]),
     ]
-    assert (piece.end_lsn, piece.last_of_transaction, piece.transactions) == (205, True, 2)
-    assert (piece.inserts, piece.changes, piece.size, piece.commit_time_us) == (3, 3, 30, 2000)
+    assert (batch.end_lsn, batch.last_of_transaction, batch.transactions) == (205, True, 2)
+    assert (batch.inserts, batch.changes, batch.size, batch.commit_time_us) == (3, 3, 30, 2000)
     assert not batcher.pending and batcher.flush() is None
 
 
@@ -79,28 +79,28 @@ def test_an_open_transaction_is_pending_and_is_not_flushed() -> None:
 def test_a_batch_is_full_by_bytes_or_rows_at_a_commit() -> None:
     stream = [*announced(1), *(m for n in range(1, 7) for m in transaction(100 * n, insert(1, n)))]
     for limits in (BatchLimits(max_bytes=20, max_age=3600), BatchLimits(max_changes=2, max_age=3600)):
-        pieces = run(Batcher(MARKS, limits=limits), stream)
-        assert [piece.end_lsn for piece in pieces] == [205, 405, 605]
-        assert all(piece.last_of_transaction for piece in pieces)
+        batches = run(Batcher(MARKS, limits=limits), stream)
+        assert [batch.end_lsn for batch in batches] == [205, 405, 605]
+        assert all(batch.last_of_transaction for batch in batches)
 
 
 def test_a_batch_is_full_by_age() -> None:
     now = [0.0]
     batcher = Batcher(MARKS, limits=BatchLimits(max_age=5), clock=lambda: now[0])
-    assert not [piece for message in [*announced(1), *transaction(100, insert(1))] for piece in batcher.add(message, 1)]
+    assert not [batch for message in [*announced(1), *transaction(100, insert(1))] for batch in batcher.add(message, 1)]
     now[0] = 4.9
     assert not batcher.due()
     now[0] = 5.0
     assert batcher.due()
-    (piece,) = run(batcher, transaction(200, insert(1)))
-    assert piece.transactions == 2 and not batcher.due()
+    (batch,) = run(batcher, transaction(200, insert(1)))
+    assert batch.transactions == 2 and not batcher.due()
 
 
 def test_a_transaction_larger_than_a_batch_comes_in_pieces() -> None:
     limits = BatchLimits(max_bytes=30, max_age=3600)
     large = transaction(200, *(insert(1, n) for n in range(7)))
-    pieces = run(Batcher(MARKS, limits=limits), announced(1) + transaction(100, insert(1, 99)) + large)
-    assert [(piece.end_lsn, piece.last_of_transaction, piece.changes) for piece in pieces] == [
+    batches = run(Batcher(MARKS, limits=limits), announced(1) + transaction(100, insert(1, 99)) + large)
+    assert [(batch.end_lsn, batch.last_of_transaction, batch.changes) for batch in batches] == [
         (105, True, 1),
         (0, False, 3),
         (0, False, 3),
@@ -110,8 +110,8 @@ def test_a_transaction_larger_than_a_batch_comes_in_pieces() -> None:
 
 def test_a_large_transaction_that_ends_with_a_full_piece_still_gets_its_commit() -> None:
     limits = BatchLimits(max_bytes=20, max_age=3600)
-    pieces = run(Batcher(MARKS, limits=limits), announced(1) + transaction(100, insert(1), insert(1)))
-    assert [(piece.end_lsn, piece.last_of_transaction, piece.steps == []) for piece in pieces] == [
+    batches = run(Batcher(MARKS, limits=limits), announced(1) + transaction(100, insert(1), insert(1)))
+    assert [(batch.end_lsn, batch.last_of_transaction, batch.steps == []) for batch in batches] == [
         (0, False, False),
         (105, True, True),
     ]
@@ -124,30 +124,30 @@ def test_the_mark_decides_by_the_commit_position() -> None:
         stream += transaction(commit_lsn, insert(1, commit_lsn), insert(2, commit_lsn)) if commit_lsn != 199 else []
         if commit_lsn == 199:
             stream += transaction(190, insert(1, 190), insert(2, 190), m.Truncate((1, 2), False, False))
-    (piece,) = run(batcher, stream)
-    assert changes_of([piece]) == [
+    (batch,) = run(batcher, stream)
+    assert changes_of([batch]) == [
         insert(2, 190),
         insert(1, 200),
         insert(2, 200),
         insert(1, 300),
         insert(2, 300),
     ]
-    assert piece.filtered == 2
-    assert [step.relations for step in piece.steps if isinstance(step, TruncateStep)] == [(RELATIONS[2],)]
+    assert batch.filtered == 2
+    assert [step.relations for step in batch.steps if isinstance(step, TruncateStep)] == [(RELATIONS[2],)]
 
 
 def test_what_a_table_looked_like_before_its_mark_is_not_told() -> None:
     old = m.Relation(1, "s", "t1", "d", ())
     stream = [*transaction(100, old, m.Insert(1, m.Row(b"", []))), *transaction(200, RELATIONS[1], insert(1))]
-    (piece,) = run(Batcher({1: 150}, limits=LIMITS), stream)
-    assert piece.steps == [RelationStep(RELATIONS[1], None), Segment([insert(1)])]
+    (batch,) = run(Batcher({1: 150}, limits=LIMITS), stream)
+    assert batch.steps == [RelationStep(RELATIONS[1], None), Segment([insert(1)])]
 
 
 def test_a_changed_relation_and_a_truncate_are_barriers() -> None:
     truncate = m.Truncate((1, 2), True, True)
     content = [*announced(1, 2), insert(1, 1), RELATIONS[1], insert(1, 2), truncate, insert(1, 3)]
-    (piece,) = run(Batcher(MARKS, limits=LIMITS), transaction(100, *content, WIDER, insert(1, 4, 2)))
-    assert piece.steps == [
+    (batch,) = run(Batcher(MARKS, limits=LIMITS), transaction(100, *content, WIDER, insert(1, 4, 2)))
+    assert batch.steps == [
         RelationStep(RELATIONS[1], None),
         Segment([insert(1, 1), insert(1, 2)]),
         RelationStep(RELATIONS[2], None),
@@ -156,7 +156,7 @@ def test_a_changed_relation_and_a_truncate_are_barriers() -> None:
         RelationStep(WIDER, RELATIONS[1]),
         Segment([insert(1, 4, 2)]),
     ]
-    assert piece.truncates == 2
+    assert batch.truncates == 2
 
 
 def test_segments_know_their_tables() -> None:
@@ -166,23 +166,23 @@ def test_segments_know_their_tables() -> None:
 
 def test_our_own_tables_go_aside() -> None:
     stream = transaction(100, *announced(1, 9), insert(9, 5), insert(1), m.Truncate((9,), False, False))
-    (piece,) = run(Batcher(MARKS, system={9}, limits=LIMITS), stream)
-    assert changes_of([piece]) == [insert(1)]
-    ((relation, change, lsn),) = [(found.relation, found.change, found.final_lsn) for found in piece.system]
+    (batch,) = run(Batcher(MARKS, system={9}, limits=LIMITS), stream)
+    assert changes_of([batch]) == [insert(1)]
+    ((relation, change, lsn),) = [(found.relation, found.change, found.final_lsn) for found in batch.system]
     assert (relation, change, lsn) == (RELATIONS[9], insert(9, 5), 100)
-    assert (piece.inserts, piece.truncates) == (1, 0)
+    assert (batch.inserts, batch.truncates) == (1, 0)
 
 
 def test_transactions_that_we_have_applied_are_skipped() -> None:
     stream = announced(1) + transaction(100, insert(1, 1)) + transaction(105, insert(1, 2))
-    pieces = run(Batcher(MARKS, limits=LIMITS, applied=105), stream)
-    assert changes_of(pieces) == [insert(1, 2)]
-    assert pieces[0].transactions == 1
+    batches = run(Batcher(MARKS, limits=LIMITS, applied=105), stream)
+    assert changes_of(batches) == [insert(1, 2)]
+    assert batches[0].transactions == 1
 
 
 def test_transactions_without_our_rows_still_move_the_position() -> None:
-    (piece,) = run(Batcher(MARKS, limits=LIMITS), transaction(100) + transaction(200, m.Origin(1, "x")))
-    assert (piece.steps, piece.end_lsn) == ([], 205)
+    (batch,) = run(Batcher(MARKS, limits=LIMITS), transaction(100) + transaction(200, m.Origin(1, "x")))
+    assert (batch.steps, batch.end_lsn) == ([], 205)
 
 
 def test_types_are_remembered_and_logical_messages_ignored() -> None:
@@ -256,25 +256,25 @@ def test_cuts_lose_and_double_nothing(
                 expected += [names] if names else []
             elif commit_lsn >= marks[message.relation_oid]:  # type: ignore[union-attr]
                 expected.append(message)
-    pieces: list[Piece] = []
+    batches: list[Batch] = []
     for at, message in enumerate(stream):
-        pieces += batcher.add(message, 10)
+        batches += batcher.add(message, 10)
         if at in idle and (flushed := batcher.flush()) is not None:
-            pieces.append(flushed)
+            batches.append(flushed)
     if (flushed := batcher.flush()) is not None:
-        pieces.append(flushed)
+        batches.append(flushed)
     seen: list[object] = []
-    for step in [step for piece in pieces for step in piece.steps]:
+    for step in [step for batch in batches for step in batch.steps]:
         if isinstance(step, Segment):
             seen += step.changes
         elif isinstance(step, TruncateStep):
             seen.append([relation.name for relation in step.relations])
     assert seen == expected
-    assert sum(piece.transactions for piece in pieces) == len(ends)
-    assert all((piece.end_lsn in ends) == piece.last_of_transaction for piece in pieces)
-    assert [piece.end_lsn for piece in pieces if piece.end_lsn] == sorted({p.end_lsn for p in pieces if p.end_lsn})
-    assert not pieces or pieces[-1].end_lsn == ends[-1]
-    assert all(piece.changes < limits.max_changes + 12 for piece in pieces)
+    assert sum(batch.transactions for batch in batches) == len(ends)
+    assert all((batch.end_lsn in ends) == batch.last_of_transaction for batch in batches)
+    assert [batch.end_lsn for batch in batches if batch.end_lsn] == sorted({p.end_lsn for p in batches if p.end_lsn})
+    assert not batches or batches[-1].end_lsn == ends[-1]
+    assert all(batch.changes < limits.max_changes + 12 for batch in batches)
     assert not batcher.pending
 
 

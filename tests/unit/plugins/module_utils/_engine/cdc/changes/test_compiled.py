@@ -75,7 +75,7 @@ FIELDS = {
     "Begin": ("final_lsn", "commit_time_us", "xid"),
     "Commit": ("flags", "commit_lsn", "end_lsn", "commit_time_us"),
     "Segment": ("changes",),
-    "Piece": (
+    "Batch": (
         *("steps", "system", "last_of_transaction", "end_lsn", "commit_time_us", "transactions", "size", "weight"),
         *("inserts", "updates", "deletes", "truncates", "filtered"),
     ),
@@ -111,27 +111,27 @@ def enveloped(engine: Engine, data: bytes) -> Any:
 def read(engine: Engine, stream: Sequence[bytes], marks: dict[int, int], limits: tuple[int, int], often: int) -> Any:
     """Everything that comes of a stream: its pieces, the net effect of each, and the bytes of their COPY."""
     limit = engine.batcher.BatchLimits(limits[0], limits[1], 3600.0)
-    intake = engine.receiver.Intake(engine.batcher.Batcher(marks, limits=limit, clock=lambda: 0.0), 0)
+    intake = engine.receiver.Receiver(engine.batcher.Batcher(marks, limits=limit, clock=lambda: 0.0), 0)
     came = iter([(len(data), memoryview(data)) for data in stream])
-    pieces = []
+    batches = []
     got = 1
     try:
         while got > 0:
             got = intake.read(lambda wait: next(came, (0, memoryview(b""))), often)
-            while (piece := intake.take()) is not None:
-                pieces.append(piece)
-            if intake.ready(1, got == 0) and (piece := intake.batcher.flush()) is not None:
-                pieces.append(piece)
+            while (batch := intake.take()) is not None:
+                batches.append(batch)
+            if intake.ready(1, got == 0) and (batch := intake.batcher.flush()) is not None:
+                batches.append(batch)
     except engine.errors.EngineError as error:
         return str(error)
     state = (intake.received, intake.keepalive, intake.behind, intake.idle, intake.reply_requested)
-    return state, plain(pieces), [effect(engine, piece) for piece in pieces]
+    return state, plain(batches), [effect(engine, batch) for batch in batches]
 
 
-def effect(engine: Engine, piece: Any) -> Any:
+def effect(engine: Engine, batch: Any) -> Any:
     """What is sent of a piece whose tables have their first column as key."""
     found: list[Any] = []
-    for step in piece.steps:
+    for step in batch.steps:
         if type(step).__name__ != "Segment":
             continue
         for oid, changes in sorted(step.by_table().items()):

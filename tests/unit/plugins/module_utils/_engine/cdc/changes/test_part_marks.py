@@ -161,9 +161,9 @@ def test_parts_copied_at_any_moment_and_the_changes_make_the_table(
         clock=lambda: 0.0,
         parts={OID: parts} if parts else None,
     )
-    pieces = [piece for message in model.stream for piece in batcher.add(message, 1)]
+    batches = [batch for message in model.stream for batch in batcher.add(message, 1)]
     rest = batcher.flush()
-    for step in [step for piece in (*pieces, *([rest] if rest else [])) for step in piece.steps]:
+    for step in [step for batch in (*batches, *([rest] if rest else [])) for step in batch.steps]:
         if isinstance(step, Segment):
             for change in step.changes:
                 apply(model.copied, change)

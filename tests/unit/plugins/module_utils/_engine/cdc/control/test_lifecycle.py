@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import (
     RetryLimits,
-    Step,
+    WorkerStep,
     after_failure,
     kind_of,
     next_step,
@@ -30,19 +30,19 @@ LIMITS = RetryLimits(connection=600.0, other=60.0)
 @pytest.mark.parametrize(
     ("wanted", "told", "step"),
     [
-        ("started", False, Step.APPLY),
-        ("started", True, Step.STOP),
-        ("paused", False, Step.REST),
-        ("paused", True, Step.STOP),
-        ("stopped", False, Step.STOP),
-        ("stopped", True, Step.STOP),
-        ("disarmed", False, Step.DISARM),
-        ("disarmed", True, Step.DISARM),
-        (None, False, Step.LEAVE),
-        (None, True, Step.LEAVE),
+        ("started", False, WorkerStep.APPLY),
+        ("started", True, WorkerStep.STOP),
+        ("paused", False, WorkerStep.REST),
+        ("paused", True, WorkerStep.STOP),
+        ("stopped", False, WorkerStep.STOP),
+        ("stopped", True, WorkerStep.STOP),
+        ("disarmed", False, WorkerStep.DISARM),
+        ("disarmed", True, WorkerStep.DISARM),
+        (None, False, WorkerStep.LEAVE),
+        (None, True, WorkerStep.LEAVE),
     ],
 )
-def test_next_step(wanted: str | None, told: bool, step: Step) -> None:
+def test_next_step(wanted: str | None, told: bool, step: WorkerStep) -> None:
     assert next_step(wanted, told) is step
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import Pulse
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.metrics import Reading
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import Positions, Watcher
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Control
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import ControlRow
 
 
 class Server:
@@ -35,11 +35,11 @@ def felt(state: str | None, quiet: float) -> tuple[bool, list[Any]]:
     applying: Any = SimpleNamespace(
         name="x", schema="causeway", conn=SimpleNamespace(info=SimpleNamespace(backend_pid=77))
     )
-    row = Control("started", {}, 0)
+    row = ControlRow("started", {}, 0)
     watcher = Watcher(lambda: None, applying, "t", row, "slot", lambda: Positions(0, 0, 0), Reading(), pulse)
     now[0] = quiet
     server: Any = Server(state)
-    watcher._feel(server)
+    watcher._check_backend(server)
     now[0] += 119
     return pulse.lives(), server.asked
 

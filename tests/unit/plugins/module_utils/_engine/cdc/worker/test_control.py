@@ -11,41 +11,41 @@ import time
 from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import BatchLimits
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Piece
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import Step
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Batch
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import WorkerStep
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import Pulse
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.signals import Flag
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker.control import Steering
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Control
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker.control import Control
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import ControlRow
 
 
 class Row:
     """The control row, as the watcher reads it; and the batcher's one setting."""
 
     def __init__(self, **settings: Any) -> None:
-        self.control: Control | None = Control("started", settings, 0)
+        self.control: ControlRow | None = ControlRow("started", settings, 0)
         self.limits = BatchLimits()
 
     def set(self, wanted: str = "started", **settings: Any) -> None:
         generation = self.control.generation + 1 if self.control else 0
-        self.control = Control(wanted, settings, generation)
+        self.control = ControlRow(wanted, settings, generation)
 
 
-def piece(rows: int, size: int = 0) -> Piece:
-    made = Piece()
+def batch(rows: int, size: int = 0) -> Batch:
+    made = Batch()
     made.inserts, made.size = rows, size
     return made
 
 
 def steering(row: Row) -> Any:
-    made: Any = Steering(Flag(), logging.getLogger("test"), Pulse(1.0))
+    made: Any = Control(Flag(), logging.getLogger("test"), Pulse(1.0))
     made.follow(row)
     return made
 
 
 def test_without_a_pace_every_piece_goes_at_once() -> None:
     row = Row()
-    assert steering(row).admit(piece(10_000_000, 1 << 30), row)
+    assert steering(row).admit(batch(10_000_000, 1 << 30), row)
 
 
 def test_a_piece_waits_and_a_command_ends_the_wait() -> None:
@@ -54,9 +54,9 @@ def test_a_piece_waits_and_a_command_ends_the_wait() -> None:
     one.throttle.take(100_000, 0, time.monotonic())
     threading.Timer(0.2, row.set, ["paused"]).start()
     began = time.monotonic()
-    assert not one.admit(piece(1), row)
+    assert not one.admit(batch(1), row)
     assert 0.1 < time.monotonic() - began < 5
-    assert one.step() is Step.REST
+    assert one.step() is WorkerStep.REST
 
 
 def test_a_new_pace_ends_the_wait_and_is_told_once() -> None:
@@ -65,7 +65,7 @@ def test_a_new_pace_ends_the_wait_and_is_told_once() -> None:
     one.throttle.take(100_000, 0, time.monotonic())
     assert one.take_news() == []
     threading.Timer(0.2, row.set, kwargs={"rows_per_second": 0}).start()
-    assert one.admit(piece(1), row)
+    assert one.admit(batch(1), row)
     assert one.take_news() == [{"rows_per_second": [10, 0]}]
     assert one.take_news() == []
 
@@ -91,7 +91,7 @@ def test_a_piece_that_waits_is_given_up_for_smaller_ones() -> None:
     row.limits = one.settings.batch_limits()
     one.throttle.take(100_000, 0, time.monotonic())
     threading.Timer(0.1, row.set, kwargs={"rows_per_second": 10}).start()
-    assert not one.admit(piece(100), row)
+    assert not one.admit(batch(100), row)
     assert row.limits.max_changes == 1
 
 
@@ -110,4 +110,4 @@ def test_a_row_that_is_gone_ends_all() -> None:
     one = steering(row)
     row.control = None
     one.look(row)
-    assert one.step() is Step.LEAVE
+    assert one.step() is WorkerStep.LEAVE
