@@ -33,7 +33,7 @@ def test_every_row_of_the_matrix_names_a_test_or_is_of_the_steps_of_a_batch() ->
 
 
 def test_the_worker_has_all_sixteen_places_and_both_pages_name_the_steps() -> None:
-    engine = "".join(path.read_text(encoding="utf-8") for path in CDC.glob("*.py"))
+    engine = "".join(path.read_text(encoding="utf-8") for path in CDC.rglob("*.py"))
     for step in STEPS:
         for when in ("before", "after"):
             assert f'failpoint("{when} {step}")' in engine, f"{when} {step}"
