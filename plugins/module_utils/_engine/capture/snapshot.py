@@ -38,6 +38,9 @@ Form = Literal["slot", "share", "own_slot", "plain"]
 DEFAULT_WAIT = 120.0
 """Seconds to wait for the transactions that were open when a slot was asked for. Nobody waits behind us meanwhile."""
 
+SNAPSHOT_GONE = ("22023", "42704", "55000")
+"""SQLSTATEs of SET TRANSACTION SNAPSHOT when the holder has ended: no such file, no such snapshot, process not running."""
+
 _MAKING = "taking a snapshot of the"
 _MARK = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
 

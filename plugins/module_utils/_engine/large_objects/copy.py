@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol
 
-from ..copy.transfer.source_reader import SNAPSHOT_GONE
+from ..capture.snapshot import SNAPSHOT_GONE
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, explain_errors
@@ -41,7 +41,6 @@ from .rights import PAGE_STATEMENT, SourceObject, comment_statements, right_stat
 from .writes import BEFORE, COPIED, written_rows
 
 if TYPE_CHECKING:
-    from ..copy.reporter import CopyReporter
     from ..migration import Migration
     from ..postgres.connect import Connection
 
@@ -70,14 +69,36 @@ _OLDER = "SELECT object::bigint FROM {large_object} WHERE migration = %s AND run
 _FORGET = "DELETE FROM {large_object} WHERE migration = %s AND object = ANY (%s::oid[])"
 
 
+class Pace(Protocol):
+    """What a copy may spend."""
+
+    async def spend(self, **amounts: float) -> None:
+        """Wait until so many ``queries``, ``rows`` and ``bytes`` may go."""
+
+
+class Reporter(Protocol):
+    """Where a copy counts what it does: rows, bytes as read, and size as the source stores them."""
+
+    rows: int
+    bytes: int
+    size: int
+
+    @property
+    def throttle(self) -> Pace:
+        """Return the rate limits of the copy."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return a context in which this host counts as copying."""
+
+
 class ObjectCopy:
     """What one call does about large objects. ``copied`` counts those that it has copied, or removed again."""
 
-    def __init__(self, migration: Migration, wish: ObjectWish, gauge: CopyReporter | None = None) -> None:
+    def __init__(self, migration: Migration, wish: ObjectWish, reporter: Reporter | None = None) -> None:
         self.copied = 0
         self._migration = migration
         self._wish = wish
-        self._gauge = gauge
+        self._reporter = reporter
         self.size = 0
         """Bytes of all of them as the source stores them, once `begin` has looked: progress is counted in these."""
         self._run = 0
@@ -113,8 +134,8 @@ class ObjectCopy:
         is left, or where nobody holds the snapshot any more. Raises EngineErrors; what is copied stays."""
         if not self._run:
             return
-        gauge = self._gauge
-        with gauge.working() if gauge else nullcontext(), self._reading(snapshot) as source:
+        reporter = self._reporter
+        with reporter.working() if reporter else nullcontext(), self._reading(snapshot) as source:
             if source is None:
                 return
             after = 0
@@ -161,13 +182,13 @@ class ObjectCopy:
         with explain_errors("reading at the source large object", _span(oids)):
             values = {"objects": oids, "offset": offset, "length": PIECE}
             pieces: dict[int, bytes] = dict(source.execute(READ, values, binary=True).fetchall())
-        if self._gauge is not None:
+        if self._reporter is not None:
             size = sum(map(len, pieces.values()))
-            asyncio.run(self._gauge.throttle.spend(queries=1, rows=0 if offset else len(oids), bytes=size))
+            asyncio.run(self._reporter.throttle.spend(queries=1, rows=0 if offset else len(oids), bytes=size))
             # What is stored is compressed, and of what an earlier call has copied nothing is read.
             step = min(size, self.size - self._counted)
             self._counted += step
-            self._gauge.bytes, self._gauge.size = self._gauge.bytes + size, self._gauge.size + step
+            self._reporter.bytes, self._reporter.size = self._reporter.bytes + size, self._reporter.size + step
         return pieces
 
     def _write(self, source: Connection, objects: Sequence[SourceObject], size: int) -> None:
@@ -189,8 +210,8 @@ class ObjectCopy:
                     raise taken(found) from None
                 raise
         self.copied += len(oids)
-        if self._gauge is not None:
-            self._gauge.rows += len(oids)
+        if self._reporter is not None:
+            self._reporter.rows += len(oids)
 
     def _write_rights(self, objects: Sequence[SourceObject]) -> None:
         conn = self._migration.destination

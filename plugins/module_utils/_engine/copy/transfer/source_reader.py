@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ...capture.snapshot import begin_under_slot, drop_run_slot, waiting
+from ...capture.snapshot import SNAPSHOT_GONE, begin_under_slot, drop_run_slot, waiting
 from ...errors import EngineError, ServerError, TimeoutExpired
 from ...postgres._asyncpg import asyncpg
 from ...postgres._psycopg import pq, psycopg, sql
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 PIECE = 240_000
 """Bytes that a walsender's rows are gathered to: libpq hands them over one by one."""
-
-SNAPSHOT_GONE = ("22023", "42704", "55000")
-"""SET TRANSACTION SNAPSHOT when the holder has gone: no such file, no such snapshot, process not running."""
 
 _HOLDERS = """
 SELECT 'pid ' || a.pid || ' (' || a.usename || ', ' || coalesce(nullif(a.application_name, ''), 'no name') || ')'
