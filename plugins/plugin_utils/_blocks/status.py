@@ -16,10 +16,16 @@ _EVENTS_SHOWN = 5
 
 
 def status(result: Result, width: int) -> list[str]:
-    """Return phase, copy, slot, CDC, validation and the last events; nothing for a result without a phase."""
+    """Return phase, copy, slot, CDC, validation and the last events; a line of a wait until it has caught up.
+
+    Nothing for a result without a phase.
+    """
     if "phase" not in result:
         return []
     slot, cdc = result.get("slot") or {}, result.get("cdc") or {}
+    if result.get("caught_up"):
+        waited = f"caught up after {duration(result.get('waited') or 0)}"
+        return [", ".join([f"Migration {result.get('name')}: {waited}", *filter(None, [_lag(cdc)])])]
     lines = [f"Migration {result.get('name')}: {result['phase']}"]
     lines += facts(
         [

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._psycopg import sql
 from ..errors import SpecError, StateError
-from ..marker import wait_applied, write_marker
 from ..measure import size
 from ..plan import Change, Plan
+from .caught_up import wait_caught_up
 from .control import Control, set_wanted
 from .observed_task import ObservedTask, observe_task
 from .process import (
@@ -254,7 +254,7 @@ class _Start:
         migration, wanted = self._migration, self._wanted
         if wanted.wait != "caught_up":
             return {}
-        seconds = wait_applied(migration.store, write_marker(migration.source, migration.name), wanted.wait_timeout)
+        seconds = wait_caught_up(migration, wanted.wait_timeout)
         task = self._result(observe_task(migration, self._folder))
         return {"caught_up": True, "waited": round(seconds, 3), "task": task}
 

@@ -104,3 +104,12 @@ def test_a_source_that_is_not_reached() -> None:
 def test_before_the_first_phase() -> None:
     lines = status({"phase": "none", "name": "x", "selected": {"tables": 3, "bytes": 2_000_000}}, 100)
     assert "  copy         not started: 3 tables, about 2.0 MB" in lines
+
+
+def test_a_wait_is_one_line() -> None:
+    assert status(migration(caught_up=True, waited=0.25), 110) == [
+        "Migration orders: caught up after 250 ms, 1.2 kB behind, last change applied 12 ms after its commit"
+    ]
+    assert status({"phase": "replicating", "name": "x", "caught_up": True}, 110) == [
+        "Migration x: caught up after 0 ms"
+    ]
