@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
-from ..plugin_utils._blocks import task
+from ..plugin_utils._blocks.task import task
 
 
 class ActionModule(ShowingAction):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
-from ..plugin_utils._blocks import certificate
+from ..plugin_utils._blocks.certificate import certificate
 
 
 class ActionModule(ShowingAction):

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
-from ..plugin_utils._blocks import settled, verdicts
+from ..plugin_utils._blocks.outcome import settled
+from ..plugin_utils._blocks.validation import verdicts
 
 
 class ActionModule(ShowingAction):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
-from ..plugin_utils._blocks import status
+from ..plugin_utils._blocks.status import status
 
 
 class ActionModule(ShowingAction):

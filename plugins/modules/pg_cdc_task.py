@@ -76,6 +76,7 @@ options:
   wait:
     description:
       - V(caught_up) writes a marker at the source and returns when the worker has applied it, and so all before it.
+      - It is an error if the task is paused, stopped or fails meanwhile, or if no worker applies changes for 30 seconds.
     type: str
     choices: [none, caught_up]
     default: none
@@ -128,6 +129,8 @@ notes:
   - The passwords stand in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
     and read again at every reconnect.
 seealso:
+  - module: causeway.postgresql.pg_migration_info
+    description: Waits in the same way without giving any setting of the task.
   - module: causeway.postgresql.pg_full_copy
   - module: causeway.postgresql.pg_cutover
 """

@@ -11,8 +11,12 @@ module: pg_migration_info
 short_description: Say where a migration stands
 description:
   - Returns phase, copied tables, slot, change data capture, validation, timeline and certificate of a migration, as
-    they are now. Nothing is written, and it can be asked at any time, before the first phase and after the release too.
-  - A source that cannot be reached is reported in RV(source_server); the rest is still returned.
+    they are now. It can be asked at any time, before the first phase and after the release too.
+  - Nothing is written, with one exception that changes nothing of the user's. With O(wait=caught_up) a marker is written to
+    Causeway's own table at the source.
+  - It never takes the lock of the migration, so it answers while a playbook works on the migration, and waits beside one.
+  - A source that cannot be reached is reported in RV(source_server); the rest is still returned. With O(wait=caught_up) it
+    is an error.
   - Everything is a return value; no facts are set.
 version_added: 0.1.0
 author:
@@ -24,9 +28,23 @@ options:
     description:
       - Name of the collection's engine, to say in RV(cdc.engine_outdated) whether the worker runs another.
     type: str
+  wait:
+    description:
+      - V(caught_up) writes a marker at the source and returns when the worker has applied it, and so all before it. What is
+        returned is read after that.
+      - The CDC task must be started, as M(causeway.postgresql.pg_cdc_task) does. It is an error if it is missing, paused or
+        stopped, if it fails, or if no worker applies changes for 30 seconds.
+      - There is nothing to wait for without V(incremental) in O(types), or once the destination was opened.
+    type: str
+    choices: [none, caught_up]
+    default: none
+  wait_timeout:
+    description: Seconds to wait with O(wait=caught_up).
+    type: int
+    default: 600
 attributes:
   check_mode:
-    description: Can run in check mode; it never changes anything.
+    description: Can run in check mode. Then it neither writes a marker nor waits.
     support: full
   diff_mode:
     description: There is never a difference to show.
@@ -52,11 +70,19 @@ EXAMPLES = r"""
   until: status.totals.tables > 0 and status.totals.complete == status.totals.tables
   retries: 60
   delay: 10
+
+- name: Wait until the destination has caught up with this moment
+  causeway.postgresql.pg_migration_info:
+    name: orders
+    source: "{{ causeway_source }}"
+    destination: "{{ causeway_destination }}"
+    objects: "{{ causeway_objects }}"
+    wait: caught_up
 """
 
 RETURN = r"""
 statements:
-  description: Always empty, since nothing is executed; so are RV(diff) and RV(notes), and RV(statements_total) is 0.
+  description: Always empty, since nothing is changed; so are RV(diff) and RV(notes), and RV(statements_total) is 0.
   returned: always
   type: list
   elements: dict
@@ -404,6 +430,16 @@ certificate:
   description: What the cutover proved; empty before.
   returned: always
   type: dict
+caught_up:
+  description: That a marker has been applied.
+  returned: with O(wait=caught_up) where there is something to wait for, not in check mode
+  type: bool
+  sample: true
+waited:
+  description: Seconds until the marker was applied.
+  returned: with O(wait=caught_up) where there is something to wait for, not in check mode
+  type: float
+  sample: 0.12
 msg:
   description: One sentence about where the migration stands.
   returned: always
@@ -422,12 +458,20 @@ from ..module_utils._module import run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
-    """Read everything."""
-    return info.plan(migration, str(options.get("engine") or ""))
+    """Return what is known, after a wait where one is asked for."""
+    engine = str(options.get("engine") or "")
+    if options["wait"] == "caught_up":
+        return info.plan_caught_up(migration, engine, float(options["wait_timeout"]))
+    return info.plan(migration, engine)
 
 
 def main() -> None:
-    run({"engine": {"type": "str"}}, planner, writes=False, until_opened=False)
+    arguments = {
+        "engine": {"type": "str"},
+        "wait": {"type": "str", "choices": ["none", "caught_up"], "default": "none"},
+        "wait_timeout": {"type": "int", "default": 600},
+    }
+    run(arguments, planner, writes=False, until_opened=False)
 
 
 if __name__ == "__main__":

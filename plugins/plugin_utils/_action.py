@@ -2,10 +2,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's side of every module: run it as Ansible would, then show a person what its result says.
+"""The controller's side of every module: run it as Ansible would, then show its result to the operator.
 
-Through Display and to standard error: a C(msg) shows line ends as C(\\n), and callbacks that write JSON to standard
-output stay parseable. The result itself is passed on as it is.
+It is shown through Display and on standard error: a C(msg) prints line ends as C(\\n), and what callbacks write to
+standard output as JSON stays parseable. The result itself is returned unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ._blocks import failure, notes
+from ._blocks.outcome import failure, notes
 
 Block = Callable[[Mapping[str, Any], int], list[str]]
 
@@ -25,7 +25,7 @@ _WIDEST = 160
 
 
 class ShowingAction(ActionBase):
-    """Base of the collection's action plugins; a module names the blocks that its result is shown as."""
+    """The base of the collection's action plugins; each names the blocks that show its module's result."""
 
     blocks: Sequence[Block] = ()
 
@@ -33,7 +33,7 @@ class ShowingAction(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module of the same name and show its result. Nothing is shown under C(no_log)."""
+        """Run the module of the same name, show its result (nothing under C(no_log)), and return it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         result.update(self._call(task_vars))
         if not (self._task.no_log or result.get("_ansible_no_log")):
@@ -41,13 +41,13 @@ class ShowingAction(ActionBase):
         return result
 
     def _call(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Run the module."""
+        """Run the module and return its result."""
         answer: dict[str, Any] = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
         return answer
 
     def _show(self, result: Mapping[str, Any], host: str) -> None:
         display = Display()
-        width = min(display.columns, _WIDEST)  # never below 79, which is also what it says of a pipe
+        width = min(display.columns, _WIDEST)  # at least 79, which is also the width of a pipe
         failed = bool(result.get("failed"))
         for block in self.blocks:
             shown(display, host, block(result, width), C.COLOR_WARN if failed else C.COLOR_OK)
@@ -58,6 +58,6 @@ class ShowingAction(ActionBase):
 
 
 def shown(display: Any, host: str, lines: Sequence[str], color: str) -> None:
-    """One block in one call: hosts run side by side, and their lines must not mix."""
+    """Display a block in one call: hosts run in parallel, and their lines must not mix."""
     if lines:
         display.display(f"[{host}] " + "\n".join(lines) + "\n", color=color, stderr=True)

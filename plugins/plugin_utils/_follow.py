@@ -2,7 +2,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Follow a file of JSON lines that somebody else writes, and hand over each of them as soon as it is whole."""
+"""Follow a file of JSON lines that a module writes, and pass each line on as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOOK = 0.2
 
 
 class Follower:
-    """Reads in a thread until the context is left; what is there by then is handed over, too."""
+    """Read in a thread until the context is left; lines that are written by then are passed on, too."""
 
     def __init__(self, path: Path, told: Callable[[Mapping[str, Any]], None]) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class Follower:
             with self._path.open("rb") as stream:
                 stream.seek(self._read)
                 new = stream.read()
-        except OSError:  # nobody has written yet
+        except OSError:  # the module has not written yet
             return
         whole = new[: new.rfind(b"\n") + 1]
         self._read += len(whole)

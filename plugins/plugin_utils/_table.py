@@ -10,13 +10,16 @@ import textwrap
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
+from ..module_utils._engine.units import count
+
 INDENT = "  "
+TABLES_SHOWN = 40
 _GAP = "  "
 _NARROWEST = 20
 
 
 def shown_width(text: str) -> int:
-    """Columns that a text takes on a terminal: wide characters take two, combining ones none."""
+    """Return the columns that a text takes on a terminal: wide characters take two, combining ones none."""
     return sum(
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         for letter in text
@@ -29,7 +32,7 @@ def _padded(text: str, width: int, *, right: bool) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A text in lines of at most ``width``; its own line ends are kept, a word that is too long is broken."""
+    """Return a text in lines of at most ``width``; its own line ends stay, a word that is too long is broken."""
     lines: list[str] = []
     for line in text.splitlines() or [""]:
         lines += textwrap.wrap(line, max(width, _NARROWEST), break_on_hyphens=False) or [""]
@@ -39,7 +42,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], width: int, *, right: Collection[int] = ()
 ) -> list[str]:
-    """A table whose last column wraps. ``right`` are the columns of numbers; nothing for no rows."""
+    """Return a table whose last column wraps; nothing for no rows. ``right`` are the columns that are right-aligned."""
     cells = [[str(cell) for cell in row] for row in rows]
     if not cells:
         return []
@@ -59,8 +62,19 @@ def table(
     return lines
 
 
+def cut_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], width: int, *, right: Collection[int] = ()
+) -> list[str]:
+    """Return a blank line and a table with a row for each database table, the first 40 and the number of the rest."""
+    lines = table(headers, rows[:TABLES_SHOWN], width, right=right)
+    if not lines:
+        return []
+    more = len(rows) - TABLES_SHOWN
+    return ["", *lines, *([f"{INDENT}and {count(more)} more tables"] if more > 0 else [])]
+
+
 def facts(pairs: Iterable[tuple[str, str]], width: int) -> list[str]:
-    """Labels and what they say, the labels in one column; a pair without a value is left out."""
+    """Return labels and their values, the labels in one column; a pair without a value is left out."""
     said = [(label, value) for label, value in pairs if value]
     if not said:
         return []

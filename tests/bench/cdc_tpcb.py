@@ -8,9 +8,9 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
+import servers
 from bench.cdc import Workload, run, scaled
 from bench.harness import VERSION
-from servers import local_clusters
 
 CLIENTS = 4
 TRANSACTIONS = scaled(100_000) // CLIENTS * CLIENTS
@@ -19,7 +19,7 @@ TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_hi
 
 def pgbench(dsn: str, *arguments: str) -> None:
     """One run of pgbench, which says nothing unless it fails."""
-    argv = [f"{local_clusters.bin_dir(VERSION)}/pgbench", "--quiet" if "-i" in arguments else "-n", *arguments, dsn]
+    argv = [f"{servers.bin_dir(VERSION)}/pgbench", "--quiet" if "-i" in arguments else "-n", *arguments, dsn]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)

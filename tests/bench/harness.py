@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
-from servers import local_clusters
+import servers
 
 VERSION = "17"
 SETTINGS = {
@@ -81,15 +81,15 @@ class Bench:
 @contextlib.contextmanager
 def clusters(**settings: str) -> Iterator[Bench]:
     """Source and destination of the same version, on loopback ports, with settings that leave the disk out of it."""
-    home = local_clusters.own_folder(local_clusters.default_home())
-    folder = local_clusters.own_folder(home / f"bench-{os.getpid()}")
+    home = servers.own_folder(servers.default_home())
+    folder = servers.own_folder(home / f"bench-{os.getpid()}")
     try:
         wanted = {**SETTINGS, **settings}
-        ends = [local_clusters.ensure(folder / name, name, VERSION, wanted)[0] for name in ("source", "destination")]
+        ends = [servers.ensure(folder / name, name, VERSION, wanted)[0] for name in ("source", "destination")]
         yield Bench(folder, *ends)
     finally:
         for name in ("source", "destination"):
-            local_clusters.destroy(folder / name)
+            servers.destroy(folder / name)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,8 +26,8 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+import servers  # noqa: E402
 from processes import command_lines  # noqa: E402
-from servers import local_clusters  # noqa: E402
 
 from demo import shop  # noqa: E402
 from demo.playbooks import PlaybookFailed, Playbooks  # noqa: E402
@@ -70,9 +70,7 @@ class Demo:
         self.console = console
         self.keep = bool(os.environ.get("DEMO_KEEP"))
         self.sabotage = bool(os.environ.get("DEMO_SABOTAGE"))
-        self.work = local_clusters.own_folder(
-            local_clusters.own_folder(local_clusters.default_home()) / f"demo-{os.getpid()}"
-        )
+        self.work = servers.own_folder(servers.own_folder(servers.default_home()) / f"demo-{os.getpid()}")
         self.private = self.work / "private"
         self.private.mkdir(mode=0o700)
         self.playbooks = Playbooks(self.private, console.detail)
@@ -122,7 +120,7 @@ class Demo:
     def make_clusters(self) -> None:
         with self.phase("clusters", "two clusters (their programs are fetched when they are not here yet)") as say:
             for end in ENDS:
-                self.clusters[end] = local_clusters.ensure(self.work / end, end, VERSIONS[end], SETTINGS)[0]
+                self.clusters[end] = servers.ensure(self.work / end, end, VERSIONS[end], SETTINGS)[0]
             self.psql = Psql(self.clusters["destination"].bin_dir, self.private / "services")
             ports = " and ".join(f"{end} {VERSIONS[end]} on port {self.clusters[end].port}" for end in ENDS)
             say(f"two PostgreSQL clusters: {ports}")
@@ -346,7 +344,7 @@ class Demo:
 
 def remove(work: pathlib.Path) -> None:
     for end in ENDS:
-        local_clusters.destroy(work / end)
+        servers.destroy(work / end)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -375,7 +373,7 @@ def main() -> int:
     demo = Demo(console)
     try:
         demo.run()
-    except (DemoFailed, PlaybookFailed, PsqlError, local_clusters.ClusterError, OSError) as error:
+    except (DemoFailed, PlaybookFailed, PsqlError, servers.ClusterError, OSError) as error:
         demo.problems.append(str(error).splitlines()[0])
         console.failed(str(error))
     except KeyboardInterrupt:

@@ -30,8 +30,8 @@ from typing import Any
 
 import psycopg
 import pytest
+import servers
 from psycopg import conninfo, sql
-from servers import local_clusters
 
 # their fixtures are for every test here
 pytest_plugins = ["functional.streaming", "functional.tasks", "functional.moved", "functional.exactness"]
@@ -92,13 +92,13 @@ class Server:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; C(immediate) is a crash as far as the data goes."""
-        local_clusters.stop(self._own(), mode)
+        servers.stop(self._own(), mode)
 
     def start(self) -> None:
-        local_clusters.start(self._own())
+        servers.start(self._own())
 
     def restart(self, mode: str = "fast") -> None:
-        local_clusters.restart(self._own(), mode)
+        servers.restart(self._own(), mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +163,8 @@ class Clusters:
     """Local clusters of one test run, made when first asked for, all in one folder that goes at the end."""
 
     def __init__(self) -> None:
-        home = local_clusters.own_folder(local_clusters.default_home())
-        self.folder = local_clusters.own_folder(home / f"tests-{os.getpid()}")
+        home = servers.own_folder(servers.default_home())
+        self.folder = servers.own_folder(home / f"tests-{os.getpid()}")
         self._servers: dict[str, Server] = {}
         self._lock = threading.Lock()
         atexit.register(self.close)
@@ -172,14 +172,14 @@ class Clusters:
     @staticmethod
     def bin_dir(version: str = DEFAULT_VERSION) -> str:
         """The folder with pg_dump, psql, pgbench of a major version."""
-        return str(local_clusters.bin_dir(version))
+        return str(servers.bin_dir(version))
 
     def get(self, name: str, version: str = DEFAULT_VERSION, settings: Mapping[str, Any] | None = None) -> Server:
         """The cluster of this name, shared by all who ask for it."""
         with self._lock:
             if name not in self._servers:
                 wanted = {**TEST_SETTINGS, **(settings or {})}
-                cluster = local_clusters.ensure(self.folder / name, name, version, wanted)[0]
+                cluster = servers.ensure(self.folder / name, name, version, wanted)[0]
                 self._servers[name] = Server(cluster.dsn(), cluster)
             return self._servers[name]
 
@@ -195,7 +195,7 @@ class Clusters:
     def drop(self, name: str) -> None:
         with self._lock:
             self._servers.pop(name, None)
-            local_clusters.destroy(self.folder / name)
+            servers.destroy(self.folder / name)
 
     def close(self) -> None:
         for name in [entry.name for entry in self.folder.iterdir()] if self.folder.exists() else []:
@@ -205,13 +205,13 @@ class Clusters:
 
 def _sweep() -> None:
     """Remove what a run left behind that was killed with SIGKILL."""
-    home = local_clusters.default_home()
+    home = servers.default_home()
     for folder in home.glob("tests-*") if home.exists() else []:
         pid = folder.name.partition("-")[2]
         if pid.isdigit() and not pathlib.Path("/proc", pid).exists():
             with contextlib.suppress(FileNotFoundError):  # another run sweeps at the same time
                 for cluster in list(folder.iterdir()):
-                    local_clusters.destroy(cluster)
+                    servers.destroy(cluster)
             shutil.rmtree(folder, ignore_errors=True)
 
 

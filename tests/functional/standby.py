@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 
 import psycopg
+import servers
 from psycopg import conninfo
-from servers import local_clusters
 
 from .conftest import Clusters, End, Server
 
@@ -29,38 +29,38 @@ def standby_of(clusters: Clusters, primary: Server, dbname: str) -> Iterator[Ser
         admin.execute("SELECT pg_create_physical_replication_slot(%s)", [PHYSICAL_SLOT])
     old = primary.cluster
     name = f"{old.name}-standby"
-    folder = local_clusters.own_folder(clusters.folder / name)
+    folder = servers.own_folder(clusters.folder / name)
     # What primary_conninfo needs for syncing slots is a database; the password stands in a file of the server's user.
     to_primary = conninfo.make_conninfo(old.dsn(dbname), application_name=PHYSICAL_SLOT)
     settings = {**old.settings, **STANDBY, "primary_conninfo": to_primary}
-    new = dataclasses.replace(old, name=name, folder=str(folder), port=local_clusters.free_port(), settings=settings)
+    new = dataclasses.replace(old, name=name, folder=str(folder), port=servers.free_port(), settings=settings)
     for part in ("data", "log", "run"):
         (folder / part).mkdir()
-        local_clusters._give(folder / part, new.user, 0o700)
+        servers.give(folder / part, new.user, 0o700)
     service = folder / "run" / "primary.conninfo"
     try:
         _base_backup(new, old, service)
-        local_clusters._write_settings(new)
+        servers.write_settings(new)
         signal_file = pathlib.Path(new.data_dir) / "standby.signal"
         signal_file.touch()
-        local_clusters._give(signal_file, new.user, 0o600)
-        local_clusters.start(new)
+        servers.give(signal_file, new.user, 0o600)
+        servers.start(new)
         with primary.connect() as admin:
             admin.execute(f"ALTER SYSTEM SET synchronized_standby_slots = '{PHYSICAL_SLOT}'")
             admin.execute("SELECT pg_reload_conf()")
         yield Server(new.dsn(), new)
     finally:
-        with contextlib.suppress(local_clusters.ClusterError):
-            local_clusters.stop(new, "immediate")
+        with contextlib.suppress(servers.ClusterError):
+            servers.stop(new, "immediate")
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _base_backup(new: local_clusters.Cluster, old: local_clusters.Cluster, file: pathlib.Path) -> None:
+def _base_backup(new: servers.Cluster, old: servers.Cluster, file: pathlib.Path) -> None:
     """The password goes through a file, not through the arguments."""
     file.write_text(f"127.0.0.1:{old.port}:*:{old.superuser}:{old.password}\n", encoding="utf-8")
-    local_clusters._give(file, new.user, 0o600)
+    servers.give(file, new.user, 0o600)
     where = f"host=127.0.0.1 port={old.port} user={old.superuser} passfile={file}"
-    done = local_clusters._run(
+    done = servers.run_program(
         new, "pg_basebackup", "-D", new.data_dir, "-d", where, "-X", "stream", "--checkpoint=fast", "--no-sync"
     )
     assert done.returncode == 0, done.stdout

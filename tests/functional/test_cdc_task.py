@@ -60,6 +60,15 @@ def test_stopped_and_started_again(task: Task) -> None:
     assert assert_identical(task.streaming.pair, ["public"]) == 1
 
 
+@pytest.mark.faults
+def test_a_killed_worker_ends_a_wait(task: Task) -> None:
+    """Nothing starts it again here, so that a wait of any length would be in vain."""
+    task.run()
+    os.kill(task.pid(), signal.SIGKILL)
+    with pytest.raises(ModuleFailed, match=r"no worker has applied changes for 30 s.*run the migrate playbook"):
+        task.migration.run("pg_migration_info", wait="caught_up", wait_timeout=300)
+
+
 def test_a_killed_worker_is_started_again(task: Task) -> None:
     task.run()
     os.kill(task.pid(), signal.SIGKILL)

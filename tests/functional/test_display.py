@@ -76,7 +76,7 @@ def test_status_is_a_table(play: Play) -> None:
     ran = play("pg_migration_info")
     assert ran.returncode == 0, ran.stderr
     assert "[localhost] Migration orders: none" in ran.stderr
-    assert "not begun: 1 tables" in ran.stderr
+    assert "not started: 1 tables" in ran.stderr
 
 
 def test_a_server_that_is_not_there_is_one_clear_block(play: Play, pair: Pair) -> None:

@@ -239,6 +239,9 @@ def test_nothing_is_written_once_the_destination_is_open(
     for task in trip.seen[plays[-1]].ours:
         if task.module.endswith("precheck"):
             continue
+        if task.module.endswith("info"):
+            assert task.result["opened_at"] and "caught_up" not in task.result, "there is nothing to wait for"
+            continue
         assert task.result["opened_at"] and "was cut over at" in task.result["msg"], task.name
         assert "causeway_restart" in task.result["msg"], task.name
 
@@ -263,9 +266,6 @@ def test_a_dry_run_changes_nothing_and_shows_what_is_then_done(trip: Trip) -> No
     done = {
         task.name: [s for s in task.statements if s not in registration or "causeway" not in s[1]] for task in real.ours
     }
-    # It asks again for the task that was started before, which a dry run has not done.
-    waiting = "Wait until the destination has caught up"
-    assert done.pop(waiting) == [] and shown.pop(waiting) == shown["Bring the CDC task into its wanted state"]
     # While the source is written to neither run sets its sequences; what they would set moves on.
     assert done.pop("Set the sequences") and shown.pop("Set the sequences")
     assert shown.keys() == done.keys()

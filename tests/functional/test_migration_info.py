@@ -15,6 +15,8 @@ from functional.conftest import Clusters, Pair
 from functional.modules import Migration, ModuleFailed
 from functional.streaming import unpack_engine
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
+
 MODULE = "pg_migration_info"
 SHOP = """
 CREATE SCHEMA shop;
@@ -159,7 +161,42 @@ def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
         assert cdc["worker"]["compiled"] is False
         assert result["slot"]["active"]
         witness.assert_identical(pair, ["shop"])
+        caught_up_beside_another_run(pair, one)
     finally:
         one.run("pg_cdc_task", state="stopped", worker_home=str(tmp_path))
     stopped = one.run(MODULE)["cdc"]
     assert stopped["wanted"] == "stopped" and not stopped["down"] and stopped["worker"] == {}
+    with pytest.raises(ModuleFailed, match="the CDC task is stopped"):
+        one.run(MODULE, wait="caught_up")
+
+
+def caught_up_beside_another_run(pair: Pair, one: Migration) -> None:
+    """Waiting takes no lock and gives no setting; a dry run does not even write the marker."""
+    marker = "SELECT marker FROM causeway.heartbeat"
+    task = pair.destination.query("SELECT generation, settings FROM causeway.cdc_task")
+    before = pair.source.value(marker)
+    checked = one.run(MODULE, check=True, wait="caught_up")
+    assert "caught_up" not in checked and checked["phase"] == "replicating"
+    assert pair.source.value(marker) == before
+    key = names.lock_key(one.name, "run")
+    pair.destination.run(f"SELECT pg_advisory_lock({key})")
+    try:
+        with pytest.raises(ModuleFailed, match="another run works on it"):
+            one.run("pg_sequence_sync")
+        pair.source.run("INSERT INTO shop.customer SELECT n, 'y' FROM generate_series(1001, 3000) n")
+        result = one.run(MODULE, wait="caught_up", wait_timeout=60)
+    finally:
+        pair.destination.run(f"SELECT pg_advisory_unlock({key})")
+    assert pair.destination.value("SELECT count(*) FROM shop.customer") == 3000
+    assert result["caught_up"] is True and result["waited"] >= 0 and result["changed"] is False
+    assert result["cdc"]["counters"]["inserts"] >= 2000
+    assert pair.source.value(marker) == before + 1
+    assert pair.destination.query("SELECT generation, settings FROM causeway.cdc_task") == task
+
+
+def test_there_is_nothing_to_wait_for(pair: Pair) -> None:
+    pair.source.run(SHOP)
+    with pytest.raises(ModuleFailed, match="it has no CDC task yet"):
+        migration(pair, "unborn").run(MODULE, wait="caught_up")
+    assert "caught_up" not in migration(pair, "unborn").run(MODULE, wait="caught_up", types=["schema", "full"])
+    assert pair.source.value("SELECT to_regnamespace('causeway')") is None

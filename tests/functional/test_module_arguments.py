@@ -138,6 +138,7 @@ def test_arguments_that_are_not_there(ends: Pair, module: str) -> None:
         ("pg_migration_precheck", {"fail_on": "monday"}),
         ("pg_replica_identity", {"identity": "mine"}),
         ("pg_cdc_task", {"wait": "long"}),
+        ("pg_migration_info", {"wait": "long"}),
     ],
 )
 def test_a_value_that_is_no_choice(ends: Pair, module: str, arguments: dict[str, Any]) -> None:
@@ -172,6 +173,7 @@ def test_what_cannot_be_meant(ends: Pair, module: str, arguments: dict[str, Any]
         ("pg_cdc_task", {"batch_size": 0}),
         ("pg_cdc_task", {"batch_age": -1.0}),
         ("pg_cdc_task", {"wait_timeout": -5}),
+        ("pg_migration_info", {"wait_timeout": 0}),
         ("pg_cdc_task", {"stop_timeout": -5}),
         ("pg_cutover", {"timeout": 0}),
         ("pg_cutover", {"parallel": 0}),

@@ -27,6 +27,7 @@ from .precheck.run import summary
 from .slot.sampling import report_now
 from .state.task import Holder, holder, read_control
 from .state.tombstone import read_tombstone
+from .task.caught_up import wait_caught_up
 from .units import duration, size
 from .writers.fence import fence_state
 
@@ -114,6 +115,23 @@ def plan(migration: Migration, engine: str = "") -> Plan:
         "certificate": dict(state.certificate) if state and state.certificate else {},
     }
     return Plan(result={**result, "msg": _sentence(result)})
+
+
+def plan_caught_up(migration: Migration, engine: str, timeout: float) -> Plan:
+    """Return the plan of a real run that waits until the destination has caught up, and then reads everything again.
+
+    It does not wait where there is nothing to wait for: without an incremental part, and once the destination is open.
+    Raises ConnectError for the destination; the wait raises StateError, TimeoutExpired, and ConnectError for the source.
+    """
+    seen = plan(migration, engine)
+    if not migration.spec.incremental or seen.result["opened_at"]:
+        return seen
+
+    def record() -> Mapping[str, object]:
+        seconds = wait_caught_up(migration, timeout)
+        return {**plan(migration, engine).result, "caught_up": True, "waited": round(seconds, 3)}
+
+    return Plan(result=seen.result, record=record)
 
 
 def _source(migration: Migration) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_s
 from ..errors import SpecError, StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
-from ..state.heartbeat import wait_applied, write_marker
 from ..state.task import ControlRow, set_wanted
 from ..units import size
+from .caught_up import wait_caught_up
 from .observe import ObservedTask, observe_task
 from .process import (
     Detached,
@@ -254,7 +254,7 @@ class _Start:
         migration, wanted = self._migration, self._wanted
         if wanted.wait != "caught_up":
             return {}
-        seconds = wait_applied(migration.store, write_marker(migration.source, migration.name), wanted.wait_timeout)
+        seconds = wait_caught_up(migration, wanted.wait_timeout)
         task = self._result(observe_task(migration, self._folder))
         return {"caught_up": True, "waited": round(seconds, 3), "task": task}
 

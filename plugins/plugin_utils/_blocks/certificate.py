@@ -1,0 +1,50 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The certificate of a cutover, as pg_cutover returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...module_utils._engine.units import count, duration
+from .._table import facts, table
+from .ends import Result
+from .validation import number
+
+_NO_COMMENT = (
+    "Only the owner of the destination database can write its comment, so no comment says that this database is in"
+    " production: after a release, only the tables that exist prevent another migrate of this name into it."
+)
+
+
+def certificate(result: Result, width: int) -> list[str]:
+    """Return what a cutover proved, and how long each of its steps took."""
+    proved: Result = result.get("certificate") or {}
+    if not proved:
+        return []
+    marker = proved.get("marker")
+    lines = [f"Certificate of the cutover, verdict {proved.get('verdict') or 'missing'}"]
+    lines += facts(
+        [
+            ("opened", str(proved.get("opened_at") or "")),
+            ("pause", duration(proved["pause_ms"] / 1000) if proved.get("pause_ms") is not None else ""),
+            ("tables", number(proved.get("tables"))),
+            ("rows", number(proved.get("rows"))),
+            ("sequences", number(proved.get("sequences"))),
+            ("large objects", _large_objects(proved.get("large_objects") or {})),
+            ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
+            ("marker", f"{marker.get('number')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
+            ("note", _NO_COMMENT if proved.get("comment") is False else ""),
+        ],
+        width,
+    )
+    steps = [(one.get("name", ""), duration(one.get("seconds") or 0)) for one in proved.get("steps") or ()]
+    return lines + (["", *table(("step", "time"), steps, width, right=(1,))] if steps else [])
+
+
+def _large_objects(found: Result) -> str:
+    if not found.get("objects"):
+        return ""
+    return f"{count(found['objects'])}, as they were when copied ({str(found.get('copied_at'))[:19]}); not compared"
