@@ -11,13 +11,13 @@ class ModuleDocFragment:
 options:
   lock_timeout:
     description:
-      - Seconds that a statement of ours waits for a lock at the source, and so the longest time for which it can make
-        the application's statements wait behind it.
+      - Seconds that a statement of the migration waits for a lock at the source, and so the longest time for which the
+        application's statements can queue behind it.
     type: int
     default: 2
   lock_retries:
     description:
-      - How often a statement that did not get its lock is tried again, with a pause between.
+      - How often a statement that did not get its lock is retried, with a pause in between.
     type: int
     default: 60
 """

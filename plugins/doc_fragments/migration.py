@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    # What every module of the action group takes; plugins/module_utils/_arguments.py says the same in code.
+    # The options of every module of the action group; plugins/module_utils/_arguments.py has the same in code.
     DOCUMENTATION = r"""
 options:
   name:
@@ -59,7 +59,7 @@ options:
         type: dict
         default: {}
       session_role:
-        description: Role to take on with C(SET ROLE) in every session.
+        description: Role to switch to with C(SET ROLE) in every session.
         type: str
   destination:
     description:
@@ -79,7 +79,7 @@ options:
         type: str
         required: true
       tables:
-        description: Only these tables, with what they own. Left out or empty, the whole schema is moved.
+        description: Only these tables, with the objects that they own. If omitted or empty, the whole schema is moved.
         type: list
         elements: dict
         default: []
@@ -95,8 +95,8 @@ options:
         default: []
   types:
     description:
-      - What the migration is made of. Without V(incremental) it ends as completed; with it the destination is kept up
-        until the cutover.
+      - What the migration consists of. Without V(incremental) it ends as completed; with it the destination is kept in
+        sync until the cutover.
     type: list
     elements: str
     choices: [schema, full, incremental]
@@ -108,25 +108,25 @@ options:
     default: causeway
   allow_keyless:
     description:
-      - Whether tables without a key may be moved; their rows are matched as a whole, by output text.
+      - Whether tables without a key may be moved; their rows are matched by the output text of the whole row.
     type: bool
     default: false
   conflicting_tables:
     description:
-      - What to do about tables that stand at the destination already. V(report) makes them a precheck error. V(ignore)
+      - How to treat tables that already exist at the destination. V(report) makes them a precheck error. V(ignore)
         keeps their rows in the copy; changes overwrite them.
     type: str
     choices: [report, ignore]
     default: report
   restart:
     description:
-      - Whether to migrate again over a destination that has been opened. Nothing less makes a module write there.
+      - Whether to migrate again over a destination that has been opened. Without it no module writes there.
     type: bool
     default: false
   tags:
     description:
-      - Words of your own for this migration, such as its environment, by key. The status shows them, and so do the
-        worker's metrics.
+      - Labels of your own for this migration, such as its environment, by key. The status and the worker's metrics show
+        them.
     type: dict
 requirements:
   - "python >= 3.10"

@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   state:
     description:
-      - V(present) makes it so. V(absent) takes back what this migration made, and nothing else.
+      - V(present) creates or sets it. V(absent) undoes what this migration did, and nothing else.
     type: str
     choices: [present, absent]
     default: present

@@ -12,7 +12,7 @@ options:
   worker_home:
     description:
       - Folder on the worker host that holds the unpacked engine and, for each migration, the worker's configuration
-        and log. Made by the role P(causeway.postgresql.worker#role).
+        and log. Created by the role P(causeway.postgresql.worker#role).
     type: path
     required: true
 """

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_cdc_task
-short_description: Keep the destination up with the source
+short_description: Keep the destination in sync with the source
 version_added: "0.1.0"
 description:
   - Starts, pauses, tunes, stops or removes the CDC worker, a process on the worker host that outlives the play. It reads the slot of
     M(causeway.postgresql.pg_repl_slot) and applies every change to the destination, exactly once and in commit order.
-  - The position moves in the transaction that carries the rows, so the worker can be killed at any moment. After a
-    crash the next run with O(state=started) starts it again, and it goes on where it stopped.
-  - A table whose columns no longer fit the destination stops the task, naming table and columns. No row is skipped.
-  - What cannot be cured by waiting stops the task with an error that says what to do; the next run returns it.
+  - The position is written in the transaction that writes the rows, so the worker can be killed at any moment. After a
+    crash the next run with O(state=started) starts it again, and it resumes where it stopped.
+  - A table whose columns no longer fit the destination stops the task, with an error that names table and columns. No row is
+    skipped.
+  - An error that waiting cannot cure stops the task and says what to do; the next run returns it.
   - Does nothing for a migration without V(incremental) in O(types), and nothing once the destination was opened.
 author:
   - Causeway contributors (@causeway)
@@ -34,48 +35,48 @@ options:
   state:
     description:
       - V(started) runs the worker; every selected table must have been copied completely.
-      - V(paused) brings it to a commit, after which it rests and lets go of the source. V(stopped) also ends its process.
-        In either case the slot stays, and the source keeps the WAL that comes; RV(task.slot_keeps_bytes) says how much.
-      - V(restarted) is V(started) by the O(engine) that is the collection's now. A worker that runs another, or serves its
-        metrics elsewhere, is drained to a commit and started anew; one that runs as it should is left alone.
+      - V(paused) drains it to a commit boundary, disconnects it from the source and lets it wait. V(stopped) also ends its
+        process. In either case the slot remains, and the source retains all further WAL; RV(task.slot_keeps_bytes) says how much.
+      - V(restarted) is V(started) with the present O(engine) of the collection. A worker that runs another, or serves its
+        metrics on another port, is drained to a commit boundary and restarted; one that runs as configured is left alone.
       - V(absent) also removes its folder with configuration and log.
     type: str
     choices: [started, paused, stopped, restarted, absent]
     default: started
   worker_python:
     description:
-      - The interpreter that runs the worker; it needs psycopg. Left out, the one that runs this module.
+      - The interpreter that runs the worker; it needs psycopg. By default the one that runs this module.
     type: path
   engine:
     description:
-      - Name of the folder in I(worker_home)/engine to run. Left out, the one that C(current) there points at. A running
+      - Name of the folder in I(worker_home)/engine to run. By default the one that C(current) there points at. A running
         worker keeps the engine that it was started with until O(state=restarted).
     type: str
   metrics_port:
     description:
       - Port of the worker host's loopback address on which the worker serves metrics for Prometheus; V(0) is none. It needs
-        prometheus-client. A running worker takes it when it connects anew, or with O(state=restarted).
+        prometheus-client. A running worker takes it when it reconnects, or with O(state=restarted).
     type: int
     default: 0
   supervisor:
     description:
-      - Who starts the worker again after a crash or a reboot. V(systemd) installs a unit with a watchdog, a system one for
-        root, else the account's own; V(none) leaves it to the next run with O(state=started).
+      - What restarts the worker after a crash or a reboot. V(systemd) installs a unit with a watchdog, a system unit for
+        root, else a user unit of the account; V(none) leaves it to the next run with O(state=started).
       - V(auto) is V(systemd) where systemd runs and, for an account that is not root, its processes outlive a login
         (C(loginctl enable-linger)).
-      - A worker that was down for seven days, and that nobody has asked for since, does not start by itself.
+      - A worker that was down for seven days, and that no run has asked for since, does not start by itself.
     type: str
     choices: [auto, systemd, none]
     default: auto
   memory_max:
-    description: Memory that the unit may use, as systemd's C(MemoryMax), such as V(2G). Left out, there is no limit.
+    description: Memory that the unit may use, as systemd's C(MemoryMax), such as V(2G). By default there is no limit.
     type: str
   cpu_quota:
-    description: CPU time that the unit may use, as systemd's C(CPUQuota), such as V(150%). Left out, there is no limit.
+    description: CPU time that the unit may use, as systemd's C(CPUQuota), such as V(150%). By default there is no limit.
     type: str
   wait:
     description:
-      - V(caught_up) writes a marker at the source and returns when the worker has applied it, and so all before it.
+      - V(caught_up) writes a marker at the source and returns when the worker has applied it, and everything before it.
       - It is an error if the task is paused, stopped or fails meanwhile, or if no worker applies changes for 30 seconds.
     type: str
     choices: [none, caught_up]
@@ -85,48 +86,48 @@ options:
     type: int
     default: 600
   stop_timeout:
-    description: Seconds to wait until the worker has come to a commit and rests or has gone.
+    description: Seconds to wait until the worker has drained to a commit boundary and is paused or has ended.
     type: int
     default: 60
   retry_connection:
     description:
-      - Minutes for which a lost connection is tried again, 10 to 1440.
-      - This and the options below are the task's settings. A running worker takes them within a second. What is left out
-        stays as it is; of a new task it is 720.
+      - Minutes for which a lost connection is retried, 10 to 1440.
+      - This and the options below are the task's settings. A running worker takes them within a second. A setting that is
+        omitted keeps its value; in a new task this one is 720.
     type: int
   retry_other:
-    description: Minutes for which other passing failures are tried again, 1 to 1440 and less than O(retry_connection); 10 at first.
+    description: Minutes for which other transient failures are retried, 1 to 1440, less than O(retry_connection); 10 in a new task.
     type: int
   batch_size:
-    description: Rows after which a batch is applied; 100000 at first. An idle stream is applied at once whatever this says.
+    description: Rows after which a batch is applied; 100000 in a new task. When no more changes wait, a batch is applied at once.
     type: int
   batch_age:
-    description: Seconds after which a batch is applied even while more comes in; 1 at first.
+    description: Seconds after which a batch is applied even while more changes arrive; 1 in a new task.
     type: float
   conflict_policy:
     description:
-      - What is done where the destination does not hold what the source had, since something else has written to it.
-        V(overwrite), as at first, gives the source's row; V(keep) leaves the destination's; V(stop) stops the task with
-        an error that names table and key hash, and nothing of the batch is applied.
-      - Each conflict is counted, and told in C(causeway.event) by table and key hash, never by value.
+      - What happens where the destination does not hold what the source had, because another session has written to it.
+        V(overwrite), the default of a new task, writes the source's row; V(keep) leaves the destination's; V(stop) stops the
+        task with an error that names table and key hash, and nothing of the batch is applied.
+      - Each conflict is counted, and recorded in C(causeway.event) by table and key hash, never by value.
     type: str
     choices: [overwrite, keep, stop]
   rows_per_second:
     description:
-      - The most rows that are applied in a second, from 10 on; V(0), as at first, is no limit.
-      - Over any five seconds it is kept within a tenth, a transaction of the source that is larger than a batch included,
-        whose rows are then written at that pace and seen together at its end.
+      - Limit of the rows applied per second, at least 10; V(0), the default of a new task, is no limit.
+      - Over any five seconds it is kept within a tenth. This includes a transaction of the source that is larger than a batch;
+        its rows are then written at that rate and become visible together at its end.
     type: int
   mb_per_second:
-    description: The same in 10^6 bytes of changes as the source sends them, from 0.1 on; V(0), as at first, is no limit.
+    description: The same in 10^6 bytes of changes as the source sends them, at least 0.1; V(0), as in a new task, is no limit.
     type: float
   heartbeat_interval:
     description:
-      - Seconds between two writes of ours to the source, 1 to 3600; 10 at first. Where the migrated database rests and
-        others of its cluster write, they move the slot.
+      - Seconds between two heartbeats that the worker writes at the source, 1 to 3600; 10 in a new task. Where the migrated
+        database is idle while others of its cluster write, they advance the slot.
     type: int
 notes:
-  - The passwords stand in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
+  - The passwords are stored in one file of mode 0600 on the worker host, nowhere else. It is rewritten when they change,
     and read again at every reconnect.
 seealso:
   - module: causeway.postgresql.pg_migration_info
@@ -136,7 +137,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Keep the destination up, and go on when it has caught up
+- name: Keep the destination in sync, and wait until it has caught up
   causeway.postgresql.pg_cdc_task:
     name: orders
     source: "{{ causeway_source }}"
@@ -145,7 +146,7 @@ EXAMPLES = r"""
     worker_home: /opt/causeway
     wait: caught_up
 
-- name: Stop it for a while; the slot keeps what comes
+- name: Stop it for a while; the slot retains the changes
   causeway.postgresql.pg_cdc_task:
     name: orders
     source: "{{ causeway_source }}"
@@ -184,7 +185,7 @@ statements_total:
   type: int
   sample: 0
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -206,10 +207,10 @@ task:
       description: The task's settings, O(tags) included.
       type: dict
     supervisor:
-      description: The systemd unit that looks after the worker; empty where none does.
+      description: The systemd unit that supervises the worker; empty without one.
       type: str
     slot_keeps_bytes:
-      description: Bytes of WAL that the slot keeps at the source; none if it was not reached.
+      description: Bytes of WAL that the slot retains at the source; none if it was not reached.
       type: int
     running:
       description: Whether a worker applies, or a process of this host tries to.
@@ -218,10 +219,10 @@ task:
       description: starting, running, paused, stopped, retrying, failed, completed or disarmed.
       type: str
     applied:
-      description: The commit end position of the last source transaction that stands at the destination.
+      description: The commit end position of the last source transaction that is applied at the destination.
       type: str
     confirmable:
-      description: The position up to which the source may forget; durable at the destination.
+      description: The position up to which the source may discard WAL; durable at the destination.
       type: str
     lag_bytes:
       description: Bytes of the source's WAL behind that position.
@@ -230,13 +231,13 @@ task:
       description: For how long the source has been ahead of it.
       type: float
     source_rate:
-      description: Bytes of WAL a second that the source writes, over the last minute; none while it is not measured.
+      description: Bytes of WAL per second that the source writes, over the last minute; none while it is not measured.
       type: float
     apply_rate:
-      description: Bytes of that WAL a second that are applied.
+      description: Bytes of that WAL per second that are applied.
       type: float
     conflicts:
-      description: Changes that met something else at the destination than at the source.
+      description: Changes that found other rows at the destination than the source had.
       type: int
     last_error:
       description: The error that stopped it, or that it retries.
@@ -260,7 +261,7 @@ task:
     host: mover1
     pid: 4711
 caught_up:
-  description: That a marker has been applied.
+  description: Whether the marker has been applied.
   returned: with O(wait=caught_up), not in check mode
   type: bool
   sample: true

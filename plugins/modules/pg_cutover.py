@@ -13,13 +13,13 @@ short_description: Cut the application over to the destination, with proof, or e
 version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
-  - Takes the right to write the selected tables from every role that holds it at the source, by membership too, and
+  - Revokes the right to write the selected tables from every role that holds it at the source, also through membership, and
     ends their sessions.
   - Writes a marker into the stream and waits until it has been applied, sets the sequences and reads them back, and
-    compares the contents of both ends, which stand still now.
-  - Only then closes the source for good, disarms the CDC task, gives triggers their state back, takes the right to write
+    compares the contents of both ends, which no longer change.
+  - Only then closes the source for good, disarms the CDC task, restores the state of triggers, revokes the right to write
     at the destination from the migration's own account, and opens the destination.
-  - Until the source is closed everything is undone by itself when a step fails, when O(timeout) runs out, and when this
+  - Until the source is closed the fence is lifted automatically when a step fails, when O(timeout) runs out, and when this
     module's process dies.
 extends_documentation_fragment:
   - causeway.postgresql.migration
@@ -27,14 +27,14 @@ options:
   state:
     description:
       - V(opened) cuts over. Once that has happened it returns the stored certificate and changes nothing.
-      - V(released) drops what is kept of the migration, as the last step of a release. It gives back nothing that the
-        cutover took.
+      - V(released) drops the migration's state, as the last step of a release. It restores no right that the cutover
+        revoked.
     type: str
     choices: [opened, released]
     default: opened
   timeout:
     description:
-      - Seconds for which the source may be fenced. What is not done by then is undone.
+      - Seconds for which the source may be fenced. A cutover that is not done by then is undone.
     type: int
     default: 60
   catch_up_timeout:
@@ -44,8 +44,8 @@ options:
     default: 600
   stop_timeout:
     description:
-      - Seconds to wait for the CDC worker to stop once the source is closed. Its session is ended then, as it has nothing
-        left to apply.
+      - Seconds to wait for the CDC worker to stop once the source is closed. After that its session is ended, as it has
+        nothing left to apply.
     type: int
     default: 10
   parallel:
@@ -55,10 +55,10 @@ options:
     default: 2
 attributes:
   check_mode:
-    description: Shows what would be taken from whom.
+    description: Shows which rights would be revoked from which roles.
     support: full
   diff_mode:
-    description: Shows what would be taken from whom.
+    description: Shows which rights would be revoked from which roles.
     support: full
 """
 
@@ -80,7 +80,7 @@ EXAMPLES = r"""
 RETURN = r"""
 opened_at:
   description: When the destination was opened.
-  returned: when it was
+  returned: after the opening
   type: str
 certificate:
   description:
@@ -89,7 +89,7 @@ certificate:
   type: dict
   contains:
     fenced_roles:
-      description: Roles that could write at the source and cannot any more.
+      description: Roles that lost the right to write at the source.
       type: list
       elements: str
     bypassing_roles:
@@ -97,7 +97,7 @@ certificate:
       type: list
       elements: str
     sessions_ended:
-      description: Sessions that were ended, those of the fenced roles and whoever else was writing.
+      description: Sessions that were ended, those of the fenced roles and any other that was writing.
       type: int
     marker:
       description: Number of the marker, and a source position behind it.
@@ -125,7 +125,7 @@ certificate:
       type: int
     large_objects:
       description:
-        - How many C(objects) were copied and when (C(copied_at)). They are proved no further than that; C(captured) and
+        - How many C(objects) were copied and when (C(copied_at)). Nothing more is proved about them; C(captured) and
           C(compared) are false. Null where none were copied.
       type: dict
     writer:
@@ -136,12 +136,12 @@ certificate:
       type: list
       elements: dict
 left_behind:
-  description: What of the migration's still stands, why, and the statements that drop it by hand.
+  description: Objects of the migration that still exist, why, and the statements that drop them by hand.
   returned: with O(state=released)
   type: list
   elements: dict
 statements:
-  description: The statements that are known beforehand, each with the end at which it runs.
+  description: The statements that are known in advance, each with the end at which it runs.
   returned: always
   type: list
   elements: dict

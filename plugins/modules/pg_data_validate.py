@@ -14,19 +14,19 @@ version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
   - Compares every selected table of the source with that of the destination, in both directions, by the text that the
-    types' output functions give.
+    types' output functions return.
   - While changes arrive, a row that differs is a suspect. It is read again, each time after everything that the source
-    held has been applied, until it is equal, or has stood still and differed often enough to be a difference.
-  - Large objects that this migration has copied are compared too, by digests of their bytes. What was written to them
-    since is not captured. Where changes are (O(types) with C(incremental)) a difference is told, else the module fails.
-  - Changes nothing. The verdicts on tables are noted in the state tables.
+    held has been applied, until it is equal, or has differed without a change of its own often enough to be a difference.
+  - Large objects that this migration has copied are compared too, by digests of their bytes. Later writes to them are not
+    captured. With C(incremental) in O(types) a difference is only reported, else the module fails.
+  - Changes nothing. The verdicts on tables are recorded in the state tables.
 extends_documentation_fragment:
   - causeway.postgresql.migration
 options:
   settle_timeout:
     description:
-      - Seconds for which the suspects of a table are read again. What has not stood still by then is reported as
-        unsettled, not as different. The CDC worker has as long for passing the position of a reading.
+      - Seconds for which the suspects of a table are read again. Rows that are still changing by then are reported as
+        unsettled, not as different. It also bounds how long the CDC worker may take to pass the position of a reading.
     type: int
     default: 300
   parallel:
@@ -36,7 +36,7 @@ options:
     default: 2
 attributes:
   check_mode:
-    description: A dry run names no verdict, since telling what has been applied needs a marker written at the source.
+    description: A dry run returns no verdict, since that needs a marker written at the source.
     support: full
   diff_mode:
     description: There is nothing to show, since nothing is changed.
@@ -64,7 +64,7 @@ tables:
       description: The table, as PostgreSQL prints it.
       type: str
     verdict:
-      description: V(identical), V(different), or V(unsettled) when some rows never stood still.
+      description: V(identical), V(different), or V(unsettled) when some rows never stopped changing.
       type: str
     source_rows:
       description: Rows that the first reading found at the source.
@@ -90,16 +90,16 @@ large_objects:
       description: V(identical), V(different), or V(not copied) where this migration has not copied them.
       type: str
     objects:
-      description: How many the source holds.
+      description: Large objects of the source.
       type: int
     differing:
-      description: Those whose bytes differ.
+      description: Large objects whose bytes differ.
       type: int
     missing:
-      description: Those that the destination lacks.
+      description: Large objects that the destination lacks.
       type: int
     gone:
-      description: Those that this migration has copied and that the source has no more.
+      description: Large objects that this migration has copied and that no longer exist at the source.
       type: int
     find:
       description: SQL that shows the first difference when it is run at both ends. Empty without one.

@@ -12,19 +12,19 @@ short_description: Copy the rows of the selected tables to the destination
 version_added: 0.1.0
 description:
   - Copies every selected table that is not complete yet, several parts at once, straight from server to server.
-  - All tables of a run are read under one snapshot of the source, which stands for one position in its WAL, the mark.
-    Changes of transactions that committed at or after a table's mark are left to the CDC task; so the two together
-    lose no row and double none. No table of the source is locked against reading or writing.
-  - Where the server cannot make such a snapshot, each table is locked against writers for some milliseconds, or is read
+  - All tables of a run are read under one snapshot of the source, which corresponds to one position in its WAL, the
+    snapshot LSN. Changes of transactions that committed at or after a table's snapshot LSN are left to the CDC task; so the
+    two together lose no row and duplicate none. No table of the source is locked against reading or writing.
+  - Where the server cannot export such a snapshot, each table is locked against writers for some milliseconds, or is read
     under a snapshot of its own.
-  - A table that is truncated, rewritten, renamed or altered while it is copied is copied again by itself.
-  - After an interruption finished tables stay; an unfinished one is emptied and copied again, or goes on with the parts
+  - A table that is truncated, rewritten, renamed or altered while it is copied is automatically copied again.
+  - After an interruption finished tables stay; an unfinished one is emptied and copied again, or resumes with the parts
     that are missing (O(part_by)). A table that held rows
     before is never emptied. With O(conflicting_tables=ignore) the rows that it lacks, by key, are added to it.
   - Several hosts may run this module for one migration at the same time. One of them leads, holding the snapshot; the
-    others join its queue of parts. When one dies the others copy what it had claimed; when it led, another takes over
-    under a new snapshot, and what was complete stays.
-  - A running CDC worker is stopped at a commit first; M(causeway.postgresql.pg_cdc_task) starts it again.
+    others join its queue of parts. When one dies the others copy the parts that it had claimed; when the leader dies, another
+    takes over under a new snapshot, and complete tables stay.
+  - A running CDC worker is first stopped at a commit boundary; M(causeway.postgresql.pg_cdc_task) starts it again.
 extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.lock_timeout
@@ -38,27 +38,28 @@ options:
   part_size:
     description:
       - Bytes of a table that make one part. A larger table is cut, so that its parts can be copied at the same time.
-      - By pages only tables of servers from PostgreSQL 14 on are cut.
+      - Cutting by pages needs PostgreSQL 14 or later at the source.
     type: int
     default: 1073741824
   part_by:
     description:
       - What the parts of a large table are ranges of. V(ctid) is pages of the heap.
       - V(key) is ranges of the leading column of the key, where that is an integer, uuid, date or timestamp. Where changes
-        follow and the table has replica identity FULL, a copy that was interrupted then goes on with the parts that are
-        missing. A table that was truncated, rewritten or altered in between begins anew, and so does one with a unique
-        index or exclusion constraint at the destination that leaves that column out.
-      - V(auto) takes the key where the copy could go on so and rows lie about in its order, and pages elsewhere.
+        follow and the table has replica identity FULL, an interrupted copy then resumes with the parts that are
+        missing. A table that was truncated, rewritten or altered in between is copied from the beginning, and so is one with a
+        unique index or exclusion constraint at the destination that does not include that column.
+      - V(auto) uses the key where the copy could resume that way and the rows are stored roughly in its order, pages elsewhere.
     type: str
     choices: [auto, ctid, key]
     default: auto
   resync:
     description:
       - Tables, as C(schema.table), that are copied again although they are complete, at every call. Their rows at the
-        destination are removed first. The CDC worker is stopped at a commit for that, and goes on from the new marks.
+        destination are removed first. The CDC worker is stopped at a commit boundary for that, and resumes from the new
+        snapshot LSNs.
       - Refused for a table that held rows before the migration (O(conflicting_tables=ignore)).
-      - C(pg_catalog.pg_largeobject) stands for all large objects. Those that this migration has made are removed and made
-        anew as the source has them now, and those that the source has no more are removed. The CDC worker goes on.
+      - C(pg_catalog.pg_largeobject) means all large objects. Those that this migration has copied are removed and
+        recreated as the source has them now; those that no longer exist at the source are removed. The CDC worker keeps running.
     type: list
     elements: str
     default: []
@@ -66,10 +67,10 @@ options:
     description:
       - Whether all large objects of the source database are copied too, under the OIDs that they have, with their comments.
         They belong to no schema, so O(objects) does not choose among them.
-      - Each is complete or not there; an interrupted copy goes on with those that are missing.
-        A large object of the destination that this migration has not made is never overwritten. If the source has one of
+      - Each is complete or missing; an interrupted copy resumes with those that are missing.
+        A large object of the destination that this migration has not created is never overwritten. If the source has one of
         the same OID, the module fails.
-      - What is written to them after that is in no stream. It is told as an event of the migration. Name them in
+      - Later writes to them are not in the stream. An event of the migration reports them. Name them in
         O(resync) once the application has stopped writing to them, before the cutover.
       - The account needs the right to read each of them (C(SELECT), or membership in the owner).
     type: bool
@@ -83,72 +84,72 @@ options:
     default: keep
   assist:
     description:
-      - Only help another host. The call waits until one leads a copy of this migration, joins it, and answers when all
-        tables are complete. It never begins a copy, so that what comes before a copy is left to the migration's own host.
-      - Should the host that leads die, this one takes over.
+      - Only help another host. The call waits until one leads a copy of this migration, joins it, and returns when all
+        tables are complete. It never begins a copy, so that the phases before it are left to the migration's own host.
+      - If the leading host dies, this one takes over.
     type: bool
     default: false
   assist_timeout:
     description:
-      - How many seconds O(assist) waits while nobody works on the migration; then it answers that nothing changed.
+      - How many seconds O(assist) waits while no run works on the migration; then it returns unchanged.
     type: int
     default: 300
   index_jobs:
     description:
-      - How many indexes are built at the same time, beside the copy. Each takes one session at the destination.
-      - Keys and indexes of a table are built as soon as its rows stand, where O(types) has C(schema).
-        M(causeway.postgresql.pg_schema_sync) makes afterwards what is still missing.
+      - How many indexes are built at the same time, during the copy. Each takes one session at the destination.
+      - Keys and indexes of a table are built as soon as its rows are copied, where O(types) has C(schema).
+        M(causeway.postgresql.pg_schema_sync) creates those that are still missing afterwards.
     type: int
     default: 2
   index_memory:
     description:
-      - Megabytes of memory that all index builds share; each gets its part as C(maintenance_work_mem).
+      - Megabytes of memory that all index builds share; each gets its share as C(maintenance_work_mem).
     type: int
     default: 512
   max_queries:
     description:
-      - Statements a second at the source, of all workers and hosts together; 0 for no limit. A part takes seven.
+      - Statements per second at the source, of all workers and hosts together; 0 for no limit. A part takes seven.
       - This and the other limits are read from the state tables twice a second while the copy runs, so that O(tune)
-        changes them. They are shared between the hosts by the workers that each of them has at work.
+        changes them. The hosts share them in proportion to their active workers.
     type: float
     default: 0
   max_rows:
     description:
-      - Rows a second that are read at the source; 0 for no limit.
+      - Rows per second that are read at the source; 0 for no limit.
     type: float
     default: 0
   max_megabytes:
     description:
-      - Megabytes (10^6 bytes) of COPY data a second that are read at the source; 0 for no limit.
+      - Megabytes (10^6 bytes) of COPY data per second that are read at the source; 0 for no limit.
     type: float
     default: 0
   max_source_lag:
     description:
-      - Seconds by which a standby of the source may lag. While it lags more nothing is read. 0 for no limit.
+      - Seconds by which a standby of the source may lag. While one lags more, nothing is read. 0 for no limit.
     type: float
     default: 0
   max_active:
     description:
-      - Sessions that may be active at the source, ours left out. While there are more nothing is read. 0 for no limit.
+      - Sessions that may be active at the source, besides the migration's. While there are more, nothing is read. 0 for no limit.
     type: int
     default: 0
   tune:
     description:
-      - Copy nothing; give the limits to the hosts that copy at this moment, which go by them within two seconds.
+      - Copy nothing; set the limits of the hosts that are copying now, which apply them within two seconds.
     type: bool
     default: false
   progress_file:
     description:
-      - File on the worker host to which a line of JSON is added at every O(progress_interval).
+      - File on the worker host to which a line of JSON is appended at every O(progress_interval).
     type: path
   progress_interval:
     description:
-      - Seconds between two lines of progress. 0 keeps silent.
+      - Seconds between two lines of progress; 0 for none.
     type: float
     default: 0
 attributes:
   check_mode:
-    description: Shows the statements that a real run executes, also before the destination's tables stand.
+    description: Shows the statements that a real run executes, even before the destination's tables exist.
     support: full
   diff_mode:
     description: Names each table that is copied.
@@ -158,7 +159,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Copy one table again, whose rows were changed where the stream does not tell
+- name: Copy one table again, whose rows were changed outside the stream
   causeway.postgresql.pg_full_copy:
     name: orders
     source: "{{ causeway_source }}"
@@ -188,7 +189,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tables:
-  description: Every selected table that holds rows, as its copy stands after the run, or as it stands now in check mode.
+  description: Every selected table that holds rows, with the state of its copy after the run, or now in check mode.
   returned: always
   type: list
   elements: dict
@@ -203,10 +204,10 @@ tables:
       description: Rows that were copied.
       type: int
     bytes:
-      description: Bytes of COPY data that were moved.
+      description: Bytes of COPY data that were transferred.
       type: int
     mark:
-      description: Position in the source's WAL that the copy stands for; empty before there is one.
+      description: Snapshot LSN, the position in the source's WAL as of which the table was copied; empty before there is one.
       type: str
     run:
       description: Number of the copy run that it belongs to.
@@ -223,7 +224,7 @@ bytes:
   returned: always
   type: int
 large_objects:
-  description: How it stands with the large objects.
+  description: State of the copy of the large objects.
   returned: always
   type: dict
   contains:
@@ -231,16 +232,16 @@ large_objects:
       description: C(left out) (O(large_objects=false)), C(waiting), C(copying) or C(complete).
       type: str
     objects:
-      description: How many were copied, the last time that all of them were.
+      description: How many were copied in the last complete copy.
       type: int
     bytes:
       description: Their bytes.
       type: int
     moved:
-      description: How many this call copied, or removed since the source has them no more.
+      description: How many this call copied, or removed because they no longer exist at the source.
       type: int
 runs:
-  description: How many copy runs this call took part in; more than one when a table changed under its copy.
+  description: How many copy runs this call took part in; more than one when a table was altered while it was copied.
   returned: always
   type: int
 parts:
@@ -270,7 +271,7 @@ statements_total:
   returned: always
   type: int
 notes:
-  description: What the plan takes for granted, such as an earlier phase that has only been planned.
+  description: What the plan assumes, such as an earlier phase that has only been planned.
   returned: always
   type: list
   elements: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_migration_info
-short_description: Say where a migration stands
+short_description: Show the status of a migration
 description:
-  - Returns phase, copied tables, slot, change data capture, validation, timeline and certificate of a migration, as
-    they are now. It can be asked at any time, before the first phase and after the release too.
+  - Returns the present phase, copied tables, slot, change data capture, validation, timeline and certificate of a
+    migration. It can run at any time, also before the first phase and after the release.
   - Nothing is written, with one exception that changes nothing of the user's. With O(wait=caught_up) a marker is written to
     Causeway's own table at the source.
   - It never takes the lock of the migration, so it answers while a playbook works on the migration, and waits beside one.
@@ -26,7 +26,7 @@ extends_documentation_fragment:
 options:
   engine:
     description:
-      - Name of the collection's engine, to say in RV(cdc.engine_outdated) whether the worker runs another.
+      - Name of the collection's engine, from which RV(cdc.engine_outdated) tells whether the worker runs another.
     type: str
   wait:
     description:
@@ -52,7 +52,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ask where the migration stands
+- name: Show the status of the migration
   causeway.postgresql.pg_migration_info:
     name: orders
     source: "{{ causeway_source }}"
@@ -111,7 +111,7 @@ name:
 phase:
   description:
     - V(none) before the first phase, then V(registered), V(prepared), V(schema), V(copied), V(replicating),
-      V(finalized), V(validated), V(opened); V(released) when all bookkeeping is gone.
+      V(finalized), V(validated), V(opened); V(released) when its state has been deleted.
   returned: always
   type: str
   sample: replicating
@@ -120,11 +120,11 @@ opened_at:
   returned: always
   type: str
 tags:
-  description: The migration's tags, as they were given now or to its CDC task.
+  description: The migration's tags, of this call or of its CDC task.
   returned: always
   type: dict
 types:
-  description: What the migration is made of.
+  description: What the migration consists of.
   returned: always
   type: list
   elements: str
@@ -154,10 +154,10 @@ tables:
       description: V(waiting), V(copying) or V(complete).
       type: str
     run:
-      description: The copy run that has it.
+      description: Number of the copy run that it belongs to.
       type: int
     mark:
-      description: The source position that its copy stands for.
+      description: Snapshot LSN, the source position as of which it was copied.
       type: str
     rows:
       description: Rows copied so far.
@@ -174,7 +174,7 @@ totals:
   type: dict
   sample: {tables: 12, waiting: 0, copying: 0, complete: 12, rows: 1000000, bytes: 734003200}
 large_objects:
-  description: What was copied of the source's large objects; empty before their copy has begun.
+  description: State of the copy of the source's large objects; empty before it has begun.
   returned: success
   type: dict
   contains:
@@ -182,10 +182,10 @@ large_objects:
       description: V(copying) or V(complete).
       type: str
     run:
-      description: How often all of them were copied, this time included.
+      description: How often all of them were copied, this copy included.
       type: int
     total:
-      description: How many the source held when this time began.
+      description: How many the source held when this copy began.
       type: int
     objects:
       description: How many are copied.
@@ -194,51 +194,51 @@ large_objects:
       description: Their bytes.
       type: int
     finished_at:
-      description: When it was complete. What was written to them after it began is not captured.
+      description: When it was complete. Writes to them after it began are not captured.
       type: str
 full_copy:
-  description: How far the copy has come, over all hosts; empty before one has begun.
+  description: Progress of the copy, over all hosts; empty before one has begun.
   returned: success
   type: dict
   contains:
     percent:
-      description: Of the bytes that its tables have at the source.
+      description: Percentage of the bytes that its tables have at the source.
       type: float
     tables:
       description: Tables that are selected.
       type: int
     complete:
-      description: Tables whose rows all stand.
+      description: Tables whose rows are all copied.
       type: int
     rows:
       description: Rows of the parts that are done.
       type: int
     bytes:
-      description: Bytes of COPY data that were moved.
+      description: Bytes of COPY data that were transferred.
       type: int
     rows_per_second:
-      description: Since it began.
+      description: Rows per second since it began.
       type: int
     large_objects:
       description: Large objects that were copied.
       type: int
     large_objects_left:
-      description: Those that are still to be copied.
+      description: Large objects that are still to be copied.
       type: int
     bytes_per_second:
-      description: In the last ten seconds.
+      description: Bytes per second in the last ten seconds.
       type: int
     eta:
-      description: Seconds until it is done at this pace; none where that cannot be told.
+      description: Seconds until it is done at this rate; none where that is unknown.
       type: float
     hosts:
-      description: Worker hosts that copy at this moment.
+      description: Worker hosts that are copying now.
       type: int
     workers:
-      description: Workers of all of them that have a part in hand.
+      description: Workers on all of them that are copying a part.
       type: int
     held:
-      description: What holds the copy up altogether, such as a standby that lags; mostly empty.
+      description: What makes the whole copy wait, such as a standby that lags; mostly empty.
       type: str
     pace:
       description: The limits, 0 for none (C(queries), C(rows), C(bytes), C(source_lag), C(active)).
@@ -252,62 +252,62 @@ slot:
       description: Its name.
       type: str
     exists:
-      description: Whether a slot of that name stands there. The rest is left out if not.
+      description: Whether a slot of that name exists. If not, the rest is omitted.
       type: bool
     active:
-      description: Whether somebody reads it.
+      description: Whether a session reads it.
       type: bool
     wal_status:
       description: V(reserved), V(extended), V(unreserved) or V(lost); empty before PostgreSQL 13.
       type: str
     restart_lsn:
-      description: The oldest WAL that it keeps.
+      description: Start of the oldest WAL that it retains.
       type: str
     confirmed_flush_lsn:
-      description: Up to here the changes are safe at the destination.
+      description: Position up to which the changes are durable at the destination.
       type: str
     retained_bytes:
-      description: How much WAL it keeps.
+      description: How much WAL it retains.
       type: int
     safe_wal_size:
       description: How much WAL may still be written before it is lost, where there is a limit.
       type: int
     failover:
-      description: Whether standbys carry it too.
+      description: Whether standbys keep it too.
       type: bool
     guard:
       description:
-        - What the slot guard sees, by the worker that runs, else by this look. Sizes in bytes, rates in bytes a second,
-          times in seconds; none where something is not known, or does not come to pass while things go on as they do.
+        - What the slot guard observes, in the running worker, else in this call. Sizes in bytes, rates in bytes per second,
+          times in seconds; none where a value is unknown, or where the forecast event does not happen at the present rates.
       type: dict
       contains:
         level:
-          description: V(ok), V(warning), V(critical), V(lost), or V(unknown) while the slot cannot be seen.
+          description: V(ok), V(warning), V(critical), V(lost), or V(unknown) while the slot cannot be observed.
           type: str
         findings:
-          description: What a person should know of, the worst first, as level, code, text and remedy.
+          description: Findings for the operator, the worst first, as level, code, text and remedy.
           type: list
           elements: dict
         wal_status:
-          description: As the server says.
+          description: As the server reports it.
           type: str
         safe_wal_size:
           description: How much WAL may still be written before the slot is lost.
           type: int
         max_slot_wal_keep_size:
-          description: How much a slot may keep at the source; none where nothing bounds it.
+          description: How much WAL a slot may retain at the source; none where nothing bounds it.
           type: int
         retained_bytes:
-          description: How much WAL the slot keeps.
+          description: How much WAL the slot retains.
           type: int
         retained_seconds:
-          description: From how long ago the oldest of it is.
+          description: Age of the oldest of it.
           type: float
         unconfirmed_bytes:
-          description: How much was written since the position that is confirmed.
+          description: How much WAL was written since the confirmed position.
           type: int
         retained_growth:
-          description: By how much more it keeps, a second.
+          description: By how much the retained WAL grows per second.
           type: float
         wal_rate:
           description: How much WAL the source writes.
@@ -316,13 +316,13 @@ slot:
           description: Size of the source's pg_wal, where the account may see it (pg_monitor).
           type: int
         wal_disk_size:
-          description: Size of the disk that pg_wal stands on, where it was told.
+          description: Size of the disk of pg_wal, where it is configured.
           type: int
         slot_lost_in:
           description: When the slot will have lost its WAL.
           type: float
         slot_lost_in_pause:
-          description: For how long nothing might be confirmed, as during a pause, before the slot is lost.
+          description: How long a pause, in which nothing is confirmed, may last before the slot is lost.
           type: float
         wal_disk_full_in:
           description: When the disk of pg_wal will be full. Needs its size, which cannot be asked through SQL.
@@ -337,10 +337,10 @@ slot:
           description: The oldest transaction at the source that may still write, as who and seconds.
           type: dict
         at:
-          description: When this was seen, by the source's clock, in seconds since 1970.
+          description: When this was observed, by the source's clock, in seconds since 1970.
           type: float
         position:
-          description: Where the source's WAL stood then.
+          description: End of the source's WAL at that time.
           type: str
 cdc:
   description: Change data capture; empty before there is a task.
@@ -354,12 +354,12 @@ cdc:
       description: The state that the worker last reported.
       type: str
     down:
-      description: Whether it should run, and nobody applies.
+      description: Whether it should run, and no worker applies.
       type: bool
     worker:
       description:
-        - Who applies, as host and process id there, whether it runs compiled or as pure Python (C(compiled)), and the
-          session's process id and address at the destination.
+        - The worker that applies, as host and process id there, whether it runs compiled or as pure Python (C(compiled)), and
+          the process id and address of its session at the destination.
       type: dict
     received:
       description: Position received.
@@ -377,10 +377,10 @@ cdc:
       description: Age of the last applied transaction when it was applied; none if unknown.
       type: float
     source_rate:
-      description: Bytes of WAL a second that the source writes, over the last minute; none while nothing is applied.
+      description: Bytes of WAL per second that the source writes, over the last minute; none while nothing is applied.
       type: float
     apply_rate:
-      description: Bytes of that WAL a second that are applied.
+      description: Bytes of that WAL per second that are applied.
       type: float
     catch_up:
       description:
@@ -397,16 +397,16 @@ cdc:
       description: Transactions, rows by kind of change, and conflicts, since the beginning.
       type: dict
     last_error:
-      description: What stopped the worker or made it try again.
+      description: The error that stopped the worker or made it retry.
       type: dict
     retrying_since:
-      description: Since when it tries again.
+      description: Since when it retries.
       type: str
     engine:
       description: The engine that the worker runs, by its SHA-256, with the interpreter's ABI behind a dot where it is compiled.
       type: str
     engine_outdated:
-      description: Whether a worker runs another engine than O(engine). C(state=restarted) of the task changes that.
+      description: Whether the worker runs another engine than O(engine). C(state=restarted) of the task changes that.
       type: bool
     heartbeat_age:
       description: Seconds since the worker last reported.
@@ -422,7 +422,7 @@ events:
   elements: dict
 fence:
   description:
-    - Where the cutover's fence stands at the source. C(fenced) while a cutover works, and when one died with its machine.
+    - State of the cutover's fence at the source. C(fenced) during a cutover, and after one that died with its machine.
       C(closed) once it was decided. C(reopened) after one that was undone. C(none) before.
   returned: always
   type: str
@@ -441,7 +441,7 @@ waited:
   type: float
   sample: 0.12
 msg:
-  description: One sentence about where the migration stands.
+  description: One sentence about the status of the migration.
   returned: always
   type: str
   sample: "Migration orders: phase replicating, 12 of 12 tables copied (734 MB), CDC running, 0 bytes behind."
@@ -458,7 +458,7 @@ from ..module_utils._module import run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
-    """Return what is known, after a wait where one is asked for."""
+    """Read the whole status of the migration, after a wait where one is asked for."""
     engine = str(options.get("engine") or "")
     if options["wait"] == "caught_up":
         return info.plan_caught_up(migration, engine, float(options["wait_timeout"]))

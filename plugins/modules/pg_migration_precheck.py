@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_migration_precheck
-short_description: Check whether a database can be migrated, and say what stands in the way
+short_description: Check whether a database can be migrated, and report everything that blocks it
 description:
-  - Looks at both ends and at the worker host, and returns findings. Each has an id, a severity, why it matters, the
+  - Inspects both ends and the worker host, and returns findings. Each has an id, a severity, why it matters, the
     evidence, the fix, and the lock that the fix takes. The page C(docs/prechecks.md) has the whole catalogue.
-  - Nothing is ever changed. What this migration has made itself is no finding, so that it can be run at any time.
+  - Nothing is ever changed. Objects that this migration has created are no finding, so that it can be run at any time.
   - A server that cannot be reached is a finding too.
 version_added: 0.1.0
 author:
@@ -36,24 +36,24 @@ options:
     default: []
   fail_on:
     description:
-      - What makes the module fail. V(error) is any finding of that severity. V(warning) also counts warnings, and
-        ignorable findings that are not ignored. V(never) only returns them.
+      - Which findings make the module fail. V(error) means any of that severity. V(warning) also counts warnings, and
+        ignorable findings that are not ignored. With V(never) the findings are only returned.
     type: str
     choices: [error, warning, never]
     default: error
   large_objects:
     description:
-      - Whether the copy takes large objects along (O(causeway.postgresql.pg_full_copy#module:large_objects)).
+      - Whether the copy includes large objects (O(causeway.postgresql.pg_full_copy#module:large_objects)).
     type: bool
     default: true
   worker_home:
     description:
-      - Folder on the worker host that will hold the worker's configuration and log. Left out, its space is not checked.
+      - Folder on the worker host that will hold the worker's configuration and log. If omitted, its space is not checked.
     type: path
 """
 
 EXAMPLES = r"""
-- name: Say what stands in the way of moving two schemas
+- name: Report everything that blocks the migration of two schemas
   causeway.postgresql.pg_migration_precheck:
     name: orders
     source:
@@ -71,7 +71,7 @@ EXAMPLES = r"""
       - schema: billing
         exclude: [audit_log]
 
-- name: Look, accept other collations, and go on whatever is found
+- name: Check, accept other collations, and continue with any finding
   causeway.postgresql.pg_migration_precheck:
     name: orders
     source: "{{ causeway_source }}"
@@ -107,7 +107,7 @@ notes:
   elements: str
   sample: []
 findings:
-  description: What was found, the worst first; ignored ones are left out. Also returned when the module fails.
+  description: The findings, the worst first; ignored ones are omitted. Also returned when the module fails.
   returned: always
   type: list
   elements: dict
@@ -117,20 +117,20 @@ findings:
       type: str
       sample: no_key
     severity:
-      description: V(error) blocks, V(warning) must be fixed, V(ignorable) may be ignored by id, V(note) is good to know.
+      description: V(error) blocks, V(warning) should be fixed, V(ignorable) may be ignored by id, V(note) is good to know.
       type: str
     object:
-      description: What it is about, as PostgreSQL prints it.
+      description: The object of the finding, as PostgreSQL prints it.
       type: str
       sample: sales.log
     why:
       description: Why it matters.
       type: str
     evidence:
-      description: The C(query) that shows it and the C(answer) that it gave.
+      description: The C(query) that shows it and its C(answer).
       type: dict
     fix:
-      description: SQL or a setting that cures it.
+      description: SQL or a setting that fixes it.
       type: str
     lock:
       description: The lock that the fix takes.
@@ -141,7 +141,7 @@ counts:
   type: dict
   sample: {error: 0, warning: 1, ignorable: 2, note: 0}
 passed:
-  description: Whether the migration may go on, by O(fail_on).
+  description: Whether the migration may continue, according to O(fail_on).
   returned: always
   type: bool
 source_server:
@@ -179,7 +179,7 @@ from ..module_utils._module import run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """Look and judge as the options say."""
+    """Run the checks and judge their findings as the options say."""
     wanted = PrecheckOptions(
         ignore=tuple(options["ignore_checks"]),
         fail_on=options["fail_on"],

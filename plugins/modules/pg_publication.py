@@ -11,13 +11,13 @@ module: pg_publication
 short_description: The publication of a migration at the source
 version_added: "0.1.0"
 description:
-  - Makes schema C(causeway) with the heartbeat table at the source, and a publication that names exactly the selected
-    tables and the heartbeat. Partitions are published as themselves.
+  - Creates schema C(causeway) with the heartbeat table at the source, and a publication that names exactly the selected
+    tables and the heartbeat. Partitions are published individually.
   - Runs after M(causeway.postgresql.pg_replica_identity) and before M(causeway.postgresql.pg_repl_slot). It waits until
     the transactions that were open before have ended.
-  - A table that enters the selection later is locked with C(SHARE ROW EXCLUSIVE) while it is added, so that no change
+  - A table that is added to the selection later is locked with C(SHARE ROW EXCLUSIVE) while it is added, so that no change
     of an open transaction is lost.
-  - A publication of the same name that this migration did not make, or that was altered, is an error.
+  - A publication of the same name that this migration did not create, or that was altered, is an error.
   - Does nothing for a migration without V(incremental) in O(types).
 author:
   - Causeway contributors (@causeway)
@@ -36,7 +36,7 @@ options:
   wait_timeout:
     description:
       - Seconds to wait for transactions that were open before.
-        The error then names who is waited for.
+        The error then names their sessions.
     type: int
     default: 60
 seealso:
@@ -52,7 +52,7 @@ EXAMPLES = r"""
     destination: "{{ causeway_destination }}"
     objects: "{{ causeway_objects }}"
 
-- name: Take it back at the end
+- name: Drop it at the end
   causeway.postgresql.pg_publication:
     name: orders
     source: "{{ causeway_source }}"
@@ -85,7 +85,7 @@ statements_total:
   type: int
   sample: 1
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -101,17 +101,17 @@ publication:
   type: str
   sample: causeway_orders
 tables:
-  description: Number of tables that it names, a partitioned one with a primary key standing for its partitions; the heartbeat apart.
+  description: Number of tables that it names, without the heartbeat; a partitioned one with a primary key counts for its partitions.
   returned: with O(state=present), for an incremental migration
   type: int
   sample: 12
 waited:
   description: Seconds spent waiting for transactions that were open before.
-  returned: when the publication was made
+  returned: when the publication was created
   type: float
   sample: 0.02
 left_behind:
-  description: What could not be taken back, why, and the statements that do it by hand.
+  description: What could not be undone, why, and the statements that do it by hand.
   returned: with O(state=absent)
   type: list
   elements: dict
@@ -123,10 +123,10 @@ left_behind:
       description: The object.
       type: str
     why:
-      description: What kept it from being taken back.
+      description: Why it could not be undone.
       type: str
     statements:
-      description: What does it by hand.
+      description: The statements to run by hand.
       type: list
       elements: str
   sample: []

@@ -11,12 +11,12 @@ module: pg_repl_slot
 short_description: The logical replication slot of a migration
 version_added: "0.1.0"
 description:
-  - Makes the slot that keeps the source's changes, over a replication connection, after
+  - Creates the slot that retains the source's changes, over a replication connection, after
     M(causeway.postgresql.pg_publication) and before anything is copied.
-  - PostgreSQL waits here for every open transaction of the cluster. The wait is bounded, and who is waited for is named.
-  - The slot's whole identity is stored and compared at every run. A slot that is gone, has lost its WAL, or stands ahead
-    of what was confirmed is an error, since changes are missing; a slot of that name that this migration did not make
-    is one too.
+  - PostgreSQL waits here for every open transaction of the cluster. The wait is bounded, and its error names the sessions.
+  - The slot's whole identity is stored and compared at every run. A slot that is missing, has lost its WAL, or is ahead
+    of the confirmed position is an error, since changes are missing; so is a slot of that name that this migration did not
+    create.
   - Does nothing for a migration without V(incremental) in O(types).
 author:
   - Causeway contributors (@causeway)
@@ -33,17 +33,18 @@ attributes:
 options:
   failover:
     description:
-      - Whether standbys keep the slot too, so that the migration outlives a failover of the source (PostgreSQL 17 and
+      - Whether standbys keep the slot too, so that the migration survives a failover of the source (PostgreSQL 17 and
         later; the standby needs C(sync_replication_slots), C(hot_standby_feedback), C(primary_slot_name) and a C(dbname) in
-        C(primary_conninfo), the primary C(synchronized_standby_slots)). V(auto) does where the source can. Decided once,
-        when the slot is made.
+        C(primary_conninfo), the primary C(synchronized_standby_slots)). V(auto) does so where the source can. Decided once,
+        when the slot is created.
     type: str
     choices: [auto, always, never]
     default: auto
   former_sources:
     description:
-      - Servers that were the source before a failover. A slot of this migration that is left there keeps their WAL, and
-        keeps a standby from taking over the one in use; it is dropped, or said how to. The account is that of O(source).
+      - Servers that were the source before a failover. A slot of this migration that is left there retains their WAL, and
+        prevents a standby from synchronizing the one in use; it is dropped, or a note gives the SQL. The account is that of
+        O(source).
     type: list
     elements: dict
     default: []
@@ -53,18 +54,18 @@ options:
         type: str
         required: true
       login_port:
-        description: Its port; that of O(source) if left out.
+        description: Its port; that of O(source) if omitted.
         type: int
   wal_disk_size:
     description:
-      - How many bytes C(pg_wal) may have at the source, which is the size of its disk, or what the rest of that disk leaves. The
-        slot guard then forecasts when it will be full; it cannot ask, since SQL shows no free space. 0 if it is not told.
+      - How many bytes C(pg_wal) may have at the source, which is the size of its disk, less what other files on it need. The
+        slot guard then forecasts when it will be full; SQL does not show free disk space. 0 for no forecast.
     type: int
     default: 0
   wait_timeout:
     description:
-      - Seconds to wait for transactions that were open before, and with O(state=absent) for the slot to be let go.
-        The error then names who is waited for.
+      - Seconds to wait for transactions that were open before, and with O(state=absent) until no session uses the slot.
+        The error then names the sessions.
     type: int
     default: 60
 seealso:
@@ -73,7 +74,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make the replication slot
+- name: Create the replication slot
   causeway.postgresql.pg_repl_slot:
     name: orders
     source: "{{ causeway_source }}"
@@ -81,7 +82,7 @@ EXAMPLES = r"""
     objects: "{{ causeway_objects }}"
     wait_timeout: 120
 
-- name: Take it back at the end
+- name: Drop it at the end
   causeway.postgresql.pg_repl_slot:
     name: orders
     source: "{{ causeway_source }}"
@@ -112,7 +113,7 @@ statements_total:
   type: int
   sample: 1
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -124,7 +125,7 @@ opened_at:
   sample: "2026-11-22 10:00:00+00"
 slot:
   description: The slot as it is recorded.
-  returned: with O(state=present), for an incremental migration, but in check mode only when it stands
+  returned: with O(state=present), for an incremental migration, but in check mode only when it exists
   type: dict
   contains:
     name:
@@ -137,19 +138,19 @@ slot:
       description: The source database.
       type: str
     consistent_point:
-      description: The position from which on it holds every commit.
+      description: The position from which it has every commit.
       type: str
     system_identifier:
       description: The source's system identifier.
       type: str
     timeline:
-      description: The source's timeline when it was made.
+      description: The source's timeline when it was created.
       type: int
     failover:
       description: Whether standbys keep it too.
       type: bool
     wal_disk_size:
-      description: How many bytes C(pg_wal) may have, where it was told.
+      description: How many bytes C(pg_wal) may have, where it is configured.
       type: int
     wal_status:
       description: What the server says about the slot's WAL, from PostgreSQL 13 on.
@@ -164,8 +165,8 @@ slot:
     failover: false
     wal_status: reserved
 left_behind:
-  description: What could not be taken back, why, and the statements that do it by hand.
-  returned: with O(state=absent), and where a slot stands
+  description: What could not be undone, why, and the statements that do it by hand.
+  returned: with O(state=absent), and where a slot exists
   type: list
   elements: dict
   contains:
@@ -176,10 +177,10 @@ left_behind:
       description: The object.
       type: str
     why:
-      description: What kept it from being taken back.
+      description: Why it could not be undone.
       type: str
     statements:
-      description: What does it by hand.
+      description: The statements to run by hand.
       type: list
       elements: str
   sample: []

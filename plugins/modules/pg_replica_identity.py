@@ -11,11 +11,11 @@ module: pg_replica_identity
 short_description: Replica identities of the selected tables at the source
 version_added: "0.1.0"
 description:
-  - Makes UPDATE and DELETE at the source carry what a row is found by at the destination.
+  - Makes UPDATE and DELETE at the source carry the columns by which a row is found at the destination.
   - Every table is altered in a transaction of its own, with a bounded wait for its lock. Busy tables come last and are
-    tried again; those that stay busy are named together with who holds them.
-  - The original identities are recorded before the first change. O(state=absent) puts them back where the present one
-    is still ours.
+    retried; the error names those that stay busy, and the sessions that hold their locks.
+  - The original identities are recorded before the first change. O(state=absent) restores them where the present one
+    is still that of this migration.
   - Does nothing for a migration without V(incremental) in O(types).
 author:
   - Causeway contributors (@causeway)
@@ -34,7 +34,7 @@ options:
   identity:
     description:
       - V(full) gives every selected table C(REPLICA IDENTITY FULL).
-      - V(auto) gives it only to tables whose present identity finds no row, for want of a key.
+      - V(auto) sets it only for tables whose present identity cannot identify a row, because they have no key.
     type: str
     choices: [full, auto]
     default: full
@@ -46,7 +46,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give the tables their replica identity
+- name: Set the replica identities of the tables
   causeway.postgresql.pg_replica_identity:
     name: orders
     source: "{{ causeway_source }}"
@@ -54,7 +54,7 @@ EXAMPLES = r"""
     objects: "{{ causeway_objects }}"
     identity: auto
 
-- name: Take it back at the end
+- name: Restore them at the end
   causeway.postgresql.pg_replica_identity:
     name: orders
     source: "{{ causeway_source }}"
@@ -85,7 +85,7 @@ statements_total:
   type: int
   sample: 1
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -101,12 +101,12 @@ tables:
   type: int
   sample: 12
 to_change:
-  description: How many of them are given another identity.
+  description: How many of them get another identity.
   returned: with O(state=present)
   type: int
   sample: 11
 left_behind:
-  description: What could not be taken back, why, and the statements that do it by hand.
+  description: What could not be undone, why, and the statements that do it by hand.
   returned: with O(state=absent)
   type: list
   elements: dict
@@ -118,10 +118,10 @@ left_behind:
       description: The object.
       type: str
     why:
-      description: What kept it from being taken back.
+      description: Why it could not be undone.
       type: str
     statements:
-      description: What does it by hand.
+      description: The statements to run by hand.
       type: list
       elements: str
   sample: []

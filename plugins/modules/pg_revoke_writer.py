@@ -8,17 +8,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_revoke_writer
-short_description: Takes a role's right to write to the selected objects
+short_description: Revokes a role's right to write to the selected objects
 version_added: "0.1.0"
 description:
   - Revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables and USAGE and UPDATE on the selected sequences from
     one role, column privileges and an owner's own privileges included. Schema C(causeway) is not touched.
-  - What was there is recorded with grantor and grant option; V(granted) gives exactly that back.
+  - The revoked privileges are recorded with grantor and grant option; V(granted) restores exactly those.
   - Where the role can still write (as a superuser, a member of another role, or because PUBLIC may),
-    C(default_transaction_read_only) is set for it in this database, and the way is reported with what would close it.
-  - Tries to write afterwards, and says what came of it.
-  - Also runs after the cutover, which does the same for the migration's own account at the destination. Release does not
-    give anything back.
+    C(default_transaction_read_only) is set for it in this database, and each remaining way is reported with its remedy.
+  - Tries to write afterwards, and reports the outcome.
+  - Also runs after the cutover, which does the same for the migration's own account at the destination. A release does not
+    restore any privilege.
 author:
   - Causeway contributors (@causeway)
 extends_documentation_fragment:
@@ -33,17 +33,17 @@ attributes:
 options:
   role:
     description:
-      - The role. Left out, the account that logs in at O(end).
+      - The role. By default the account that logs in at O(end).
     type: str
   end:
     description:
-      - Where the right is taken.
+      - Where the right is revoked.
     type: str
     choices: [source, destination]
     default: destination
   state:
     description:
-      - V(revoked) takes the right to write, V(granted) gives back what V(revoked) took.
+      - V(revoked) revokes the right to write, V(granted) restores the privileges that V(revoked) revoked.
     type: str
     choices: [revoked, granted]
     default: revoked
@@ -61,7 +61,7 @@ EXAMPLES = r"""
     role: shop
     end: source
 
-- name: Give it back
+- name: Grant it again
   causeway.postgresql.pg_revoke_writer:
     name: orders
     source: "{{ causeway_source }}"
@@ -94,7 +94,7 @@ statements_total:
   type: int
   sample: 1
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -115,7 +115,7 @@ tables:
   type: int
   sample: 12
 remaining:
-  description: Ways to write that a REVOKE from the role does not cut.
+  description: Ways to write that a REVOKE from the role does not close.
   returned: with O(state=revoked)
   type: list
   elements: dict
@@ -124,17 +124,17 @@ remaining:
       description: V(superuser), V(membership) or V(public).
       type: str
     via:
-      description: The role through which it goes.
+      description: The role through which the right is held.
       type: str
     tables:
-      description: To how many tables.
+      description: Number of tables that can be written that way.
       type: int
     remedy:
-      description: What closes it.
+      description: What would close it.
       type: str
   sample: []
 verified:
-  description: Whether every attempt to write was refused, by right or in a new session of the account.
+  description: Whether every attempt to write was refused, for lack of privilege or in a new session of the account.
   returned: with O(state=revoked), but in check mode only when nothing is to be changed
   type: bool
   sample: true
@@ -144,7 +144,7 @@ refused:
   type: int
   sample: 12
 writable:
-  description: Tables that did not.
+  description: Tables that did not refuse it.
   returned: as RV(verified)
   type: list
   elements: str
@@ -155,7 +155,7 @@ read_only_sessions:
   type: bool
   sample: true
 unverified:
-  description: Why it could not be tried.
+  description: Why the attempt to write was not possible.
   returned: when the migration's account may not become the role
   type: str
   sample: permission denied to set role "shop"

@@ -9,35 +9,35 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_schema_sync
-short_description: Make the schema of a migration at the destination, section by section
+short_description: Create the schema of a migration at the destination, section by section
 version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
-  - Dumps the selected objects with C(pg_dump), compares the catalogs of both ends, and makes at the destination what is
-    missing there, in one transaction. What stands already is left as it is; no error is ignored.
+  - Dumps the selected objects with C(pg_dump), compares the catalogs of both ends, and creates the objects that are
+    missing at the destination, in one transaction. Existing objects are left unchanged; no error is ignored.
   - Needs C(pg_dump) and C(pg_restore) of at least the source's version on the worker host.
   - Extensions are not part of the selection. One that a selected object needs and that the destination lacks is created.
-  - Replica identities are not carried over. Triggers and rules that fire for a replicating session (C(ENABLE ALWAYS),
-    C(ENABLE REPLICA)) are created disabled; the cutover gives them their state back.
+  - Replica identities are not copied. Triggers and rules that fire for a replicating session (C(ENABLE ALWAYS),
+    C(ENABLE REPLICA)) are created disabled; the cutover restores their state.
 extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.client_bin
 options:
   section:
     description:
-      - V(pre_data) makes schemas, types, functions, tables with their defaults and sequences, and views, before the rows.
-      - V(keys) makes primary keys and whatever else is unique, which the changes need.
-      - V(indexes) makes all other indexes, exclusion constraints, statistics objects, triggers, rules and policies.
-      - V(foreign_keys) makes foreign keys and validates those that are valid at the source, fills materialized views, and
-        gathers statistics of tables that have none, each by itself and after the transaction. With changes under way it
-        wants them caught up.
+      - V(pre_data) creates schemas, types, functions, tables with their defaults and sequences, and views, before the rows.
+      - V(keys) creates primary keys, unique constraints and unique indexes, which the CDC worker needs.
+      - V(indexes) creates all other indexes, exclusion constraints, statistics objects, triggers, rules and policies.
+      - V(foreign_keys) creates foreign keys and validates those that are valid at the source, fills materialized views, and
+        gathers statistics of tables that have none, each by itself and after the transaction. While changes are replicated
+        the destination must have caught up.
     type: str
     required: true
     choices: [pre_data, keys, indexes, foreign_keys]
   privileges:
     description:
-      - V(keep) carries owners and grants over where the role exists at the destination, and warns about those that do not.
-        V(skip) makes everything belong to the migration's account.
+      - V(keep) copies owners and grants where the role exists at the destination, and warns about missing roles.
+        With V(skip) the migration's account owns everything.
     type: str
     choices: [keep, skip]
     default: keep
@@ -49,20 +49,20 @@ options:
     default: 2
   memory:
     description:
-      - Megabytes of memory at the destination that these sessions share; each gets its part as C(maintenance_work_mem).
+      - Megabytes of memory at the destination that these sessions share; each gets its share as C(maintenance_work_mem).
     type: int
     default: 512
 attributes:
   check_mode:
-    description: Nothing is written at either end. The source's schema is dumped to know what is missing.
+    description: Nothing is written at either end. The source's schema is dumped to find out what is missing.
     support: full
   diff_mode:
-    description: Shows each object that is made, with its statements.
+    description: Shows each object that is created, with its statements.
     support: full
 """
 
 EXAMPLES = r"""
-- name: Make the tables, before their rows
+- name: Create the tables, before their rows
   causeway.postgresql.pg_schema_sync:
     name: orders
     source: "{{ causeway_source }}"
@@ -74,17 +74,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 section:
-  description: The section that was made.
+  description: The section that was created.
   returned: always
   type: str
 objects:
-  description: The objects that the destination lacked, in the order in which they are made.
+  description: The objects that the destination lacked, in the order in which they are created.
   returned: always
   type: list
   elements: str
   sample: ["schema sales", "table sales.orders"]
 kept_tables:
-  description: Tables that stood at the destination and that this migration did not make.
+  description: Tables that already existed at the destination and that this migration did not create.
   returned: always
   type: list
   elements: str
@@ -98,7 +98,7 @@ statements_total:
   returned: always
   type: int
 notes:
-  description: What the plan takes for granted.
+  description: What the plan assumes.
   returned: always
   type: list
   elements: str

@@ -11,11 +11,11 @@ module: pg_sequence_sync
 short_description: Sequence values of the destination, from the source
 version_added: "0.1.0"
 description:
-  - Reads where every selected sequence stands at the source, sets it at the destination, and reads it back. Logical
-    replication does not carry sequences.
-  - Owned, identity and standalone sequences, ascending, descending and cycling ones. A sequence that is ahead at the
+  - Reads the value of every selected sequence at the source, sets it at the destination, and reads it back. Logical
+    replication does not replicate sequences.
+  - Covers owned, identity and standalone sequences, ascending, descending and cycling ones. A sequence that is ahead at the
     destination, in its own direction, is not moved back.
-  - M(causeway.postgresql.pg_cutover) does the same behind the fence, when the values stand still.
+  - M(causeway.postgresql.pg_cutover) does the same behind the fence, when the values no longer change.
 author:
   - Causeway contributors (@causeway)
 extends_documentation_fragment:
@@ -70,7 +70,7 @@ statements_total:
   type: int
   sample: 1
 notes:
-  description: What was taken for granted or left alone, in full sentences.
+  description: What was assumed or left unchanged, in full sentences.
   returned: always
   type: list
   elements: str
@@ -86,12 +86,12 @@ sequences:
   type: int
   sample: 9
 to_set:
-  description: How many of them stand elsewhere at the destination.
+  description: How many of them have another value at the destination.
   returned: with O(state=present)
   type: int
   sample: 3
 ahead:
-  description: Sequences that are ahead at the destination and were left so.
+  description: Sequences that are ahead at the destination and were not moved back.
   returned: with O(state=present)
   type: list
   elements: str

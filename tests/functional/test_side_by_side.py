@@ -151,7 +151,7 @@ def opened(two: Two, migrated: Played) -> tuple[Played, Played]:
 def test_one_is_cut_over_and_both_are_released(two: Two, opened: tuple[Played, Played]) -> None:
     cutover, refused = opened
     assert cutover.recap.keys() == {"first"}
-    assert refused.recap["second"][1] == 1 and "Say that it is meant" in refused.output
+    assert refused.recap["second"][1] == 1 and "Confirm it:" in refused.output
     assert refused.recap["first"][1] == 0
     two.playbooks.play("release", "-e", "causeway_hosts=second")
     for pair in two.pairs.values():

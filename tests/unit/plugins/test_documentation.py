@@ -1,12 +1,14 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a module's page says of its options is what the module takes: fragments and argument pieces, option by option."""
+"""Hold the pages against the code: options of modules, fragments and argument pieces, defaults of roles, error codes."""
 
 from __future__ import annotations
 
 import importlib
 import pathlib
+import pkgutil
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 import yaml
 from ansible.parsing.plugin_docs import read_docstring
 
-from ansible_collections.causeway.postgresql.plugins.module_utils import _arguments
+from ansible_collections.causeway.postgresql.plugins.module_utils import _arguments, _engine
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import EngineError
 
 COLLECTION = "ansible_collections.causeway.postgresql.plugins"
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -107,3 +110,18 @@ def test_no_variable_is_documented_by_two_roles() -> None:
         for name in specs["argument_specs"]["main"].get("options") or {}:
             assert name not in seen, f"{name} is documented by {seen[name]} and {role}"
             seen[name] = role
+
+
+def codes(error: type[EngineError]) -> set[str]:
+    """Return the codes of an error class and of all its subclasses, those of the engine only."""
+    own = {error.code} if error.__module__.startswith(f"{_engine.__name__}.") else set()
+    return own.union(*map(codes, error.__subclasses__()))
+
+
+def test_the_quickstart_lists_every_error_code_of_the_engine() -> None:
+    for module in pkgutil.walk_packages(_engine.__path__, f"{_engine.__name__}."):
+        importlib.import_module(module.name)
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    rows = page.split("| `error.code` |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    listed = [code for row in rows for code in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(codes(EngineError)), "docs/quickstart.md, When something fails"
