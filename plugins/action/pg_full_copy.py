@@ -22,7 +22,7 @@ class ActionModule(ShowingAction):
     blocks = (copied,)
 
     def _call(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """On this very machine the module's progress is shown while it runs; elsewhere the status playbook has it."""
+        """Run the module, on this machine with its progress shown meanwhile; elsewhere the status playbook shows it."""
         args = self._task.args
         if not self._follows(args):
             return super()._call(task_vars)
@@ -43,7 +43,7 @@ class ActionModule(ShowingAction):
     def _follows(self, args: Mapping[str, Any]) -> bool:
         try:
             interval = float(args.get("progress_interval") or 0)
-        except ValueError:  # the module says what is wrong with it
+        except ValueError:  # the module reports the error
             return False
         elsewhere = self._connection.transport != "local" or self._connection.become is not None
         return interval > 0 and not (elsewhere or self._task.no_log or self._task.async_val or self._task.check_mode)
