@@ -1,8 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit
-status; `cdc.worker.worker` does the work.
+"""The worker as a program, ``python -m _engine.daemon --config FILE``: log, signals and exit status.
+
+The work itself is done by `cdc.worker.worker`.
 
 SIGTERM and SIGINT drain to a commit boundary and end with status 0; SIGHUP ends a wait for the next attempt. The log
 holds names, counts and positions only.

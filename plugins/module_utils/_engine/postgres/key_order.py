@@ -125,6 +125,6 @@ def _malformed(type_oid: int) -> ProtocolError:
     return ProtocolError(
         "reading the key of a changed row",
         "",
-        f"a value is no {TYPE_NAMES.get(type_oid, 'type that keys are ordered by')}",
+        f"a value is no valid {TYPE_NAMES.get(type_oid, 'key of an ordered type')}",
         "Check that no proxy between the worker host and the source alters the stream; otherwise report this as a bug.",
     )

@@ -148,7 +148,7 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
         if time.monotonic() - began > timeout:
             older = sorted(set(still.values()))
             raise TimeoutExpired(
-                doing, what, f"transactions begun before are still open after {timeout:g} s: {named(older)}", REMEDY
+                doing, what, f"earlier transactions are still open after {timeout:g} s: {named(older)}", REMEDY
             )
         waited_for = set(still)
         time.sleep(poll)

@@ -22,7 +22,7 @@ def parse_lsn(text: str) -> Lsn:
         value = (int(high, 16) << 32) | int(low, 16)
     except ValueError as exc:
         raise ProtocolError(
-            "reading a WAL position", "", "the server sent a text that is no pg_lsn", "Report this as a bug."
+            "reading a WAL position", "", "the server sent a text that is not a pg_lsn", "Report this as a bug."
         ) from exc
     return value
 

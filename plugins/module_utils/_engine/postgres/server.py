@@ -67,11 +67,11 @@ SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
 
 def observe_server(conn: Connection, end: End) -> Server:
     """Ask one session's server what it is. Raises ServerError."""
-    with explain_errors("asking the server what it is at the", end):
+    with explain_errors("identifying the server at the", end):
         row = conn.execute(_IDENTITY).fetchone()
         settings: dict[str, str] = dict(conn.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
     if row is None:  # current_database() always has its row; a proxy that rewrites statements may not
-        raise MismatchError("asking the server what it is at the", end, "no answer", "Name the primary, not a proxy.")
+        raise MismatchError("identifying the server at the", end, "no answer", "Name the primary, not a proxy.")
     polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype = row
     is_polar = bool(polar) or "(polardb " in version_text.lower()
     return Server(

@@ -173,7 +173,7 @@ def _destination_read_only(seen: Observation, destination: DestinationView) -> I
             "on",
             "SHOW default_transaction_read_only",
             f'ALTER ROLE "{seen.spec.destination.user}" IN DATABASE "{server.database}" RESET default_transaction_read_only; '
-            "where a cutover into this database set it, or the same for the database or the server.",
+            "if a cutover into this database set it, otherwise the same for the database or the server.",
         )
 
 

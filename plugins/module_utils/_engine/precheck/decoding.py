@@ -301,7 +301,7 @@ CHECKS = (
     Check(
         "slot_name_taken",
         "error",
-        "A slot of the migration's name exists, but its state does not know it: reading from it could skip changes.",
+        "A slot of the migration's name exists, but is not recorded in its state: reading from it could skip changes.",
         "Drop it if it is not needed, or give the migration another causeway_name.",
         at_source(_slot_name_taken),
         incremental=True,

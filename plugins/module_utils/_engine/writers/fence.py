@@ -37,7 +37,7 @@ _DOING = "fencing the source of migration"
 _RETRIED = ("55P03", "40P01", "XX000")
 """A lock timeout, a deadlock, and "tuple concurrently updated": another session's GRANT or ALTER."""
 
-# Our account may be read-only by default (`writers`).
+# `writers.revoke` may have made our account read-only by default.
 _WRITING = {"default_transaction_read_only": "off"}
 
 
@@ -68,7 +68,7 @@ class Fence:
 def observe(migration: Migration) -> Fence:
     """Return what has to be revoked now, and what to restore later: also what a fence of a dead run revoked."""
     conn = migration.source
-    # This first: what a guard restores meanwhile is then read twice instead of missed.
+    # This first: what the guard restores meanwhile is then read twice instead of missed.
     earlier, earlier_roles = _left_standing(migration)
     tables = migration.selected().tables
     taken = _effective_grants(conn, tables)
@@ -152,7 +152,7 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
 
 def _take(conn: Connection, name: str, fence: Fence) -> None:
     with explain_errors(_DOING, name), conn.transaction():
-        # First the row: a guard that comes in between waits for this transaction instead of missing it.
+        # The row first: a guard that reopens meanwhile waits for this transaction instead of missing it.
         if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
             raise StateError(_DOING, name, "the source is closed, or has no heartbeat row", "Run the status playbook.")
         in_lock_timeout(conn, _LOCK_TIMEOUT)
