@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The arguments that modules share, in the words of the doc fragments; a unit test holds the two together."""
+"""The arguments that modules share, as the doc fragments describe them; a unit test compares the two."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIGRATION_TYPES = ("schema", "full", "incremental")
 
 
 def endpoint_arguments() -> dict[str, Any]:
-    """The suboptions of I(source) and I(destination): community.postgresql's names (fragment C(migration))."""
+    """Return the suboptions of I(source) and I(destination): community.postgresql's names (fragment C(migration))."""
     return {
         "login_host": {"type": "str"},
         "login_port": {"type": "int", "default": 5432},
@@ -33,7 +33,7 @@ def endpoint_arguments() -> dict[str, Any]:
 
 
 def migration_arguments() -> dict[str, Any]:
-    """What every module of the action group takes (fragment C(migration))."""
+    """Return the arguments of every module of the action group (fragment C(migration))."""
     return {
         "name": {"type": "str", "required": True},
         "source": {"type": "dict", "required": True, "options": endpoint_arguments()},
@@ -68,20 +68,20 @@ def migration_arguments() -> dict[str, Any]:
 
 
 def state_argument() -> dict[str, Any]:
-    """C(present) makes it so, C(absent) takes it back (fragment C(state))."""
+    """Return C(state): C(present) creates, C(absent) undoes (fragment C(state))."""
     return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 
 
 def lock_timeout_arguments() -> dict[str, Any]:
-    """Seconds to wait for a lock at the source before trying again (fragment C(lock_timeout))."""
+    """Return the wait for a lock at the source in seconds, and the number of retries (fragment C(lock_timeout))."""
     return {"lock_timeout": {"type": "int", "default": 2}, "lock_retries": {"type": "int", "default": 60}}
 
 
 def client_arguments() -> dict[str, Any]:
-    """Where PostgreSQL's client programs are (fragment C(client_bin))."""
+    """Return the folder of PostgreSQL's client programs (fragment C(client_bin))."""
     return {"client_bin": {"type": "path"}}
 
 
 def worker_arguments() -> dict[str, Any]:
-    """Where the CDC worker lives on the worker host (fragment C(worker))."""
+    """Return the folder of the CDC worker on the worker host (fragment C(worker))."""
     return {"worker_home": {"type": "path", "required": True}}

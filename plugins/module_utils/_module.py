@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one crossing between Ansible and the engine: arguments in, a Plan out, an error as a failed task.
+"""The only crossing between Ansible and the engine: arguments in, a Plan out, an error as a failed task.
 
-Check mode is asked here, once. The engine gets plain values and a way to run programs, never the module.
+Check mode is read here, once. The engine gets plain values and a way to run programs, never the module.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ._engine.runner import Outcome
 from ._ranges import require_ranges
 
 STATEMENTS_SHOWN = 500
-"""A plan over thousands of tables would drown its reader; the count is always the whole one."""
+"""The most statements that are returned: a plan over thousands of tables has too many to read. The total counts all."""
 
 
 class _ModuleRunner:
-    """The engine's Runner over C(run_command): sanity forbids subprocess in module_utils, and this one cleans up."""
+    """The engine's Runner over C(run_command), which cleans up; sanity forbids subprocess in module_utils."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
@@ -37,7 +37,7 @@ class _ModuleRunner:
         return Outcome(rc, out, err)
 
     def find(self, program: str, folder: str) -> str:
-        """The path of a program in C(folder) or on PATH; empty where there is none."""
+        """Return the path of a program in C(folder) or on PATH; empty where it is missing."""
         return str(self._module.get_bin_path(program, False, [folder] if folder else []) or "")
 
 
@@ -57,9 +57,10 @@ def run(
 ) -> None:
     """Run one module: read the arguments, make the plan, apply it unless this is a dry run, and exit.
 
-    C(writes) takes the migration's lock, from the first look on. C(registers) makes the state tables and the migration's row before the first
-    change; taking back and helping another host (C(assist)) never do. C(until_opened) modules do nothing once the destination was opened, unless
-    they are told to take something back (C(state=absent)) or to begin again (C(restart)).
+    C(writes) takes the migration's lock before anything is observed. C(registers) creates the state tables and the
+    migration's row before the first change; undoing and helping another host (C(assist)) never do. C(until_opened)
+    modules do nothing once the destination was opened, unless asked to undo (C(state=absent)) or to begin again
+    (C(restart)).
     """
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
     module.no_log_values -= _harmless(module.params)
@@ -98,7 +99,7 @@ def run(
 
 
 def _harmless(params: Mapping[str, Any]) -> set[str]:
-    """What C(no_log) hides although it is no secret: with C(connect_timeout: 2) no answer would have a 2 in it.
+    """Return the values that C(no_log) masks although they are no secrets: C(connect_timeout: 2) would mask every 2.
 
     C(connect_params) as a whole are C(no_log), since they may hold a password and Ansible logs arguments.
     """
@@ -119,13 +120,13 @@ def _settled(name: str, opened: str) -> str:
 
 
 def _answer(plan: Plan, migration: Migration, *, registers: bool) -> dict[str, Any]:
-    """The plan as return values: changed, diff and statements come from it alone."""
+    """Return the plan as return values: changed, diff and statements come from it alone."""
     registration = migration.registration() if plan.changes and registers else ()
     changes: tuple[Change, ...] = registration + plan.changes
     statements = [{"end": change.place, "sql": text} for change in changes for text in change.statements]
     return {
         "changed": plan.changed,
-        # in a dry run on a fresh pair each phase would make the state tables: their columns are in the statements
+        # in a dry run on a fresh pair each phase would create the state tables: their columns are in the statements
         "diff": _diff(registration, brief=True) + _diff(plan.changes),
         "statements": statements[:STATEMENTS_SHOWN],
         "statements_total": len(statements),
@@ -135,7 +136,7 @@ def _answer(plan: Plan, migration: Migration, *, registers: bool) -> dict[str, A
 
 
 def _diff(changes: Sequence[Change], *, brief: bool = False) -> list[dict[str, str]]:
-    """What C(--diff) prints: each difference, and under it the statements that make it so, as many as are returned."""
+    """Return what C(--diff) prints: each difference, and under it its statements, as many as are returned."""
     room = STATEMENTS_SHOWN
     entries = []
     for change in changes:
@@ -165,7 +166,7 @@ def _brief(text: str) -> str:
 
 
 def _lines(value: object) -> str:
-    """Ansible compares lines of text; it would show a dict's letters outside ASCII as escapes, and fail on a list."""
+    """Return a value as lines of text: Ansible would escape a dict's letters outside ASCII, and fail on a list."""
     if value is None:
         return ""
     if isinstance(value, (Mapping, list, tuple)):
@@ -174,7 +175,7 @@ def _lines(value: object) -> str:
 
 
 def _left_behind(answer: Mapping[str, Any]) -> list[str]:
-    """What could not be taken back, a sentence each: a person has to see it, and finds it in no other place."""
+    """Return a sentence for each thing that could not be undone: only these warnings show it to the operator."""
     return [
         f"left at the {one['end']}: {one['what']}, since {one['why']}. By hand: {' '.join(one['statements'])}"
         for one in answer.get("left_behind") or ()

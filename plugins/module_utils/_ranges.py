@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The numbers that options may be. A timeout of 0 means "none" to PostgreSQL, and nobody who writes 0 means that."""
+"""The ranges of numeric options. A timeout of 0 means "no limit" to PostgreSQL, but not to the user who writes it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "index_jobs": (1, 64),
     "index_memory": (1, 1 << 30),
 }
-"""Least and most, by the option's name, which means the same wherever it occurs. The CDC task's own settings stand with
-it (`cdc.control.config`)."""
+"""Least and most, by the option's name, which means the same wherever it occurs. The ranges of the CDC task's own
+settings are in `cdc.control.config`."""
 
 
 def require_ranges(options: Mapping[str, object]) -> None:

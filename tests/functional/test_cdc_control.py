@@ -46,7 +46,7 @@ def test_paused_keeps_process_and_slot_and_says_what_that_costs(task: Task) -> N
     until(lambda: task.streaming.progress("lag_bytes") > 2_000_000)  # the worker looks at the source now and then
     info = task.migration.run("pg_migration_info")
     assert info["cdc"]["state"] == "paused" and not info["cdc"]["down"]
-    assert "the slot keeps" in info["msg"]
+    assert "the slot retains" in info["msg"]
     assert info["cdc"]["catch_up"]["verdict"] == "unknown" and info["cdc"]["lag_bytes"] > 2_000_000
     assert destination.value("SELECT count(*) FROM t") == 0
     assert task.run(wait="caught_up")["changed"]

@@ -60,7 +60,7 @@ def test_findings_are_a_table_and_a_failure_is_one_block(play: Play, pair: Pair,
     assert "[localhost] Precheck not passed: 1 error" in ran.stderr
     assert "no_key  shop.log" in ran.stderr and "fix: ALTER TABLE shop.log" in ran.stderr
     assert "pg_migration_precheck failed on localhost" in ran.stderr
-    assert "1 finding must be cured first: no_key" in ran.stderr
+    assert "1 finding must be fixed first: no_key" in ran.stderr
     assert "Precheck not passed" not in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
     assert pair.source.endpoint["login_password"] not in ran.stdout + ran.stderr

@@ -61,7 +61,7 @@ def test_a_healthy_pair_passes_and_nothing_is_written(pair: Pair, clusters: Clus
 def test_findings_come_back_although_the_module_fails(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     result = failed(migration(pair, "keyless", clusters, allow_keyless=False))
-    assert "1 finding must be cured first: no_key" in result["msg"]
+    assert "1 finding must be fixed first: no_key" in result["msg"]
     assert result["error"]["code"] == "precheck_failed"
     assert not result["passed"] and result["counts"]["error"] == 1
     one = found(result, "no_key")

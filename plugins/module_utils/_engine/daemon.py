@@ -1,9 +1,12 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker as a program: ``python -m _engine.daemon --config FILE``. Log, signals, exit status; the work is `cdc.worker.worker`'s.
+"""The worker as a program, ``python -m _engine.daemon --config FILE``: log, signals and exit status.
 
-SIGTERM and SIGINT drain to a commit and end with status 0; SIGHUP ends a wait for the next attempt. The log holds names, counts and positions only.
+The work itself is done by `cdc.worker.worker`.
+
+SIGTERM and SIGINT drain to a commit boundary and end with status 0; SIGHUP ends a wait for the next attempt. The log
+holds names, counts and positions only.
 """
 
 from __future__ import annotations
@@ -29,18 +32,18 @@ from .task.detach import hold
 EXIT_ALREADY_RUNS = 4
 
 PATIENCE = 120.0
-"""Seconds without a sign of life after which the worker counts as one that hangs."""
+"""Seconds without a sign of life after which the worker counts as hanging."""
 
 _LOG_BYTES = 10 * 1024 * 1024
 _LOG_FILES = 3
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, message, thread; what happens to the task has an ``event`` and its
+    """Formats one JSON object per line: time (UTC), level, message, thread; an event of the task has its ``event`` and
     ``detail`` as data too."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of one record; a traceback, if any: its frames."""
+        """Return the line of one record, with the frames of its traceback, if any."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "at": f"{seconds}.{int(record.msecs):03d}Z",
@@ -60,7 +63,7 @@ class JsonLines(logging.Formatter):
 
 
 def _frames(record: logging.LogRecord) -> str:
-    """Frames only: the message of an unforeseen exception may quote a value."""
+    """Return the frames of the traceback only: the message of an unforeseen exception may quote a value."""
     found = []
     trace = record.exc_info[2] if record.exc_info else None
     while trace is not None:
@@ -71,7 +74,7 @@ def _frames(record: logging.LogRecord) -> str:
 
 
 def open_log(folder: Path) -> logging.Logger:
-    """The worker's log: files of bounded size beside its configuration, readable by its owner."""
+    """Return the worker's log: files of bounded size beside its configuration, readable by its owner only."""
     os.umask(0o077)
     handler = logging.handlers.RotatingFileHandler(
         folder / LOG_FILE, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8"
@@ -104,10 +107,10 @@ def main(argv: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, told)
-    # Reader and applier share the interpreter: with short turns neither keeps the other waiting.
+    # Reader and applier share the interpreter lock: short turns keep either from blocking the other.
     sys.setswitchinterval(0.001)
-    # Changes come and go by the hundred thousand, and none of them refers to itself: looking at all of them for every
-    # seven hundred that come would take a third of the time.
+    # Changes are created and dropped by the hundred thousand, never in cycles: the default, a collection for every
+    # seven hundred new objects, would take a third of the time.
     gc.freeze()
     gc.set_threshold(1_000_000, 20, 20)
     notifier, pulse = Notifier(os.environ), Pulse(PATIENCE)

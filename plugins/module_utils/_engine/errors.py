@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong, said once: what we were doing, to what, why it failed, and what to do next."""
+"""The engine's errors: each says what we were doing, to what, why it failed, and what to do next."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class EngineError(Exception):
     """Base of every error that the engine raises on purpose.
 
     ``doing`` is a phrase ("copying a table"), ``what`` names the object as PostgreSQL prints it, ``why`` is the
-    cause, ``remedy`` the next thing for a person to do. ``sqlstate`` and ``detail`` are the server's, when it spoke.
-    None of them may hold a row value, a password or a connection string. ``result`` is what had been found out by
-    then, returned with the failure: the findings of a precheck, the verdict on each table.
+    cause, ``remedy`` the operator's next step. ``sqlstate`` and ``detail`` are the server's, if it answered.
+    None of them may hold a row value, a password or a connection string. ``result`` holds the results up to then, which
+    are returned with the failure: the findings of a precheck, the verdict on each table.
     """
 
     code = "engine_error"
@@ -45,7 +45,7 @@ class EngineError(Exception):
         return f"{self.doing}{subject}: {cause}. {self.remedy}"
 
     def as_result(self) -> Mapping[str, str]:
-        """The same as data: for return values and for ``causeway.event``."""
+        """Return the error as data: for return values and for ``causeway.event``."""
         return {
             "code": self.code,
             "doing": self.doing,
@@ -58,7 +58,7 @@ class EngineError(Exception):
 
 
 class SpecError(EngineError):
-    """The migration as it is written cannot be meant: an unknown option, a pattern that matches nothing."""
+    """The migration as it is written is invalid: an unknown option, a pattern that matches nothing."""
 
     code = "spec_error"
 
@@ -70,7 +70,7 @@ class DriverError(EngineError):
 
 
 class ConnectError(EngineError):
-    """A server could not be reached, or did not let us in."""
+    """A server could not be reached, or refused the connection."""
 
     code = "connect_failed"
 
@@ -82,30 +82,30 @@ class ServerError(EngineError):
 
 
 class StateError(EngineError):
-    """The state tables say that this step may not be taken now."""
+    """The recorded state does not allow this step now."""
 
     code = "wrong_state"
 
 
 class MismatchError(EngineError):
-    """Something of our name stands there and is not what we made or need: a slot, a table, a column."""
+    """An object of our name exists and is not what we created or need: a slot, a table, a column."""
 
     code = "mismatch"
 
 
 class LossError(EngineError):
-    """Going on would lose or double rows: the task stops for good until a person has decided."""
+    """To continue would lose or duplicate rows: the task stops until the operator has decided."""
 
     code = "would_lose_rows"
 
 
 class ProtocolError(EngineError):
-    """The server sent bytes that are not what the replication protocol promises."""
+    """The server sent bytes that do not follow the replication protocol."""
 
     code = "protocol_error"
 
 
 class TimeoutExpired(EngineError):
-    """Something did not come true within the time that was given for it."""
+    """A condition was not met within its timeout."""
 
     code = "timeout"

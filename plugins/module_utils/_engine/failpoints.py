@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named places at which a test stops the process, to kill it there. Off unless the environment names one."""
+"""Failpoints: named places at which a test stops the process, to kill it. Off unless the environment names one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ VARIABLE = "CAUSEWAY_FAILPOINT"
 
 
 def failpoint(place: str) -> None:
-    """Stop this process with SIGSTOP where the environment names ``place``; whoever named it goes on or kills.
+    """Stop this process with SIGSTOP where the environment names ``place``; the test then resumes or kills it.
 
-    The signal goes to the thread that came to the place: sent to the process, another might take it, and this one
-    would go on for a moment.
+    The signal is sent to the thread that reached the place: sent to the process, another thread might receive it, and
+    this one would run on for a moment.
     """
     if os.environ.get(VARIABLE) == place:
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)

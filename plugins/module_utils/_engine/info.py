@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a migration stands, for `pg_migration_info`: read-only, and it answers with whatever can be seen.
+"""The status of a migration, for `pg_migration_info`: read-only, with all that can be observed.
 
-A source that cannot be reached is reported, not raised: this is what one looks at when something is down.
+An unreachable source is reported, not raised: the status is what the operator reads when something is down.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conf
 
 
 def plan(migration: Migration, engine: str = "") -> Plan:
-    """Everything that is known, as the plan's result; there is never a change. ``engine`` names the collection's.
+    """Return the status as the plan's result; the plan never has a change. ``engine`` names the collection's engine.
 
     Raises ConnectError for the destination.
     """
@@ -142,7 +142,7 @@ def _source(migration: Migration) -> dict[str, Any]:
 
 
 def _fence(migration: Migration) -> str:
-    """Where the cutover's fence stands at the source; unknown to an account that may not read it."""
+    """Return the state of the cutover's fence at the source; unknown where the account may not read it."""
     try:
         return fence_state(migration.source, migration.name)
     except EngineError:
@@ -150,7 +150,7 @@ def _fence(migration: Migration) -> str:
 
 
 def _selected(migration: Migration) -> dict[str, Any]:
-    """How much there is to move, by the source's own estimate of sizes."""
+    """Return the number and bytes of the selected tables, by the source's own estimate of sizes."""
     leaves = migration.selection.leaves
     return {"tables": len(leaves), "bytes": sum(table.bytes for table in leaves)}
 
@@ -186,13 +186,13 @@ def _totals(tables: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _large_objects(store: StateStore) -> dict[str, Any]:
-    """How far the copy of the large objects has come; empty before it has begun."""
+    """Return the progress of the copy of the large objects; empty before it has begun."""
     copied = read_copied(store)
     return {} if copied is None else dataclasses.asdict(copied)
 
 
 def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
-    """The migration's slot as the source shows it now; ``exists`` false where there is none of that name."""
+    """Return the migration's slot as the source shows it now; ``exists`` is false where it is missing."""
     known = state.slot if state else None
     name = str(known["name"]) if known and known.get("name") else names.slot_name(migration.name)
     row = _one(migration.source, _SLOT, name)
@@ -216,7 +216,7 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
 
 
 def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the worker's slot guard has seen in this minute; while none runs, what is seen now."""
+    """Return the last report of the worker's slot guard; while no worker runs, a report made now."""
     store = migration.store
     rows = _ask(store, "the slot guard", _GUARD)
     recorded, age = (rows[0][0] or {}, rows[0][1]) if rows else ({}, None)
@@ -232,7 +232,7 @@ def _one(conn: Connection, query: str, name: str) -> Any:
 
 
 def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, Any]:
-    """The task's wanted state, who applies, and how far it has come; empty before there is a task."""
+    """Return the CDC task's wanted state, its worker and its progress; empty before there is a task."""
     control = read_control(store)
     rows = _ask(store, "the progress", _PROGRESS)
     if control is None and not rows:
@@ -263,7 +263,7 @@ def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, A
 
 
 def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Who holds the lock at the destination, and the process that said so of itself."""
+    """Return the session that holds the lock at the destination, and the process that it recorded as its own."""
     return {
         "host": shown.get("host") or "",
         "pid": shown.get("pid"),
@@ -275,7 +275,7 @@ def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
-    """What the worker measured; while none runs that is out of date, and the source's position says how much is due."""
+    """Return the lag that the worker measured; while none runs that is stale, and the source's position gives it."""
     if running or not slot.get("source_position") or not shown.get("applied"):
         return {"lag_bytes": shown.get("lag_bytes") if running else None, "lag_seconds": shown.get("lag_seconds")}
     reached = max(parse_lsn(shown["applied"]), parse_lsn(shown.get("confirmable") or "0/0"))
@@ -283,7 +283,7 @@ def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) ->
 
 
 def _rates(state: str, shown: Mapping[str, Any], lag: Mapping[str, Any]) -> dict[str, Any]:
-    """Both rates in bytes of the source's WAL a second, and whether and in how many seconds that catches up."""
+    """Return both rates in bytes of the source's WAL a second, and whether and in how many seconds that catches up."""
     source, apply = shown.get("source_rate"), shown.get("apply_rate")
     rates = Rates(source, apply) if state == "running" and source is not None and apply is not None else None
     found = forecast(state, lag["lag_bytes"], lag["lag_seconds"], rates)
@@ -310,7 +310,7 @@ def _validation(store: StateStore) -> dict[str, Any]:
 
 
 def _events(store: StateStore) -> list[dict[str, Any]]:
-    """The last events, the oldest of them first."""
+    """Return the last events, the oldest of them first."""
     rows = _ask(store, "the timeline", _EVENTS, limit=EVENTS)
     return [
         {"at": at, "who": who, "phase": phase, "what": what, "detail": detail}
@@ -335,12 +335,12 @@ def _sentence(result: Mapping[str, Any]) -> str:
     if (cdc.get("catch_up") or {}).get("verdict") in ("catching_up", "never", "stalled"):
         said.append(cdc["catch_up"]["sentence"])
     if cdc.get("state") == "paused" and (result["slot"] or {}).get("retained_bytes") is not None:
-        said.append(f"the slot keeps {size(result['slot']['retained_bytes'])} of WAL at the source meanwhile")
+        said.append(f"the slot retains {size(result['slot']['retained_bytes'])} of WAL at the source meanwhile")
     said.extend(finding["text"] for finding in (result["slot"].get("guard") or {}).get("findings", ()))
     if result["fence"] == "fenced":
         said.append("the source is fenced: run the cutover playbook again, or release")
     elif result["fence"] == "closed" and not result["opened_at"]:
-        said.append("the source is closed: run the cutover playbook again, it opens the destination")
+        said.append("the source is closed: run the cutover playbook again to open the destination")
     if not result["source_server"]["reachable"]:
         said.append("the source cannot be reached")
     return ", ".join(said) + "."

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names of everything that a migration makes, all derived from its own name.
+"""The names of all objects that a migration creates, derived from its own name.
 
-Ownership is never decided by these: the stored name and identity decide it (`state`).
+They never decide ownership: the recorded name and identity do (`state`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import re
 SLOT_PREFIX = "dts_sync_"
 """The reference tool's prefix: DBAs look for it."""
 
-_LIMIT = 63  # NAMEDATALEN - 1, in bytes; what we make is ASCII
+_LIMIT = 63  # NAMEDATALEN - 1, in bytes; our names are ASCII
 
 
 def slug(name: str, limit: int = _LIMIT) -> str:
-    """``name`` as at most ``limit`` of ``[a-z0-9_]``; eight hex digits of its hash follow if that changed it."""
+    """Return ``name`` as at most ``limit`` of ``[a-z0-9_]``, with eight hex digits of its hash if that changed it."""
     plain = re.sub(r"[^a-z0-9_]", "_", name.lower())
     if plain == name and len(plain) <= limit:
         return plain
@@ -27,34 +27,34 @@ def slug(name: str, limit: int = _LIMIT) -> str:
 
 
 def slot_name(name: str) -> str:
-    """The migration's replication slot."""
+    """Return the name of the migration's replication slot."""
     return SLOT_PREFIX + slug(name, _LIMIT - len(SLOT_PREFIX))
 
 
 def run_slot_name(name: str, run: int, ordinal: int = 0) -> str:
-    """A temporary slot of one copy run; several only where every connection makes its own."""
+    """Return the name of a copy run's temporary slot; there are several only where each connection creates its own."""
     suffix = f"_r{run}_{ordinal}"
     return SLOT_PREFIX + slug(name, _LIMIT - len(SLOT_PREFIX) - len(suffix)) + suffix
 
 
 def publication_name(name: str) -> str:
-    """The migration's publication at the source."""
+    """Return the name of the migration's publication at the source."""
     return "causeway_" + slug(name, _LIMIT - len("causeway_"))
 
 
 def folder_name(name: str) -> str:
-    """The migration's folder on the worker host."""
+    """Return the name of the migration's folder on the worker host."""
     return slug(name, 48)
 
 
 def lock_key(name: str, purpose: str) -> int:
-    """A signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook), ``worker`` (one writer), ``copy`` (one leader),
-    ``build`` (shared: whoever builds indexes beside a copy that another one leads),
-    ``state`` or ``bookkeeping`` (making a schema that migrations share; ``name`` is the schema's)."""
+    """Return a signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook), ``worker`` (one writer),
+    ``copy`` (one leader), ``build`` (shared: by those that build indexes while another process leads the copy),
+    ``state`` or ``bookkeeping`` (creating a schema that migrations share; ``name`` is the schema's)."""
     digest = hashlib.sha256(f"causeway:{purpose}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def lock_halves(key: int) -> tuple[int, int]:
-    """How pg_locks shows a 64-bit advisory lock key: ``classid`` and ``objid``."""
+    """Return ``classid`` and ``objid`` by which pg_locks shows a 64-bit advisory lock key."""
     return (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the engine runs a program: through something that is handed in, since where it runs is not its business."""
+"""The interface through which the engine runs programs; the caller passes in an implementation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a program left behind: exit status and both outputs as text."""
+    """A program's exit status and both its outputs as text."""
 
     status: int
     output: str
@@ -23,7 +23,7 @@ class Runner(Protocol):
     """Runs programs on the worker host."""
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
-        """Run to the end. ``environment`` is added to the present one and must hold no secret."""
+        """Run a program to its end. ``environment`` is added to the present one and must hold no secret."""
 
     def find(self, program: str, folder: str) -> str:
-        """The program's path, looked for in ``folder`` first if it is given; empty where there is none."""
+        """Return the program's path, looked for in ``folder`` first if it is given; empty where it is missing."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes, times and counts as a person reads them: 1.2 GB, 3 min 20 s, 1 234 567."""
+"""Sizes, durations and counts as text for the operator: 1.2 GB, 3 min 20 s, 1 234 567."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def size(count: float) -> str:
-    """Bytes, in steps of 1000: ``1.2 GB``. Three digits at most."""
+    """Return bytes in steps of 1000: ``1.2 GB``. Three digits at most."""
     value, unit = float(count), 0
     while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
         value /= 1000
@@ -20,7 +20,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds: ``42 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Return seconds as ``42 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
@@ -34,5 +34,5 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int) -> str:
-    """A whole number, thousands set apart: ``1 234 567``."""
+    """Return a whole number with its thousands separated: ``1 234 567``."""
     return f"{number:,}".replace(",", " ")

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast the source writes and the destination follows, and what comes of that. Pure; the clock is handed in.
+"""How fast the source writes and the destination applies, and the forecast from both. Pure; the clock is passed in.
 
 Both rates are bytes of the source's WAL a second, over the last minute: apply's is how fast the position moves up to
-which nothing is left to do.
+which everything has been applied.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from ..units import duration, size
 
 WINDOW: Final = 60.0
 _LEAST: Final = 4.0
-"""Seconds that have to be seen before a rate is one."""
+"""Seconds that the samples have to span before a rate is computed."""
 
 CAUGHT_UP: Final = 5.0
-"""Seconds of lag up to which the destination counts as up with its source."""
+"""Seconds of lag up to which the destination counts as caught up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Bytes of the source's WAL a second: what it writes, and what is applied of it."""
+    """Bytes of the source's WAL a second: written by the source, and applied at the destination."""
 
     source: float
     apply: float
 
 
 class RateMeter:
-    """Rates from samples of both positions by one clock."""
+    """Computes rates from samples of both positions, taken by one clock."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Lsn, Lsn]] = deque(maxlen=1000)
 
     def sample(self, now: float, source: Lsn, done: Lsn) -> Rates | None:
-        """One more look; None while too little has been seen. A position that goes back begins anew."""
+        """Add a sample; return the rates, None while the samples span too little. A position that goes back resets."""
         if self._samples and (source < self._samples[-1][1] or done < self._samples[-1][2]):
             self._samples.clear()
         self._samples.append((now, source, done))
@@ -52,7 +52,7 @@ class RateMeter:
         return Rates((source - source_then) / seen, (done - done_then) / seen)
 
     def begin_anew(self) -> None:
-        """What was measured under other settings says nothing any more."""
+        """Discard all samples: those measured under other settings no longer count."""
         self._samples.clear()
 
 
@@ -64,7 +64,7 @@ class Forecast:
     seconds: float | None = None
 
     def sentence(self, rates: Rates | None) -> str:
-        """For a person; empty where there is nothing to say."""
+        """Return the forecast as a sentence for the operator; empty where there is nothing to say."""
         if self.verdict == "catching_up" and self.seconds is not None:
             return f"caught up in about {duration(self.seconds)}"
         if self.verdict == "never" and rates is not None:
@@ -73,12 +73,12 @@ class Forecast:
                 " are applied"
             )
         if self.verdict == "stalled":
-            return "nothing was committed in the last minute: a large transaction, a lock, or a limit of the pace"
+            return "nothing was committed in the last minute: a large transaction, a lock, or a rate limit"
         return "caught up" if self.verdict == "caught_up" else ""
 
 
 def forecast(state: str, lag_bytes: int | None, lag_seconds: float | None, rates: Rates | None) -> Forecast:
-    """Whether and when the destination catches up, from what the worker measured while it runs in ``state``."""
+    """Return whether and when the destination catches up, from what the worker measured while it runs in ``state``."""
     if state != "running" or lag_bytes is None:
         return Forecast("unknown")
     if lag_bytes == 0 or (lag_seconds is not None and lag_seconds < CAUGHT_UP):

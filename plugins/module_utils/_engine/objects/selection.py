@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a migration moves: the `objects` of its spec against the source's catalog.
+"""The selection: what a migration moves, by the `objects` of its spec and the source's catalog.
 
 Compiled once and used by all: publication, schema, copy, CDC, sequences, validation, fence.
 """
@@ -32,13 +32,13 @@ class SchemaRule:
         return not self.tables
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a relation of the schema, of whatever kind, is excluded by name."""
+        """Return whether a relation of the schema, of any kind, is excluded by name."""
         return _patterns(self.exclude).match(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a selection cannot be meant; ``check`` is the id of the precheck that reports it."""
+    """Why a selection cannot be what was intended; ``check`` is the id of the precheck that reports it."""
 
     check: str
     what: str
@@ -62,15 +62,16 @@ class Selection:
 
     @property
     def leaves(self) -> tuple[Table, ...]:
-        """The tables that hold rows: what is copied, streamed, compared."""
+        """Return the tables that hold rows: those that are copied, streamed and compared."""
         return tuple(table for table in self.tables if table.holds_rows)
 
     def published(self, members: Collection[int] = ()) -> tuple[Table, ...]:
-        """What the publication names, given the OIDs that it names already: that is decided once and never altered.
+        """Return the tables that the publication names. ``members`` are the OIDs that it names already, since root or
+        partitions is decided once and never altered.
 
-        A partitioned table with a primary key stands for its partitions, the future ones too: they have the key. One
-        without is named by its partitions: a future one would be published without an identity, and the source would
-        refuse the application's UPDATE and DELETE on it.
+        A partitioned table with a primary key is named for its partitions, future ones included: they have the key. For
+        one without a key its partitions are named: a future partition would be published without an identity, and the
+        source would refuse the application's UPDATE and DELETE on it.
         """
         below: dict[int, list[Table]] = {}
         for table in self.tables:
@@ -98,7 +99,7 @@ class Selection:
 
 
 def compile_rules(objects: Items[Mapping[str, object]]) -> tuple[SchemaRule, ...]:
-    """``objects`` as the user writes them (design: Objects) to rules. Raises SpecError."""
+    """Return the rules for ``objects`` as the user writes them. Raises SpecError."""
     rules = []
     for entry in objects:
         schema = str(entry.get("schema") or "")
@@ -121,7 +122,7 @@ def _mappings(value: object) -> Iterable[Mapping[str, object]]:
 
 
 def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
-    """Apply the rules to a catalog. Never raises: what is wrong is a Problem, which precheck shows all at once."""
+    """Apply the rules to a catalog. Never raises: errors are returned as Problems, which precheck shows all at once."""
     problems: list[Problem] = []
     chosen: dict[int, Table] = {}
     excluded: set[int] = set()
@@ -164,7 +165,7 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """Names and patterns as one question: thousands of tables may be asked for by thousands of names."""
+    """Names and patterns, matched at once: thousands of tables may be matched against thousands of names."""
 
     names: frozenset[str]
     expressions: tuple[re.Pattern[str], ...]
@@ -175,7 +176,7 @@ class _Patterns:
 
 @lru_cache
 def _patterns(texts: tuple[str, ...]) -> _Patterns:
-    """``*`` and ``?`` only, case-sensitive: brackets are ordinary characters in a name."""
+    """Compile patterns of ``*`` and ``?`` only, case-sensitive: brackets are ordinary characters in a name."""
     expressions = [re.compile(fnmatch.translate(t.replace("[", "[[]"))) for t in texts if "*" in t or "?" in t]
     return _Patterns(frozenset(texts), tuple(expressions))
 
@@ -187,7 +188,7 @@ def _missing(what: str, why: str) -> Problem:
 def _complete_partitions(
     catalog: Catalog, chosen: dict[int, Table], excluded: set[int], problems: list[Problem]
 ) -> None:
-    """A partitioned table comes with all its partitions; leaving one out on purpose is a problem."""
+    """Add to each chosen partitioned table all its partitions; excluding one of them is a problem."""
     todo = [table for table in chosen.values() if table.kind == "p"]
     children = catalog.children() if todo else {}
     while todo:
@@ -220,8 +221,9 @@ def _complete_partitions(
 
 
 def _takes_sequence(sequence: Sequence, chosen: Mapping[int, Table], whole: set[str], rules: Items[SchemaRule]) -> bool:
-    """Owned and identity sequences follow their table, the others their schema; and each a default that draws from it:
-    the dump takes it along there, and a value that it gives twice would be a row's key. ``rules`` are its schema's."""
+    """Return whether a sequence is selected: with the table that owns it, else with its schema, or with a table whose
+    default draws from it: the dump includes it there, and a value drawn twice would be a row's key. ``rules`` are those
+    of its schema."""
     if sequence.owner_table in chosen:
         return True
     if any(rule.leaves_out(sequence.name) for rule in rules):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to asyncpg, which only the copy pump uses. Importing this file never fails."""
+"""The only file that imports asyncpg, which the copy uses. Importing this file never fails."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def require_asyncpg() -> None:
             "loading the copy driver",
             "asyncpg",
             f"asyncpg cannot be imported by this interpreter ({ASYNCPG_MISSING})",
-            "Run the worker role (ansible-playbook … causeway.postgresql.precheck --tags worker), which makes a "
+            "Run the worker role (ansible-playbook … causeway.postgresql.precheck --tags worker), which creates a "
             "virtualenv with the drivers, or point causeway_worker_python at an interpreter that has asyncpg.",
         )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to psycopg 3. Importing this file never fails; `require_psycopg` says what is missing."""
+"""The only file that imports psycopg 3. Importing this file never fails; `require_psycopg` says what is missing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def require_psycopg() -> None:
             "loading the PostgreSQL driver",
             "psycopg",
             f"psycopg 3 cannot be imported by this interpreter ({PSYCOPG_MISSING})",
-            "Run the worker role (ansible-playbook … causeway.postgresql.precheck --tags worker), which makes a "
+            "Run the worker role (ansible-playbook … causeway.postgresql.precheck --tags worker), which creates a "
             "virtualenv with the drivers, or point causeway_worker_python at an interpreter that has psycopg[binary].",
         )

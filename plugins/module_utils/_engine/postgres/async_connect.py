@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""asyncpg sessions that are the same as ours over libpq: same address, account, TLS and pinned settings.
+"""asyncpg sessions equal to those over libpq: same address, account, TLS and pinned settings.
 
-libpq has already resolved service files, password files and defaults for the session that stands: what it found out
-is handed on, so that both drivers always speak to the same server in the same way.
+libpq has already resolved service files, password files and defaults for the existing session: its result is passed
+on, so that both drivers always connect to the same server in the same way.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _SEE_LOG = "See the server's log for the statement and its context."
 
 
 def resolved(like: Connection) -> dict[str, str]:
-    """libpq's connection parameters as it resolved them; those without a value are left out."""
+    """Return libpq's connection parameters as it resolved them; those without a value are left out."""
     return {option.keyword.decode(): option.val.decode() for option in like.pgconn.info if option.val}
 
 
 def tls_context(parameters: Mapping[str, str]) -> ssl.SSLContext:
-    """libpq's rules (PostgreSQL manual, SSL Support): a root file that stands is always used to verify the server."""
+    """Return a context by libpq's rules (PostgreSQL manual, SSL Support): a root file that exists always verifies."""
     home = Path.home() / ".postgresql"
     mode = parameters.get("sslmode", "prefer")
     root = parameters.get("sslrootcert") or str(home / "root.crt")
@@ -60,10 +60,10 @@ def tls_context(parameters: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def arguments(like: Connection, purpose: str) -> dict[str, Any]:
-    """The arguments of asyncpg.connect() for one more session like the given one."""
+    """Return the arguments of asyncpg.connect() for one more session like the given one."""
     parameters = resolved(like)
     encrypted = like.pgconn.ssl_in_use
-    # An address beside the name saves a lookup that may not work here; but TLS verifies the name.
+    # The resolved address saves a lookup that may fail here; but verify-full needs the name.
     address = parameters.get("hostaddr", "") if parameters.get("sslmode") != "verify-full" else ""
     return {
         "host": address or like.info.host,
@@ -80,7 +80,7 @@ def arguments(like: Connection, purpose: str) -> dict[str, Any]:
 
 
 async def open_session(like: Connection, endpoint: Endpoint, purpose: str) -> Any:
-    """One more session to the server of ``like``, over asyncpg. Raises DriverError, ConnectError, ServerError."""
+    """Open one more session to the server of ``like``, over asyncpg. Raises DriverError, ConnectError, ServerError."""
     require_asyncpg()
     async with explain_errors("connecting to the", str(endpoint)):
         session = await asyncpg.connect(**arguments(like, f"causeway {purpose}"))
@@ -109,7 +109,7 @@ async def explain_errors(doing: str, what: str, remedy: str = "") -> AsyncIterat
 
 
 def as_server_error(exc: Any, doing: str, what: str, remedy: str = "") -> ServerError:
-    """A PostgresError as ours. The message of a data exception (class 22) quotes the value: its name stands instead."""
+    """Return a PostgresError as ours. A data exception (class 22) is named only, since its message quotes the value."""
     sqlstate = exc.sqlstate or ""
     why = str(getattr(exc, "message", "") or type(exc).__name__)
     if sqlstate.startswith("22"):

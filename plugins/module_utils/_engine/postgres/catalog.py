@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog of one database as frozen values, read by a handful of set-based queries whatever the number of tables.
+"""The catalog of one database as frozen values, read by a few set-based queries, however many tables there are.
 
 System schemas, temporary objects and everything that an extension owns (`pg_depend.deptype = 'e'`) are left out.
 Names are PostgreSQL's own, unquoted; `qualified()` prints them as PostgreSQL does.
@@ -34,12 +34,12 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
 
 def quoted(name: str) -> str:
-    """An identifier for a person to read: quoted where PostgreSQL would (keywords apart). Never used to build SQL."""
+    """Return an identifier for messages, quoted where PostgreSQL would (keywords apart). Never used to build SQL."""
     return name if _PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
 
 
 def qualified(name: Name) -> str:
-    """``schema.name`` for a person to read."""
+    """Return ``schema.name`` for messages."""
     return f"{quoted(name[0])}.{quoted(name[1])}"
 
 
@@ -67,7 +67,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class UniqueIndex:
-    """A unique index. ``columns`` are its key columns in order; empty strings stand for expressions."""
+    """A unique index. ``columns`` are its key columns in order; an empty string means an expression."""
 
     name: str
     columns: tuple[str, ...]
@@ -79,7 +79,7 @@ class UniqueIndex:
 
     @property
     def usable_as_key(self) -> bool:
-        """Whether a row can be found by it: immediate, whole, valid, without NULLs or expressions (design: Keys)."""
+        """Return whether it identifies a row: immediate, not partial, valid, without NULLs or expressions."""
         return self.immediate and self.valid and not self.partial and self.all_not_null and "" not in self.columns
 
 
@@ -114,17 +114,17 @@ class Table:
 
     @property
     def holds_rows(self) -> bool:
-        """A partitioned table has no rows of its own."""
+        """Return whether the table has rows of its own: a partitioned one has none."""
         return self.kind == "r"
 
     @property
     def binary_safe(self) -> bool:
-        """Whether all columns that are copied mean the same bytes in binary at another cluster."""
+        """Return whether the binary form of all copied columns means the same at another cluster."""
         return all(column.binary_safe for column in self.columns if not column.generated)
 
     @property
     def keys(self) -> tuple[UniqueIndex, ...]:
-        """The indexes by which a row can be found, the primary key first. A generated column is not in the stream."""
+        """Return the indexes that identify a row, the primary key first. A generated column is not in the stream."""
         generated = {column.name for column in self.columns if column.generated}
         usable = (i for i in self.unique_indexes if i.usable_as_key and generated.isdisjoint(i.columns))
         return tuple(sorted(usable, key=lambda index: (not index.primary, index.name)))
@@ -135,7 +135,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence. ``owner_table`` and ``owner_column`` are set for owned ones; ``identity`` tells a column's own.
+    """A sequence. ``owner_table`` and ``owner_column`` are set for owned ones; ``identity`` for an identity column's.
 
     ``drawn_by`` are the tables, by OID, with a column whose default draws from it, owned or not.
     """
@@ -168,11 +168,11 @@ class Catalog:
     """Each schema's owner."""
 
     def tables_by_name(self) -> dict[Name, Table]:
-        """All tables by (schema, name)."""
+        """Return all tables by (schema, name)."""
         return {table.qualified_name: table for table in self.tables.values()}
 
     def children(self) -> dict[int, list[Table]]:
-        """Direct partitions or inheritance children of every table that has any, by its OID."""
+        """Return the direct partitions or inheritance children of every table that has any, by its OID."""
         below: dict[int, list[Table]] = {}
         for table in self.tables.values():
             for parent in table.parents:
@@ -203,7 +203,7 @@ def observe_catalog(conn: Connection, end: End, *, leave_out: tuple[str, ...] = 
 
 
 def _grouped(rows: Iterable[tuple[Any, ...]], make: Callable[..., Made]) -> dict[int, list[Made]]:
-    """What is made of rows, by their first column, which is left off."""
+    """Group rows by their first column, and return what ``make`` makes of the other columns."""
     groups: dict[int, list[Made]] = {}
     for row in rows:
         groups.setdefault(row[0], []).append(make(*row[1:]))
@@ -211,7 +211,7 @@ def _grouped(rows: Iterable[tuple[Any, ...]], make: Callable[..., Made]) -> dict
 
 
 def _shared(make: Callable[..., Made]) -> Callable[..., Made]:
-    """The same, one object for all like rows: ten thousand tables have a few kinds of columns between them."""
+    """Return ``make`` with one shared object for equal rows: ten thousand tables have few kinds of columns."""
     made: dict[tuple[Any, ...], Made] = {}
 
     def shared(*values: Any) -> Made:
@@ -251,7 +251,7 @@ def _table(
 
 
 def holding_rows(conn: Connection, tables: Items[Name]) -> frozenset[Name]:
-    """Which of these tables of the destination hold a row, some hundreds in one statement. Raises ServerError."""
+    """Return those of these tables of the destination that hold a row; 200 in one statement. Raises ServerError."""
     found: list[Name] = []
     for first in range(0, len(tables), _AT_ONCE):
         some = tables[first : first + _AT_ONCE]

@@ -13,7 +13,7 @@ _VISIBLE = rf"""
     ({_OURS})
     AND n.nspname !~ '^pg_(temp|toast_temp|toast)' AND n.nspname <> 'information_schema' AND n.nspname <> ALL (%s)
 """
-"""Schemas of the user's: made after initdb, or public; the ones of ours are handed in."""
+"""Schemas of the user's: created after initdb, or public; our own are passed as a parameter and left out."""
 
 SCHEMAS = f"""
 SELECT n.nspname, pg_catalog.pg_get_userbyid(n.nspowner)
@@ -29,7 +29,7 @@ _NOT_EXTENSION = """
                   AND e.objid = c.oid AND e.deptype = 'e')
 """
 
-# Sizes are the planner's: pg_table_size() opens the table, and would wait behind whoever alters it.
+# Sizes are the planner's: pg_table_size() opens the table, and would wait behind a session that alters it.
 TABLES = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
        pg_catalog.pg_get_userbyid(c.relowner),
@@ -83,7 +83,7 @@ SELECT c.oid::bigint, a.attnum::int, a.attname, a.atttypid::bigint, a.atttypmod,
 
 
 def columns(server_version: int) -> str:
-    """The query for columns; generated ones exist from PostgreSQL 12 on."""
+    """Return the query for columns; generated ones exist from PostgreSQL 12 on."""
     return _COLUMNS.format(generated="a.attgenerated::text" if server_version >= 120000 else "''")
 
 
@@ -122,7 +122,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowne
  ORDER BY 2, 3
 """
 
-# By itself: joined to the sequences it is read once for each of them, in a catalog that nobody has analyzed yet.
+# A query of its own: in a catalog that was never analyzed a join would read pg_depend once for each sequence.
 DRAWN = """
 SELECT DISTINCT u.refobjid::bigint, v.adrelid::bigint
   FROM pg_catalog.pg_depend u

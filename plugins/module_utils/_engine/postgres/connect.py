@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections: one way in for every session, with the same pinned settings, and one way to tell why it failed."""
+"""Connections: one function that opens every session, with the same pinned settings, and the errors if it fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ End = Literal["source", "destination"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of a migration, in community.postgresql's words; ``connect_params`` are libpq's own, service included."""
+    """One end of a migration, in community.postgresql's terms; ``connect_params`` are libpq's own, service included."""
 
     end: End
     host: str = ""
@@ -43,12 +43,12 @@ class Endpoint:
     session_role: str = ""
 
     def __str__(self) -> str:
-        """How a person finds it: host, port, database and user; never the password or the other parameters."""
+        """Return what identifies it to the operator: host, port, database and user; never password or parameters."""
         place = self.unix_socket or self.host or self.connect_params.get("service", "") or "localhost"
         return f"{self.end} {place}:{self.port}/{self.dbname} as {self.user}"
 
     def libpq(self) -> dict[str, str]:
-        """libpq's connection parameters, the password included; empty ones are left to a service file or default."""
+        """Return libpq's parameters, the password included; empty ones are left to a service file or default."""
         wanted = {
             "host": self.unix_socket or self.host,
             "port": str(self.port),
@@ -63,7 +63,7 @@ class Endpoint:
             "keepalives_idle": "30",
             "keepalives_interval": "10",
             "keepalives_count": "3",
-            "tcp_user_timeout": "60000",  # keepalives say nothing while something of ours waits for its answer
+            "tcp_user_timeout": "60000",  # keepalives are not sent while sent data waits for its acknowledgement
         }
         parameters = {key: value for key, value in wanted.items() if value}
         if "service" in self.connect_params and not self.host:
@@ -85,7 +85,7 @@ def connect(
 
     ``purpose`` becomes part of ``application_name``; ``replication`` opens a walsender on the database (only
     ``conn.pgconn.exec_`` and the simple protocol work there). Without ``pinned`` the session is an ordinary one, to
-    see what the application gets. Raises ConnectError, which tells host, TLS, authentication and database apart.
+    see what the application gets. Raises ConnectError, which distinguishes host, TLS, authentication and database.
     """
     require_psycopg()
     wanted = {**(PINNED if pinned else {}), **(settings or {})}
@@ -109,7 +109,7 @@ def connect(
 
 
 def _settle(connection: Connection, endpoint: Endpoint) -> None:
-    """What the startup packet cannot carry. Through the simple protocol, since a walsender knows no other."""
+    """Set what the startup packet cannot carry, through the simple protocol, since a walsender knows no other."""
     quoted = sql.SQL("SET {} = {}")
     todo = [
         quoted.format(sql.Identifier(n), sql.Literal(v))
@@ -122,7 +122,7 @@ def _settle(connection: Connection, endpoint: Endpoint) -> None:
 
 
 def simple_query(connection: Connection, statement: str, doing: str, what: str) -> list[tuple[str | None, ...]]:
-    """Run one statement through the simple query protocol: all that a walsender understands.
+    """Run one statement through the simple query protocol, the only one that a walsender understands.
 
     Returns the rows as text. Raises ServerError, and ConnectError where the connection broke before it could answer.
     """
@@ -143,7 +143,7 @@ _SEE_LOG = "See the server's log for the statement and its context."
 
 
 def refusal(result: PGresult, doing: str, what: str) -> ServerError | ConnectError:
-    """What libpq's own result says of a statement that was not carried out; without a SQLSTATE nobody refused it."""
+    """Return the error for libpq's result of a failed statement: without a SQLSTATE the connection broke."""
     state = result.error_field(pq.DiagnosticField.SQLSTATE)
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
     sqlstate = state.decode() if state else ""
@@ -153,15 +153,15 @@ def refusal(result: PGresult, doing: str, what: str) -> ServerError | ConnectErr
 
 
 def condition_name(exc: Exception) -> str:
-    """``InvalidTextRepresentationError``, or psycopg's form of it, as "invalid text representation"."""
+    """Return ``InvalidTextRepresentationError``, or psycopg's form of it, as "invalid text representation"."""
     name = type(exc).__name__.removesuffix("Error")
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
 
 
 def server_error(exc: psycopg.Error, doing: str, what: str, remedy: str = "") -> ServerError | ConnectError:
-    """A driver's exception as ours: SQLSTATE kept, the primary message only (DETAIL may hold row values).
+    """Return a driver's exception as ours: with its SQLSTATE and only its primary message (DETAIL may hold row values).
 
-    The message of a data exception (class 22) quotes the value: its name stands instead.
+    The message of a data exception (class 22) quotes the value: it is replaced by the exception's name.
     """
     sqlstate = exc.sqlstate or ""
     why = exc.diag.message_primary or (str(exc).strip().splitlines() or [type(exc).__name__])[0]
@@ -183,7 +183,7 @@ def server_error(exc: psycopg.Error, doing: str, what: str, remedy: str = "") ->
 
 @contextmanager
 def explain_errors(doing: str, what: str = "", remedy: str = "") -> Iterator[None]:
-    """Turn whatever psycopg raises inside into an EngineError that says what we were doing, and to what."""
+    """Turn what psycopg raises inside into an EngineError that says what we were doing, and to what."""
     try:
         yield
     except psycopg.Error as exc:
@@ -191,12 +191,13 @@ def explain_errors(doing: str, what: str = "", remedy: str = "") -> Iterator[Non
 
 
 def _connect_error(endpoint: Endpoint, exc: psycopg.Error) -> ConnectError:
-    """libpq gives most refusals no SQLSTATE: the kinds are told apart by what it prints, all of it free of secrets."""
+    """Return the error with a remedy for its kind, which is read from libpq's message (free of secrets), since most
+    refusals have no SQLSTATE."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith(("DETAIL:", "HINT:", "CONTEXT:"))]
     why = said[-1] if said else type(exc).__name__
     lower = why.lower()
-    remedy = "Check that the server runs, listens on this address and port, and that no firewall stands between."
+    remedy = "Check that the server runs, listens on this address and port, and that no firewall blocks it."
     if "password authentication failed" in lower or "no password supplied" in lower:
         remedy = f"Correct login_user or login_password of the {endpoint.end}."
     elif "pg_hba.conf" in lower:

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Values of key columns as integers, in the order in which PostgreSQL sorts them. Pure.
 
-What a table is cut by and what decides about a change of the stream must be the same order, whatever the protocol: so
-both formats of a value are decoded to the integer that PostgreSQL itself stores. Integers are themselves, a uuid is its
-128 bits, a date its days and a timestamp its microseconds since 2000-01-01 (UTC); the infinities are the ends of the
-type, as they are on disk.
+The order by which a table is cut and the order that decides about a change of the stream must be the same, in either
+format: so both formats of a value are decoded to the integer that PostgreSQL itself stores. Integers are themselves, a
+uuid is its 128 bits, a date its days and a timestamp its microseconds since 2000-01-01 (UTC); the infinities are the
+ends of the type, as they are on disk.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _TIME: Final = re.compile(
 
 
 def from_binary(type_oid: int, data: bytes) -> int:
-    """A value in the binary format. Raises ProtocolError for one that is none."""
+    """Decode a value in the binary format. Raises ProtocolError for a malformed one."""
     if len(data) != _WIDTHS.get(type_oid):
         raise _malformed(type_oid)
     return int.from_bytes(data, "big", signed=type_oid != UUID)
 
 
 def from_text(type_oid: int, data: bytes) -> int:
-    """A value in the text format, with DateStyle ISO. Raises ProtocolError for one that is none."""
+    """Decode a value in the text format, with DateStyle ISO. Raises ProtocolError for a malformed one."""
     try:
         if type_oid in (INT2, INT4, INT8):
             return int(data)
@@ -71,7 +71,7 @@ def from_text(type_oid: int, data: bytes) -> int:
 
 
 def literal(type_oid: int, value: int) -> str | None:
-    """The value as the text of an SQL literal; None for a moment outside the years 1 to 9999."""
+    """Return the value as the text of an SQL literal; None for a moment outside the years 1 to 9999."""
     if type_oid == UUID:
         return str(uuid.UUID(int=value))
     try:
@@ -105,7 +105,7 @@ def _moment(type_oid: int, data: bytes) -> int:
 
 
 def _offset(text: bytes | None) -> int:
-    """Seconds east of UTC."""
+    """Return the seconds east of UTC."""
     if not text:
         return 0
     seconds = 0
@@ -115,7 +115,7 @@ def _offset(text: bytes | None) -> int:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 2000-01-01, for any year: counted from a first of March, so that a leap day comes last."""
+    """Return the days since 2000-01-01, for any year: counted from a first of March, so that a leap day comes last."""
     if month <= 2:
         year, month = year - 1, month + 12
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 1 - _EPOCH_DAYS
@@ -125,6 +125,6 @@ def _malformed(type_oid: int) -> ProtocolError:
     return ProtocolError(
         "reading the key of a changed row",
         "",
-        f"a value is no {TYPE_NAMES.get(type_oid, 'type that keys are ordered by')}",
-        "Check that nothing between us and the source alters the stream; otherwise report this as a bug.",
+        f"a value is no valid {TYPE_NAMES.get(type_oid, 'key of an ordered type')}",
+        "Check that no proxy between the worker host and the source alters the stream; otherwise report this as a bug.",
     )

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting at the source without harm: bounded lock waits, and the name of whoever is waited for.
+"""Waiting at the source without harm: bounded lock waits, and the names of the sessions that are waited for.
 
-A statement that waits for a lock makes everybody wait who comes after it. So it waits shortly and tries again later,
-and the tables that were busy come last.
+A statement that waits for a lock blocks every later session that needs a conflicting one. So it waits shortly and is
+retried later, and the tables that were busy come last.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ BESIDE_A_READER = (
     "ShareRowExclusiveLock",
     "ExclusiveLock",
 )
-"""The lock modes that a reader does not wait for: all but one (PostgreSQL manual, Explicit Locking)."""
+"""The lock modes that do not block a reader: all but one (PostgreSQL manual, Explicit Locking)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """``timeout`` seconds of waiting for one lock, and how many times more it is tried."""
+    """How long to wait for one lock (``timeout``, in seconds), and how often to retry."""
 
     timeout: float
     retries: int
@@ -84,7 +84,7 @@ SELECT DISTINCT l.mode, {_SESSION}
 
 
 def _described(row: Sequence[Any]) -> str:
-    """A session, or a prepared transaction, for a person. Never its query: that may hold values."""
+    """Describe a session or a prepared transaction for the operator, without its query, which may hold values."""
     pid, application, user, state, since, event, gid = row
     if pid is None:
         return f"prepared transaction {gid!r}" if gid else "a prepared transaction"
@@ -95,23 +95,23 @@ def _described(row: Sequence[Any]) -> str:
 
 
 def running_transactions(conn: Connection) -> Mapping[str, str]:
-    """Every transaction of the cluster that has an xid, prepared ones too: xid to a description. Ours is left out.
+    """Return every other transaction of the cluster that has an xid, prepared ones too: xid to a description.
 
-    Read from pg_locks, which every version has and everybody may read in full. Raises ServerError.
+    Read from pg_locks, which every version has and every account may read in full. Raises ServerError.
     """
     with explain_errors("looking for running transactions at the source"):
         return {row[0]: _described(row[1:]) for row in conn.execute(_RUNNING).fetchall()}
 
 
 def lock_holders(conn: Connection, relations: Sequence[int], harmless: Sequence[str] = ()) -> tuple[str, ...]:
-    """Who holds a lock on one of these relations, of a mode that is not among ``harmless``."""
+    """Describe the holders of locks on these relations, except those whose mode is among ``harmless``."""
     with explain_errors("looking for lock holders at the source"):
         rows = conn.execute(_HOLDERS, (list(relations), list(harmless))).fetchall()
     return tuple(sorted({_described(row[1:]) for row in rows}))
 
 
 def blockers_of(conn: Connection, pid: int) -> tuple[str, ...]:
-    """Who a waiting session waits for (pg_blocking_pids; 0 there stands for a prepared transaction)."""
+    """Describe the sessions that block a waiting one (pg_blocking_pids, where 0 means a prepared transaction)."""
     with explain_errors("looking for what a session waits for at the source"):
         row = conn.execute("SELECT pg_catalog.pg_blocking_pids(%s)", (pid,)).fetchone()
         pids = set(row[0]) if row else set()
@@ -121,21 +121,21 @@ def blockers_of(conn: Connection, pid: int) -> tuple[str, ...]:
 
 
 def named(holders: Sequence[str]) -> str:
-    """Holders as part of a sentence."""
+    """Return the holders as part of a sentence."""
     if not holders:
-        return "somebody who has just gone"
+        return "a session that has already ended"
     more = f" and {len(holders) - _SHOWN} more" if len(holders) > _SHOWN else ""
     return "; ".join(holders[:_SHOWN]) + more
 
 
 REMEDY = (
-    "Let it finish, or end it (pg_terminate_backend; COMMIT PREPARED or ROLLBACK PREPARED for a prepared transaction),"
-    " and run the same playbook again."
+    "Wait until it ends, or end it (pg_terminate_backend; COMMIT PREPARED or ROLLBACK PREPARED for a prepared"
+    " transaction), and run the same playbook again."
 )
 
 
 def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, poll: float = 0.05) -> float:
-    """Wait until every transaction that runs now has ended. Returns the seconds it took.
+    """Wait until every transaction that runs now has ended. Returns the seconds that took.
 
     Raises TimeoutExpired after ``timeout`` seconds, naming those that are still there.
     """
@@ -148,7 +148,7 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
         if time.monotonic() - began > timeout:
             older = sorted(set(still.values()))
             raise TimeoutExpired(
-                doing, what, f"transactions begun before are still open after {timeout:g} s: {named(older)}", REMEDY
+                doing, what, f"earlier transactions are still open after {timeout:g} s: {named(older)}", REMEDY
             )
         waited_for = set(still)
         time.sleep(poll)
@@ -156,7 +156,7 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
 
 
 def in_lock_timeout(conn: Connection, seconds: float) -> None:
-    """Bound the lock waits of the open transaction; 0 is as short as can be, not what PostgreSQL means by it: for ever."""
+    """Bound the lock waits of the open transaction. 0 means as short as possible, not unlimited as in PostgreSQL."""
     conn.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{max(1, int(seconds * 1000))}ms",))
 
 
@@ -167,10 +167,10 @@ def each_under_lock(
     doing: str,
     refused: Callable[[Locked, ServerError], None] | None = None,
 ) -> None:
-    """Carry out every piece in a transaction of its own, in order; what is busy is put off and tried again.
+    """Execute every piece in a transaction of its own, in order; busy ones are put off and retried.
 
-    ``conn`` must be in autocommit. Raises TimeoutExpired that names every piece that is left and who holds it (the
-    others are done). Any other failure goes to ``refused``, and the rest is gone on with; without it, it is raised.
+    ``conn`` must be in autocommit. Raises TimeoutExpired, which names every piece that is left and who holds it (the
+    others are done). Any other failure is passed to ``refused``, and the rest continues; without it, it is raised.
     """
     left = list(work)
     holders: dict[str, tuple[str, ...]] = {}
@@ -193,7 +193,7 @@ def each_under_lock(
         if not left:
             return
         if attempt < patience.retries:
-            # Without jitter two of us, or we and a cron job, would meet again and again.
+            # Without jitter two migrations, or one and a cron job, would collide again and again.
             time.sleep(random.uniform(0.5, 1.5) * min(patience.timeout, 2.0))
     shown = "; ".join(
         f"{piece.change.what} (held by {named(holders[piece.change.what])})" for piece in left[: 2 * _SHOWN]
@@ -202,5 +202,5 @@ def each_under_lock(
         doing,
         left[0].change.what if len(left) == 1 else f"{len(left)} tables",
         f"no lock within {patience.timeout:g} s in {patience.retries + 1} attempts: {shown}",
-        REMEDY + " lock_timeout and lock_retries give it more time.",
+        REMEDY + " To wait longer, raise lock_timeout or lock_retries.",
     )

@@ -14,7 +14,7 @@ NO_LSN: Lsn = 0
 
 
 def parse_lsn(text: str) -> Lsn:
-    """``'16/B374D848'`` to a number. Raises ProtocolError for anything else."""
+    """Return ``'16/B374D848'`` as a number. Raises ProtocolError for anything else."""
     high, slash, low = text.partition("/")
     try:
         if not slash:
@@ -22,11 +22,11 @@ def parse_lsn(text: str) -> Lsn:
         value = (int(high, 16) << 32) | int(low, 16)
     except ValueError as exc:
         raise ProtocolError(
-            "reading a WAL position", "", "the server sent a text that is no pg_lsn", "Report this as a bug."
+            "reading a WAL position", "", "the server sent a text that is not a pg_lsn", "Report this as a bug."
         ) from exc
     return value
 
 
 def format_lsn(value: Lsn) -> str:
-    """A number to ``'16/B374D848'``, as PostgreSQL prints it."""
+    """Return a number as ``'16/B374D848'``, as PostgreSQL prints it."""
     return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server is and can, as it answers itself: product, versions, identity, settings."""
+"""A server as it describes itself: product, versions, identity, settings."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Server:
 
     @property
     def major(self) -> int:
-        """17 for 17.11."""
+        """Return the major version: 17 for 17.11."""
         return self.version // 10000
 
     def setting(self, name: str, default: str = "") -> str:
-        """A setting, or ``default`` where this server has none of that name."""
+        """Return a setting, or ``default`` where this server has none of that name."""
         return self.settings.get(name, default)
 
 
@@ -67,11 +67,11 @@ SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
 
 def observe_server(conn: Connection, end: End) -> Server:
     """Ask one session's server what it is. Raises ServerError."""
-    with explain_errors("asking the server what it is at the", end):
+    with explain_errors("identifying the server at the", end):
         row = conn.execute(_IDENTITY).fetchone()
         settings: dict[str, str] = dict(conn.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
     if row is None:  # current_database() always has its row; a proxy that rewrites statements may not
-        raise MismatchError("asking the server what it is at the", end, "no answer", "Name the primary, not a proxy.")
+        raise MismatchError("identifying the server at the", end, "no answer", "Name the primary, not a proxy.")
     polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype = row
     is_polar = bool(polar) or "(polardb " in version_text.lower()
     return Server(
@@ -94,7 +94,7 @@ def observe_server(conn: Connection, end: End) -> Server:
 
 
 def _system_identifier(conn: Connection) -> str:
-    """pg_control_system() is open to everybody by default; a cloud may have closed it, and then nobody knows."""
+    """Return the system identifier; empty where a cloud has revoked pg_control_system(), open to PUBLIC by default."""
     allowed = conn.execute(
         "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
     ).fetchone()
@@ -114,7 +114,7 @@ class System:
 
 
 def identify_system(walsender: Connection, endpoint: Endpoint) -> System:
-    """IDENTIFY_SYSTEM on a walsender (PostgreSQL manual, Streaming Replication Protocol). Raises ServerError."""
+    """Run IDENTIFY_SYSTEM on a walsender (PostgreSQL manual, Streaming Replication Protocol). Raises ServerError."""
     rows = simple_query(walsender, "IDENTIFY_SYSTEM", "identifying the system of the", str(endpoint))
     identifier, timeline, position = rows[0][0] or "", rows[0][1] or "0", rows[0][2] or "0/0"
     return System(identifier, int(timeline), parse_lsn(position))

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every session of ours pins, so that a value means the same at both ends.
+"""The settings that each of our sessions pins, so that a value means the same at both ends.
 
-A walsender takes these through the startup ``options`` too: without them a role's ``datestyle`` decides what
+A walsender gets them through the startup ``options`` too: without them a role's ``datestyle`` decides what
 4 March looks like in the stream.
 """
 
@@ -18,7 +18,7 @@ PINNED: Mapping[str, str] = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "xmloption": "content",
-    "array_nulls": "on",  # off, a NULL in an array arrives as the word
+    "array_nulls": "on",  # if off, a NULL in an array arrives as the word
     "lc_monetary": "C",
     "client_encoding": "UTF8",
     "search_path": "",
@@ -28,7 +28,7 @@ PINNED: Mapping[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # A host that dies without a word must lose its locks: the server asks whether we are still there.
+    # A host that dies without closing its connection must lose its locks: the server probes whether we still exist.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -36,11 +36,11 @@ PINNED: Mapping[str, str] = {
 """Settings that every supported server knows."""
 
 LATER_TIMEOUTS: Mapping[str, int] = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
-"""Timeouts that came later, each with the first server version that has it; 0 as well."""
+"""Timeouts of later versions, each with the first server version that has it; also set to 0."""
 
 
 def startup_options(settings: Mapping[str, str]) -> str:
-    """``settings`` as libpq's ``options`` parameter, blanks and backslashes escaped as the server reads them."""
+    """Return ``settings`` as libpq's ``options`` parameter, blanks and backslashes escaped as the server reads them."""
     words = []
     for name, value in settings.items():
         escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
@@ -49,5 +49,5 @@ def startup_options(settings: Mapping[str, str]) -> str:
 
 
 def later_timeouts(server_version: int) -> Mapping[str, str]:
-    """The timeouts that a server of this version knows and that the startup packet could not name."""
+    """Return the timeouts that a server of this version knows and that the startup packet could not name."""
     return {name: "0" for name, first in LATER_TIMEOUTS.items() if server_version >= first}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "connection and identity": do both ends answer, are they what was meant, and do they speak the same way."""
+"""Family "connection and identity": do both ends answer, are they the right ones, and do they treat values alike."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .observed import DestinationView, Observation, SourceView
 
 _FIRST_SAFE_MINOR = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}
-"""The May 2025 minor releases, which keep the changes of a transaction that runs while a publication changes."""
+"""The May 2025 minor releases: older ones lose changes of transactions that run while a publication changes."""
 
 _POLARDB_MAJORS = (11, 14, 15, 16, 17)
 
 
 def refusal(error: EngineError) -> str:
-    """What kind of refusal this is: host, TLS, authentication, database, replication, or server."""
+    """Return the kind of a refusal: host, TLS, authentication, database, replication, or server."""
     text, state = error.why.lower(), error.sqlstate
     if state == "3D000" or ("database" in text and "does not exist" in text):
         return "database"
@@ -34,7 +34,7 @@ def refusal(error: EngineError) -> str:
     if state[:2] == "28" or any(
         word in text for word in ("authentication", "no password supplied", "pg_hba.conf", "role", "peer user name")
     ):
-        # the line that admits nobody without TLS names pg_hba.conf as well
+        # before TLS: a refusal for want of TLS names pg_hba.conf as well
         return "authentication"
     if "ssl" in text or "certificate" in text or "tls" in text:
         return "TLS"
@@ -49,8 +49,8 @@ def _connect(part: str, seen: Observation, endpoint: Endpoint) -> Iterator[Found
         return
     kind = refusal(error)
     if part == "destination" and kind == "database" and seen.source:
-        return  # destination_database_missing says how to make it
-    yield Found(str(endpoint), f"{kind}: {error.why}", "a connection as the modules make it", error.remedy)
+        return  # destination_database_missing says how to create it
+    yield Found(str(endpoint), f"{kind}: {error.why}", "a connection like those of the modules", error.remedy)
 
 
 def _source_connect(seen: Observation) -> Iterator[Found]:
@@ -83,7 +83,7 @@ def _destination_database_missing(seen: Observation) -> Iterator[Found]:
     yield Found(
         str(seen.spec.destination),
         error.why,
-        "a connection as the modules make it",
+        "a connection like those of the modules",
         f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{server.encoding}'"
         f" LC_COLLATE '{server.collate}' LC_CTYPE '{server.ctype}';",
     )
@@ -173,7 +173,7 @@ def _destination_read_only(seen: Observation, destination: DestinationView) -> I
             "on",
             "SHOW default_transaction_read_only",
             f'ALTER ROLE "{seen.spec.destination.user}" IN DATABASE "{server.database}" RESET default_transaction_read_only; '
-            "where a cutover into this database set it, or the same for the database or the server.",
+            "if a cutover into this database set it, otherwise the same for the database or the server.",
         )
 
 
@@ -239,28 +239,28 @@ CHECKS = (
     Check(
         "source_connect",
         "error",
-        "Every phase talks to the source.",
+        "Every phase connects to the source.",
         "Correct what the evidence names: host and port, TLS, authentication, or the database's name.",
         _source_connect,
     ),
     Check(
         "destination_connect",
         "error",
-        "Every phase talks to the destination, and the migration's state lives there.",
+        "Every phase connects to the destination, and the migration's state is stored there.",
         "Correct what the evidence names: host and port, TLS, authentication, or the database's name.",
         _destination_connect,
     ),
     Check(
         "destination_database_missing",
         "error",
-        "The destination database is not created for you: its encoding and locale are decided once.",
+        "The destination database is not created for you, since its encoding and locale cannot be changed later.",
         "CREATE DATABASE with the source's encoding and locale; the finding prints the statement.",
         _destination_database_missing,
     ),
     Check(
         "replication_connect",
         "error",
-        "Changes are read over a replication connection, and snapshots are made on one.",
+        "Changes are read over a replication connection, and snapshots are exported from one.",
         "ALTER ROLE … REPLICATION for the account, and a line in pg_hba.conf that admits it.",
         _replication_connect,
         incremental=True,
@@ -268,15 +268,15 @@ CHECKS = (
     Check(
         "not_observed",
         "error",
-        "A part that could not be looked at may hide anything; no evidence counts as a failure.",
-        "Cure the error that the evidence names, mostly a missing privilege, and run precheck again.",
+        "What could not be read could not be checked; missing evidence counts as a failure.",
+        "Fix the error that the evidence names, mostly a missing privilege, and run precheck again.",
         _not_observed,
     ),
     Check(
         "state_unusable",
         "error",
-        "The migration's memory cannot be read: going on could copy twice.",
-        "Use the collection that began the migration, or name another causeway_state_schema.",
+        "The migration's state cannot be read: to continue without it could copy rows twice.",
+        "Use the version of the collection that began the migration, or set another causeway_state_schema.",
         at_destination(_state_unusable),
     ),
     Check(
@@ -310,8 +310,8 @@ CHECKS = (
     Check(
         "version_downgrade",
         "ignorable",
-        "The destination is older: what it does not know, in the schema above all, cannot be restored there.",
-        "Name a destination of at least the source's version, or ignore this and look at the schema phase's errors.",
+        "The destination is older: features that it lacks, mostly in the schema, cannot be restored there.",
+        "Use a destination of at least the source's version, or ignore this and see the errors of the schema phase.",
         at_both(_version_downgrade),
     ),
     Check(
@@ -333,7 +333,7 @@ CHECKS = (
         "destination_read_only",
         "error",
         "Nothing can be written to the destination.",
-        "Name the primary, or take default_transaction_read_only back.",
+        "Name the primary, or reset default_transaction_read_only.",
         at_destination(_destination_read_only),
     ),
     Check(
@@ -346,7 +346,7 @@ CHECKS = (
     Check(
         "database_collation",
         "ignorable",
-        "Texts sort and compare differently: unique indexes and partition bounds on text may judge otherwise.",
+        "Texts sort and compare differently: unique indexes and partition bounds on text may behave differently.",
         "Create the destination database with the source's locale.",
         at_both(_collation),
     ),
@@ -361,14 +361,14 @@ CHECKS = (
     Check(
         "lc_monetary",
         "ignorable",
-        "Values of type money are printed and read by it: the application would see other amounts.",
+        "Values of type money are printed and parsed by it: the application would see other amounts.",
         "ALTER DATABASE … SET lc_monetary to the source's value.",
         at_both(_lc_monetary),
     ),
     Check(
         "timezone_settings",
         "note",
-        "What is stored is the same, but the application sees times in another zone unless it sets its own.",
+        "The stored values are the same, but the application sees times in another zone unless it sets its own.",
         "ALTER DATABASE … SET TimeZone to the source's value.",
         at_both(_timezone),
     ),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "logical decoding": can the source give its changes, and keep them until they are read."""
+"""Family "logical decoding": can the source decode its changes, and retain their WAL until they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .observed import Observation, Slot, SourceView, Transaction
 
 _COPY_RATE = 50_000_000
-"""Bytes a second that a copy is assumed to move, for a forecast of how long it takes."""
+"""Bytes a second that a copy is assumed to move, to forecast how long it takes."""
 
 _WORTH_A_FORECAST = 1 << 30
 _LONG = 600.0
@@ -24,7 +24,7 @@ _SHORT_SENDER_TIMEOUT = 10_000  # milliseconds
 
 
 def _our_slot(seen: Observation, source: SourceView) -> Slot | None:
-    """The migration's own slot, by what the state tables say that it made."""
+    """Return the migration's own slot, as the state tables recorded it; None where there is none."""
     state = seen.destination.state if seen.destination else None
     known = state.slot if state else None
     if not known:
@@ -102,9 +102,9 @@ def _wal_disk_headroom(seen: Observation, source: SourceView) -> Iterator[Found]
         yield Found(
             source.server.database,
             f"{size(todo)} to copy in about {duration(seconds)} at {size(_COPY_RATE)}/s, "
-            f"{size(source.wal_rate)} of WAL a second: {size(forecast)} kept",
+            f"{size(source.wal_rate)} of WAL a second: {size(forecast)} retained",
             "SELECT wal_bytes / extract(epoch FROM now() - stats_reset) FROM pg_stat_wal",
-            f"Have {size(2 * forecast)} free in the source's pg_wal.",
+            f"Make sure that {size(2 * forecast)} are free in the source's pg_wal.",
         )
 
 
@@ -148,7 +148,7 @@ def _slot_name_taken(seen: Observation, source: SourceView) -> Iterator[Found]:
                 f"plugin {slot.plugin or 'none (physical)'}, database {slot.database or 'none'}, "
                 f"{'in use' if slot.active else 'not in use'}",
                 "SELECT * FROM pg_replication_slots",
-                f"If nobody needs it: SELECT pg_drop_replication_slot('{slot.name}');",
+                f"If it is not needed: SELECT pg_drop_replication_slot('{slot.name}');",
             )
 
 
@@ -174,7 +174,7 @@ def _long_transactions(dummy: Observation, source: SourceView) -> Iterator[Found
                 f"{one.user} ({one.application or 'no application name'}) in database {one.database}, "
                 f"open for {duration(one.age)}, query began {one.since}",
                 "SELECT pid, xact_start, query_start FROM pg_stat_activity ORDER BY xact_start",
-                f"Let it end, or SELECT pg_terminate_backend({one.pid});",
+                f"Wait until it ends, or SELECT pg_terminate_backend({one.pid});",
             )
 
 
@@ -186,7 +186,7 @@ def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Itera
                 for table in source.catalog.tables.values()
                 if table.holds_rows and table.replica_identity in "dn" and not any(i.primary for i in table.keys)
             ]
-            without = f"; tables without identity now: {', '.join(keyless[:5])}" if keyless else ""
+            without = f"; tables without a replica identity: {', '.join(keyless[:5])}" if keyless else ""
             yield Found(
                 publication.name,
                 f"FOR ALL TABLES{without}",
@@ -200,7 +200,7 @@ def _leftovers(seen: Observation, source: SourceView) -> Iterator[Found]:
         if slot.name.startswith("dts_") and slot.name != ours and not slot.active and not slot.temporary:
             yield Found(
                 slot.name,
-                f"a slot of database {slot.database or 'none'} that nobody reads",
+                f"an inactive slot of database {slot.database or 'none'}",
                 "SELECT * FROM pg_replication_slots WHERE NOT active",
                 f"SELECT pg_drop_replication_slot('{slot.name}');",
             )
@@ -210,7 +210,7 @@ def _leftovers(seen: Observation, source: SourceView) -> Iterator[Found]:
             continue
         yield Found(
             name,
-            f"{kind}, made by another migration or tool",
+            f"{kind}, created by another migration or tool",
             "pg_publication, pg_event_trigger, pg_class",
             f"DROP {kind.upper()} {name if kind == 'table' else chr(34) + name + chr(34)};",
         )
@@ -226,7 +226,7 @@ CHECKS = (
     Check(
         "wal_level",
         "error",
-        "Without it the WAL holds no changes that could be decoded.",
+        "Without it the WAL cannot be decoded into changes.",
         "ALTER SYSTEM SET wal_level = logical; then restart the source.",
         at_source(_wal_level),
         lock="a restart of the source",
@@ -235,8 +235,8 @@ CHECKS = (
     Check(
         "max_replication_slots",
         "error",
-        "The migration keeps one slot, and each copy run takes one more for its snapshot.",
-        "ALTER SYSTEM SET max_replication_slots to a higher number, then restart; or drop slots that nobody reads.",
+        "The migration uses one slot, and each copy run needs one more for its snapshot.",
+        "ALTER SYSTEM SET max_replication_slots to a higher number, then restart; or drop unused slots.",
         at_source(_max_replication_slots),
         lock="a restart of the source",
         incremental=True,
@@ -244,7 +244,7 @@ CHECKS = (
     Check(
         "max_wal_senders",
         "error",
-        "The stream takes one walsender, and each copy run one more.",
+        "The stream uses one walsender, and each copy run needs one more.",
         "ALTER SYSTEM SET max_wal_senders to a higher number, then restart.",
         at_source(_max_wal_senders),
         lock="a restart of the source",
@@ -253,7 +253,7 @@ CHECKS = (
     Check(
         "wal_sender_timeout",
         "warning",
-        "A pause of the network that is longer than this ends the stream; it is then opened again, and again.",
+        "A network interruption longer than this ends the stream, and the worker has to reconnect each time.",
         "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();",
         at_source(_wal_sender_timeout),
         incremental=True,
@@ -269,7 +269,7 @@ CHECKS = (
     Check(
         "idle_replication_slot_timeout",
         "warning",
-        "A slot that nobody reads for this long is invalidated: a worker that is down over a weekend loses it.",
+        "A slot that is inactive for this long is invalidated: a worker that is down over a weekend loses it.",
         "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
         at_source(_idle_replication_slot_timeout),
         incremental=True,
@@ -285,8 +285,8 @@ CHECKS = (
     Check(
         "wal_disk_headroom",
         "ignorable",
-        "While tables are copied the slot keeps all WAL; a full disk stops the source.",
-        "Have twice the forecast free in pg_wal, or migrate at a quieter time.",
+        "While tables are copied the slot retains all WAL; a full disk stops the source.",
+        "Make sure that twice the forecast is free in pg_wal, or migrate at a quieter time.",
         at_source(_wal_disk_headroom),
         incremental=True,
     ),
@@ -301,15 +301,15 @@ CHECKS = (
     Check(
         "slot_name_taken",
         "error",
-        "A slot of the migration's name stands there and is not known to its state: reading it could skip changes.",
-        "Drop it if nobody needs it, or give the migration another causeway_name.",
+        "A slot of the migration's name exists, but is not recorded in its state: reading from it could skip changes.",
+        "Drop it if it is not needed, or give the migration another causeway_name.",
         at_source(_slot_name_taken),
         incremental=True,
     ),
     Check(
         "prepared_transactions",
         "warning",
-        "The slot cannot be made before every prepared transaction has ended.",
+        "The slot cannot be created before every prepared transaction has ended.",
         "COMMIT PREPARED or ROLLBACK PREPARED.",
         at_source(_prepared_transactions),
         incremental=True,
@@ -317,24 +317,24 @@ CHECKS = (
     Check(
         "long_transactions",
         "ignorable",
-        "The slot cannot be made before they have ended, and they hold back vacuum.",
-        "Let them end, or end the sessions.",
+        "The slot cannot be created before they have ended, and they hold back vacuum.",
+        "Wait until they end, or terminate their sessions.",
         at_source(_long_transactions),
         incremental=True,
     ),
     Check(
         "publication_for_all_tables",
         "ignorable",
-        "It asks every table for an identity: an UPDATE or DELETE on a table without one fails at the source.",
-        "Replace it by a publication that names its tables, or give each table an identity.",
+        "It makes every table need a replica identity: an UPDATE or DELETE on a table without one fails at the source.",
+        "Replace it by a publication that names its tables, or give each table a replica identity.",
         at_source(_publication_for_all_tables),
         incremental=True,
     ),
     Check(
         "leftovers",
         "warning",
-        "Left over from an earlier migration: a slot keeps WAL for ever, a trigger still writes.",
-        "Drop what nobody needs; the finding prints the statement.",
+        "Left over from an earlier migration: a slot retains WAL for ever, a trigger still writes.",
+        "Drop what is not needed; the finding prints the statement.",
         at_source(_leftovers),
         lock="DROP TABLE and DROP PUBLICATION: a short exclusive lock on the object",
         incremental=True,
@@ -342,7 +342,7 @@ CHECKS = (
     Check(
         "idle_in_transaction_session_timeout",
         "note",
-        "It ends the application's idle transactions, not ours: our sessions set it to 0.",
+        "It ends the application's idle transactions, but not those of the migration, whose sessions set it to 0.",
         "Nothing to do.",
         at_source(_idle_in_transaction),
         incremental=True,

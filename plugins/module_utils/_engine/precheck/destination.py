@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "destination": is there room for what comes, and may the account write it."""
+"""Family "destination": is nothing in the way there, does it have the capacity, and may the account write to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SESSIONS_NEEDED = 8
 """Four copying connections, the snapshot's holder, the worker's two, and the module's own."""
 
 _SESSIONS_AFTER_COPY = 3
-"""What is left to be opened once all tables are copied; the worker's own may stand among those that are used."""
+"""Sessions that are still needed once all tables are copied; the worker's own may be among the used ones."""
 
 _MANY_LOCKS = 0.8
 
@@ -31,7 +31,7 @@ def _makes_schema(seen: Observation) -> bool:
 
 
 def _conflicting_tables(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    """Tables that stand in the way. Where the migration makes no schema they must stand, and must be empty."""
+    """Find tables that are in the way. Where the migration creates no schema they must exist, and must be empty."""
     there = destination.catalog.tables_by_name()
     ignored = seen.spec.conflicting_tables == "ignore"
     for table in source.selection.tables:
@@ -43,11 +43,11 @@ def _conflicting_tables(seen: Observation, source: SourceView, destination: Dest
         rows = "it holds rows" if name in destination.filled else "it holds no rows"
         yield Found(
             str(table),
-            f"it stands at the destination and is not ours; {rows}",
+            f"it exists at the destination and was not created by this migration; {rows}",
             "SELECT oid::regclass FROM pg_class",
-            f"DROP TABLE {table}; if nobody needs it, or set causeway_conflicting_tables: ignore."
+            f"DROP TABLE {table}; if it is not needed, or set causeway_conflicting_tables: ignore."
             if not ignored and _makes_schema(seen)
-            else f"TRUNCATE {table}; if nobody needs its rows, or set causeway_conflicting_tables: ignore."
+            else f"TRUNCATE {table}; if its rows are not needed, or set causeway_conflicting_tables: ignore."
             if not ignored
             else "",
             severity="ignorable" if ignored else None,
@@ -67,16 +67,16 @@ def _conflicting_large_objects(seen: Observation, destination: DestinationView) 
     if found and seen.copies_large_objects:
         yield Found(
             f"large object {found[0]}",
-            f"{len(found)} large objects stand at the destination that are not ours and have OIDs of the source's",
+            f"{len(found)} large objects there were not copied by this migration and have OIDs of the source's",
             "SELECT oid FROM pg_largeobject_metadata",
-            f"SELECT lo_unlink({found[0]}); if nobody needs it there, or set causeway_large_objects: false.",
+            f"SELECT lo_unlink({found[0]}); if it is not needed there, or set causeway_large_objects: false.",
         )
 
 
 def _standing(
     seen: Observation, source: SourceView, destination: DestinationView
 ) -> Iterator[tuple[Table, Table | None]]:
-    """Selected tables with what stands under their name, where the migration itself makes none."""
+    """Yield the selected tables, each with the destination's of its name, where the migration itself creates none."""
     if _makes_schema(seen):
         return
     there = destination.catalog.tables_by_name()
@@ -89,7 +89,7 @@ def _table_missing(seen: Observation, source: SourceView, destination: Destinati
         if other is None or not other.holds_rows:
             yield Found(
                 str(table),
-                "none of that name" if other is None else "it is partitioned there and an ordinary table here",
+                "it does not exist" if other is None else "it is partitioned there and an ordinary table at the source",
                 "SELECT oid::regclass, relkind FROM pg_class",
             )
 
@@ -158,7 +158,7 @@ def _destination_create(seen: Observation, source: SourceView, destination: Dest
     if missing and not destination.may_create_schemas:
         yield Found(
             server.database,
-            f"CREATE false; schemas to make: {', '.join(missing)}",
+            f"CREATE false; schemas to create: {', '.join(missing)}",
             "SELECT has_database_privilege(current_database(), 'CREATE')",
             f'GRANT CREATE ON DATABASE "{server.database}" TO "{server.user}";',
         )
@@ -209,8 +209,8 @@ def _connections_free(seen: Observation) -> Iterator[Found]:
 
 
 def _max_locks(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    """pg_dump and CREATE PUBLICATION lock every table at once; a restore a table, its row type, its TOAST table and that
-    one's index, and the sequences."""
+    """Compare the lock table with the locks of one transaction: pg_dump and CREATE PUBLICATION lock every table, a
+    restore also its row type, its TOAST table and that one's index, and the sequences."""
     tables, sequences = len(source.selection.tables), len(source.selection.sequences)
     wanted = []
     if _makes_schema(seen) or seen.spec.incremental:
@@ -239,44 +239,44 @@ CHECKS = (
     Check(
         "conflicting_tables",
         "error",
-        "A table of that name stands at the destination: its rows would be mixed with the source's.",
-        "Drop it if nobody needs it, or set causeway_conflicting_tables: ignore to keep its rows.",
+        "A table of that name exists at the destination: its rows would be mixed with the source's.",
+        "Drop it if it is not needed, or set causeway_conflicting_tables: ignore to keep its rows.",
         at_both(_conflicting_tables),
         lock="DROP TABLE: ACCESS EXCLUSIVE at the destination",
     ),
     Check(
         "conflicting_large_objects",
         "error",
-        "A large object of that OID stands at the destination, and is not overwritten.",
+        "A large object of that OID exists at the destination, and is not overwritten.",
         "Remove it there, or store it under another OID; or causeway_large_objects: false.",
         at_destination(_conflicting_large_objects),
     ),
     Check(
         "conflicting_rows",
         "note",
-        "With conflicting_tables: ignore the copy keeps the rows that stand there; changes overwrite them.",
+        "With conflicting_tables: ignore the copy keeps the rows that exist there; captured changes overwrite them.",
         "Nothing to do, or empty the table.",
         at_both(_conflicting_rows),
     ),
     Check(
         "table_missing",
         "error",
-        "The migration makes no schema (causeway_types), so the table has to stand.",
+        "The migration creates no schema (causeway_types), so the table has to exist.",
         "Create it, or add schema to causeway_types.",
         at_both(_table_missing),
     ),
     Check(
         "column_mismatch",
         "error",
-        "Rows of the source do not fit the table that stands there.",
-        "Make the columns alike, or add schema to causeway_types and let the table be made.",
+        "Rows of the source do not fit the table that exists there.",
+        "Make the columns alike, or drop the table and add schema to causeway_types.",
         at_both(_column_mismatch),
         lock="ALTER TABLE: ACCESS EXCLUSIVE at the destination",
     ),
     Check(
         "type_mismatch",
         "error",
-        "Values of another type may be refused or changed on their way.",
+        "Values may be refused or changed by the other type.",
         "ALTER TABLE … ALTER COLUMN … TYPE at the destination.",
         at_both(_type_mismatch),
         lock="ACCESS EXCLUSIVE at the destination while the table is rewritten",
@@ -284,21 +284,21 @@ CHECKS = (
     Check(
         "destination_replica_role",
         "error",
-        "Rows are written with session_replication_role = replica: triggers and foreign keys must not act on them twice.",
+        "Rows are written with session_replication_role = replica, so that triggers and foreign keys do not act twice.",
         "GRANT SET ON PARAMETER session_replication_role (15 and later), or use a privileged account.",
         at_destination(_destination_replica_role),
     ),
     Check(
         "destination_create",
         "error",
-        "The account has to make the schemas and tables, and those of the migration's state.",
+        "The account has to create the schemas and tables, and those of the migration's state.",
         "GRANT CREATE on the database or the schema to the account.",
         at_both(_destination_create),
     ),
     Check(
         "destination_write",
         "error",
-        "Tables that stand already have to be written.",
+        "Tables that exist already have to be written to.",
         "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE on the table to the account.",
         at_destination(_destination_write),
     ),
@@ -314,14 +314,14 @@ CHECKS = (
         "connections_free",
         "error",
         "The copy opens several connections at both ends; the application must not be locked out.",
-        "Raise max_connections, or end sessions that nobody needs.",
+        "Raise max_connections, or end sessions that are not needed.",
         _connections_free,
         lock="a restart of the server",
     ),
     Check(
         "max_locks_per_transaction",
         "warning",
-        "The schema is read under locks on all tables at once, and made in one transaction.",
+        "The schema is read under locks on all tables at once, and created in one transaction.",
         "Raise max_locks_per_transaction at that end and restart it.",
         at_both(_max_locks),
         lock="a restart of the server",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A check and what it finds. A check is a pure function of what was observed: it asks no server."""
+"""A check and its findings. A check is a pure function of an observation: it asks no server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "ignorable", "note")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One thing that a check found. What is left empty is taken from the check.
+    """One thing that a check found. Fields that are left empty are taken from the check.
 
-    ``object`` is printed as PostgreSQL prints it; ``answer`` is what was seen, ``query`` how to see it again.
+    ``object`` is named as PostgreSQL prints it; ``answer`` is the observed value, ``query`` how to observe it again.
     """
 
     object: str
@@ -38,7 +38,7 @@ Look = Callable[["Observation"], Iterable[Found]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One entry of the catalogue. ``why`` and ``fix`` hold in general; ``lock`` is what carrying out the fix takes.
+    """One entry of the catalogue. ``why`` and ``fix`` are the general texts; ``lock`` is the lock that the fix takes.
 
     ``incremental`` checks matter only where changes are captured.
     """
@@ -54,7 +54,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a person is told: which check, about what, why it matters, how it was seen and what cures it."""
+    """One finding as the operator reads it: check, object, why it matters, the evidence and the fix."""
 
     id: str
     severity: Severity
@@ -66,7 +66,7 @@ class Finding:
     lock: str
 
     def as_result(self) -> Mapping[str, Any]:
-        """The same as plain data."""
+        """Return the finding as plain data, for the module's result."""
         return {
             "id": self.id,
             "severity": self.severity,
@@ -79,7 +79,7 @@ class Finding:
 
 
 def finding(check: Check, found: Found) -> Finding:
-    """What was found, completed by what the catalogue says of the check."""
+    """Return the finding, completed by the general texts of its check."""
     return Finding(
         id=check.id,
         severity=found.severity or check.severity,
@@ -93,15 +93,15 @@ def finding(check: Check, found: Found) -> Finding:
 
 
 def at_source(look: Callable[[Observation, SourceView], Iterable[Found]]) -> Look:
-    """A look that needs the source; without one there is nothing to say but that it could not be reached."""
+    """Return a look that needs the source: it finds nothing where the source is unreachable, a finding by itself."""
     return lambda seen: look(seen, seen.source) if seen.source else ()
 
 
 def at_destination(look: Callable[[Observation, DestinationView], Iterable[Found]]) -> Look:
-    """A look that needs the destination."""
+    """Return a look that needs the destination."""
     return lambda seen: look(seen, seen.destination) if seen.destination else ()
 
 
 def at_both(look: Callable[[Observation, SourceView, DestinationView], Iterable[Found]]) -> Look:
-    """A look that needs both ends."""
+    """Return a look that needs both ends."""
     return lambda seen: look(seen, seen.source, seen.destination) if seen.source and seen.destination else ()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "worker host": what the machine that runs the modules and the CDC worker needs."""
+"""Family "worker host": the requirements of the machine that runs the modules and the CDC worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OLDEST_DRIVERS = {"psycopg": (3, 2), "asyncpg": (0, 29)}
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """The first dotted number in a text: ``pg_dump (PostgreSQL) 17.5`` is (17, 5); empty where there is none."""
+    """Return the first dotted number in a text: (17, 5) of ``pg_dump (PostgreSQL) 17.5``; empty where there is none."""
     found = re.search(r"\d+(?:\.\d+)*", text)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
@@ -51,7 +51,7 @@ def _drivers(seen: Observation) -> Iterator[Found]:
 def _worker_disk(seen: Observation) -> Iterator[Found]:
     free = seen.host.free
     if free is not None and free < _ENOUGH:
-        yield Found(seen.host.home, f"{size(free)} free", "statvfs", f"Have {size(_ENOUGH)} free there.")
+        yield Found(seen.host.home, f"{size(free)} free", "statvfs", f"Make sure that {size(_ENOUGH)} are free there.")
 
 
 def _worker_clock(seen: Observation) -> Iterator[Found]:
@@ -92,21 +92,21 @@ CHECKS = (
     Check(
         "client_tools",
         "error",
-        "The schema is carried over by pg_dump and pg_restore; older ones refuse a newer server.",
-        "Install the client programs of at least the source's version, and name their folder as causeway_client_bin.",
+        "The schema is moved by pg_dump and pg_restore, which refuse a server newer than themselves.",
+        "Install client programs of at least the source's version, and set causeway_client_bin to their folder.",
         _client_tools,
     ),
     Check(
         "drivers",
         "error",
-        "The modules speak SQL through psycopg, and the copy goes through asyncpg.",
-        "Run the worker role, which makes a virtualenv with the drivers, or point causeway_worker_python at one.",
+        "The modules connect through psycopg, and the copy through asyncpg.",
+        "Run the worker role, which creates a virtualenv with the drivers, or point causeway_worker_python at one.",
         _drivers,
     ),
     Check(
         "worker_disk",
         "warning",
-        "The worker writes its log and its configuration there; without space it stops.",
+        "The worker writes its log and its configuration there; without free space it stops.",
         "Free space, or choose another causeway_worker_home.",
         _worker_disk,
         incremental=True,
@@ -114,14 +114,14 @@ CHECKS = (
     Check(
         "worker_clock",
         "note",
-        "Lag in seconds is the difference of two clocks: it is wrong by as much. Nothing else depends on it.",
-        "Let all hosts follow NTP.",
+        "Lag in seconds compares two clocks, and is wrong by as much as they differ. Nothing else depends on it.",
+        "Synchronize all hosts by NTP.",
         _worker_clock,
     ),
     Check(
         "worker_already_running",
         "error",
-        "Another host applies the changes of this migration: two writers are never let in.",
+        "Another host applies the changes of this migration; only one worker may.",
         "Run the playbook with that host as ansible_host, or stop its worker there first (pg_cdc_task state: stopped).",
         _worker_already_running,
         incremental=True,
@@ -129,7 +129,7 @@ CHECKS = (
     Check(
         "worker_host_ephemeral",
         "error",
-        "This is a job container: it goes when the job ends, and the CDC worker with it.",
+        "This is a job container: when the job ends it is removed, and the CDC worker with it.",
         "Set ansible_host to a small machine near the databases that stays up.",
         _worker_host_ephemeral,
         incremental=True,
@@ -137,8 +137,8 @@ CHECKS = (
     Check(
         "worker_supervisor",
         "ignorable",
-        "Nobody starts the worker again after a reboot of its host; nothing is lost, but the destination falls behind.",
-        "Cure that, or run the migrate playbook again after a reboot; the status playbook says when the worker is down.",
+        "After a reboot of its host the worker is not restarted; nothing is lost, but the destination falls behind.",
+        "Fix that, or run the migrate playbook again after a reboot; the status playbook shows a worker that is down.",
         _worker_supervisor,
         incremental=True,
     ),

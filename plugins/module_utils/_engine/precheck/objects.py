@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "objects": can what is selected be moved, and be kept up row by row."""
+"""Family "objects": can the selected objects be moved, and their rows be kept up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _problems(check: str) -> Callable[[Observation, SourceView], Iterable[Found]]:
-    """What `selection` itself found wrong, by the id under which precheck reports it."""
+    """Return a look for the problems that `selection` itself found, by the id under which precheck reports them."""
 
     def look(dummy: Observation, source: SourceView) -> Iterator[Found]:
         for problem in source.selection.problems:
@@ -29,7 +29,7 @@ def _problems(check: str) -> Callable[[Observation, SourceView], Iterable[Found]
 
 
 def _indexes_of(table: Table) -> str:
-    """Why none of a table's unique indexes is a key, for a person."""
+    """Return, for the operator, why none of a table's unique indexes is a key."""
     reasons = []
     for index in table.unique_indexes:
         flaws = [
@@ -86,7 +86,7 @@ def _replica_identity(dummy: Observation, source: SourceView) -> Iterator[Found]
         if table.replica_identity == "n":
             answer = "REPLICA IDENTITY NOTHING"
         elif table.replica_identity == "i" and not table.identity_index:
-            answer = "REPLICA IDENTITY USING INDEX, and the index is gone"
+            answer = "REPLICA IDENTITY USING INDEX, and the index was dropped"
         else:
             continue
         yield Found(
@@ -121,7 +121,7 @@ _LEFT_OUT = Found(
     "",
     fix="Set causeway_large_objects: true; or copy those that are needed after the application has stopped writing, with"
     " lo_export and lo_import under the same OIDs.",
-    why="They are not moved, nor is what is written to them in the stream; writes are told as an event while the task runs.",
+    why="They are not copied, and writes to them are not captured, but reported as an event while the task runs.",
     severity="warning",
 )
 
@@ -188,7 +188,7 @@ def _source_identity_owner(dummy: Observation, source: SourceView) -> Iterator[F
     for owner, tables in source.foreign_owners:
         yield Found(
             owner,
-            f"owns {tables} of the selected tables, and the account is no member",
+            f"owns {tables} of the selected tables, and the account is not a member",
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class",
             f'GRANT "{owner}" TO "{source.server.user}";',
         )
@@ -225,7 +225,7 @@ CHECKS = (
     Check(
         "pattern_matches_nothing",
         "error",
-        "A name that matches nothing is a mistake more often than not: what it meant would be left behind.",
+        "A name that matches nothing is mostly a mistake: the intended objects would be left behind.",
         "Correct the name, or remove it from causeway_objects.",
         at_source(_problems("pattern_matches_nothing")),
     ),
@@ -239,15 +239,15 @@ CHECKS = (
     Check(
         "no_key",
         "error",
-        "A row that no key names can only be matched by its whole content, which is slow for updates and deletes.",
+        "A row without a key can only be matched by its whole content, which is slow for updates and deletes.",
         "ALTER TABLE … ADD PRIMARY KEY, or a unique index on NOT NULL columns; or set causeway_allow_keyless: true.",
         at_source(_no_key),
-        lock="ADD PRIMARY KEY: ACCESS EXCLUSIVE; CREATE UNIQUE INDEX CONCURRENTLY before it keeps that short",
+        lock="ADD PRIMARY KEY: ACCESS EXCLUSIVE, short if CREATE UNIQUE INDEX CONCURRENTLY comes first",
     ),
     Check(
         "keyless_with_ignore",
         "error",
-        "With conflicting_tables: ignore only missing rows are inserted, and without a key nobody can say which those are.",
+        "With conflicting_tables: ignore only missing rows are inserted, and without a key those cannot be told apart.",
         "Give the table a key, leave it out, or empty it at the destination and use conflicting_tables: report.",
         at_source(_keyless_with_ignore),
         lock="ADD PRIMARY KEY: ACCESS EXCLUSIVE",
@@ -255,7 +255,7 @@ CHECKS = (
     Check(
         "deferred_unique",
         "warning",
-        "A deferrable key is no key: two rows may share it within a transaction. Rows are matched as a whole.",
+        "A deferrable key is not unique within a transaction, so rows are matched by their whole content.",
         "Make the constraint NOT DEFERRABLE, or add another unique index on NOT NULL columns.",
         at_source(_deferred_unique),
         lock="ACCESS EXCLUSIVE on the table",
@@ -264,7 +264,7 @@ CHECKS = (
     Check(
         "replica_identity",
         "warning",
-        "Its updates and deletes carry no old key now; the capture phase sets an identity and remembers this one.",
+        "Its updates and deletes carry no old key now; the capture phase sets an identity and records this one.",
         "Nothing: migrate sets it. By hand: ALTER TABLE … REPLICA IDENTITY DEFAULT, or FULL without a primary key.",
         at_source(_replica_identity),
         lock="ACCESS EXCLUSIVE on the table, for an instant",
@@ -273,7 +273,7 @@ CHECKS = (
     Check(
         "unlogged_tables",
         "warning",
-        "Its changes are not in the WAL: what is written after the copy is not captured.",
+        "Its changes are not in the WAL: writes after the copy are not captured.",
         "ALTER TABLE … SET LOGGED, or exclude the table.",
         at_source(_unlogged_tables),
         lock="ACCESS EXCLUSIVE while the table is rewritten",
@@ -282,23 +282,22 @@ CHECKS = (
     Check(
         "large_objects",
         "ignorable",
-        "They are copied with the rows; what is written to them after that is not captured, and told as an event while the "
-        "task runs.",
-        "Nothing where they rest. Else let the writing stop before the cutover, and copy them again: "
+        "They are copied with the rows; later writes are not captured, but reported as an event while the task runs.",
+        "Nothing if they no longer change. Else stop writing to them before the cutover, and copy them again: "
         "causeway_resync: [pg_catalog.pg_largeobject].",
         at_source(_large_objects),
     ),
     Check(
         "large_objects_closed",
         "error",
-        "What the account may not read cannot be copied.",
+        "Large objects that the account may not read cannot be copied.",
         "GRANT SELECT ON LARGE OBJECT … TO the account, or membership in the owner; or causeway_large_objects: false.",
         at_source(_large_objects_closed),
     ),
     Check(
         "extension_missing",
         "error",
-        "Selected objects use it, and the schema phase does not make extensions.",
+        "Selected objects use it, and the schema phase does not create extensions.",
         "CREATE EXTENSION at the destination; the finding prints the statement.",
         at_both(_extension_missing),
     ),
@@ -312,7 +311,7 @@ CHECKS = (
     Check(
         "source_select",
         "error",
-        "What the account may not read cannot be copied or compared.",
+        "A table that the account may not read cannot be copied or compared.",
         "GRANT SELECT on the table to the account.",
         at_source(_source_select),
     ),
@@ -334,7 +333,7 @@ CHECKS = (
     Check(
         "source_identity_owner",
         "error",
-        "Only its owner may set a table's replica identity, publish it, or take the writers' rights at the cutover.",
+        "Only its owner may set a table's replica identity, publish it, or revoke the writers' rights at the cutover.",
         "GRANT the owning role to the account.",
         at_source(_source_identity_owner),
         incremental=True,
@@ -342,7 +341,7 @@ CHECKS = (
     Check(
         "source_create_publication",
         "error",
-        "The publication and the schema of the heartbeat are made in the source database.",
+        "The publication and the schema of the heartbeat are created in the source database.",
         "GRANT CREATE on the database to the account.",
         at_source(_source_create_publication),
         incremental=True,

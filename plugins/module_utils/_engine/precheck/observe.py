@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at both ends for the checks. A part that fails becomes a finding, never an exception: the others still count."""
+"""Observes both ends for the checks. A part that fails becomes a finding, not an exception: the others still count."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _NONE_CLOSED: tuple[int, tuple[int, ...]] = (0, ())
 
 
 class _Guard:
-    """Collects what could not be seen, by the part's name."""
+    """Collects failures, by the name of the part that could not be observed."""
 
     def __init__(self) -> None:
         self.failures: dict[str, EngineError] = {}
 
     def __call__(self, part: str, look: Callable[[], Answer], otherwise: Answer) -> Answer:
-        """What ``look`` answers, or ``otherwise`` with the failure kept."""
+        """Return what ``look`` returns; where it fails, record the failure and return ``otherwise``."""
         try:
             return look()
         except EngineError as exc:
@@ -61,9 +61,9 @@ class _Guard:
 def observe(
     migration: Migration, runner: Runner, *, client_bin: str = "", worker_home: str = "", large_objects: bool = True
 ) -> Observation:
-    """Look at everything once. Writes nothing; raises nothing but for bugs."""
+    """Observe everything once. Writes nothing; every failure is recorded in the result, none is raised."""
     host = observe_host(migration.spec, runner, client_bin, worker_home)
-    if psycopg is None:  # without the driver nothing else can be asked, and the check on drivers says so
+    if psycopg is None:  # without the driver no server can be asked, and the check on drivers says so
         return Observation(spec=migration.spec, host=host)
     guard = _Guard()
     source = guard("source", lambda: _source(migration, guard), None)
@@ -74,7 +74,7 @@ def observe(
 
 
 class _Asker:
-    """Asks one end, each question guarded by itself."""
+    """Runs the queries of one end, each of them guarded by itself."""
 
     def __init__(self, guard: _Guard, conn: Connection, end: str) -> None:
         self._guard = guard
@@ -82,7 +82,7 @@ class _Asker:
         self.end = end
 
     def rows(self, part: str, query: str, parameters: Any = None) -> list[Any]:
-        """All rows; none where the question failed."""
+        """Return all rows; none where the query failed."""
 
         def ask() -> list[Any]:
             with explain_errors(f"looking at {part} of the", self.end):
@@ -91,17 +91,17 @@ class _Asker:
         return self._guard(f"{self.end}: {part}", ask, [])
 
     def names(self, part: str, query: str, parameters: Any = None) -> tuple[str, ...]:
-        """The first column."""
+        """Return the first column of all rows."""
         return tuple(row[0] for row in self.rows(part, query, parameters))
 
     def value(self, part: str, query: str, otherwise: Answer, parameters: Any = None) -> Answer:
-        """The first column of the first row, ``otherwise`` where there is none."""
+        """Return the first column of the first row; ``otherwise`` where there is none."""
         found = self.rows(part, query, parameters)
         return otherwise if not found or found[0][0] is None else found[0][0]
 
 
 def _replication(migration: Migration) -> None:
-    """A real replication connection, closed at once: it counts against max_wal_senders."""
+    """Open a real replication connection and close it at once, as it counts against max_wal_senders."""
     walsender = migration.open(migration.spec.source, "precheck", replication=True)
     try:
         identify_system(walsender, migration.spec.source)
@@ -110,7 +110,7 @@ def _replication(migration: Migration) -> None:
 
 
 def _ordinary(migration: Migration, guard: _Guard, endpoint: Endpoint) -> dict[str, str]:
-    """The settings that the application's sessions start with: ours pin theirs."""
+    """Return the settings that the application's sessions start with, from a session without our pinned ones."""
 
     def ask() -> dict[str, str]:
         conn = migration.open(endpoint, "precheck", pinned=False)
@@ -124,7 +124,7 @@ def _ordinary(migration: Migration, guard: _Guard, endpoint: Endpoint) -> dict[s
 
 
 def _clock(ask: _Asker) -> float:
-    """The server's clock less ours, in seconds; half of the round trip is taken off."""
+    """Return the server's clock less the worker host's in seconds, compared at the middle of the round trip."""
     began = time.time()
     there = ask.value("clock", queries.CLOCK, 0.0)
     ended = time.time()
@@ -220,12 +220,12 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
 
 
 def _large_objects(migration: Migration, source: SourceView | None, state: MigrationState | None) -> tuple[int, ...]:
-    """Those that are in the copy's way; asked of both ends, and of a state that we know."""
+    """Return the OIDs that are in the copy's way; none where the source could not be read or has no large objects."""
     return standing_objects(migration, ours=state is not None) if source and source.large_objects else ()
 
 
 def _state(migration: Migration, source: SourceView | None) -> tuple[MigrationState | None, EngineError | None]:
-    """The migration's row, or why it cannot be used. Without the source nobody can compare whose it is."""
+    """Return the migration's row, or why it cannot be used. Without the source its owner cannot be verified."""
     try:
         return (migration.state() if source else migration.store.load()), None
     except ConnectError:
@@ -235,7 +235,7 @@ def _state(migration: Migration, source: SourceView | None) -> tuple[MigrationSt
 
 
 def _standing(catalog: Catalog, source: SourceView | None) -> list[tuple[int, Name]]:
-    """Selected ordinary tables that stand at the destination: OID and name there."""
+    """Return OID and name of the selected ordinary tables that exist at the destination."""
     selected = {table.qualified_name for table in source.selection.tables} if source else set()
     return [
         (table.oid, table.qualified_name)
@@ -245,7 +245,7 @@ def _standing(catalog: Catalog, source: SourceView | None) -> list[tuple[int, Na
 
 
 def _replica_role(conn: Connection) -> EngineError | None:
-    """Try it in a transaction that is rolled back: neither superuser nor ownership says whether it is allowed."""
+    """Try it in a transaction that is rolled back, and return the refusal: no attribute says whether it is allowed."""
     try:
         with conn.transaction(force_rollback=True):
             conn.execute("SET LOCAL session_replication_role = replica")
@@ -255,7 +255,7 @@ def _replica_role(conn: Connection) -> EngineError | None:
 
 
 def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Name]:
-    """Tables that the copy has begun, or has found empty: their rows are ours."""
+    """Return the tables that the copy has begun, or has found empty: their rows are ours."""
     if state is None:
         return frozenset()
     return frozenset(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at the worker host: client programs, drivers, space, and whether it is there to stay."""
+"""Observes the worker host: client programs, drivers, disk space, and whether it outlives the job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENT_TOOLS = ("pg_dump", "pg_restore")
 
 
 def observe_host(spec: MigrationSpec, runner: Runner, client_bin: str, worker_home: str) -> HostView:
-    """The machine that this runs on. Never raises."""
+    """Return what the checks need to know of the machine that this runs on. Never raises."""
     drivers, missing = {}, {}
     wanted = {"psycopg": (psycopg, PSYCOPG_MISSING)}
     if "full" in spec.types:
@@ -48,7 +48,7 @@ def observe_host(spec: MigrationSpec, runner: Runner, client_bin: str, worker_ho
 
 
 def _version(runner: Runner, program: str, folder: str) -> str:
-    """What ``--version`` says; empty where there is none, what went wrong where it does not run."""
+    """Return the output of ``--version``; empty where the program is missing, the error where it does not run."""
     path = runner.find(program, folder)
     if not path:
         return ""
@@ -57,7 +57,7 @@ def _version(runner: Runner, program: str, folder: str) -> str:
 
 
 def _free(folder: str) -> int | None:
-    """Bytes that are free where the folder is or will be; None where nobody may look."""
+    """Return the bytes free where the folder is or will be; None where that cannot be read."""
     place = Path(folder)
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -70,9 +70,9 @@ def _free(folder: str) -> int | None:
 def signs_of_a_job_container(
     environ: Mapping[str, str], exists: Callable[[str], bool]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Signs that this is a container, and signs that it is one of AWX's or of an execution environment.
+    """Return the signs that this is a container, and those that it belongs to AWX or an execution environment.
 
-    Both are needed: a virtual machine, a container that stays, a CI job and a local ansible-runner (which sets
+    Both are needed: a virtual machine, a permanent container, a CI job and a local ansible-runner (which sets
     AWX_ISOLATED_DATA_DIR too, to a folder of its caller) show one kind at most.
     """
     container = [path for path in ("/.dockerenv", "/run/.containerenv") if exists(path)]

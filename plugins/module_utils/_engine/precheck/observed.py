@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the checks judge: both ends, the worker host and the migration's own state, as one look saw them."""
+"""What the checks judge: both ends, the worker host and the migration's own state, observed once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """How many sessions a server admits for an account like ours, and how many stand."""
+    """How many sessions a server admits for the migration's account, and how many are open."""
 
     limit: int
     used: int
@@ -69,9 +69,9 @@ class Sessions:
 @dataclass(frozen=True, slots=True)
 class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
-    their tables. ``ordinary`` are the settings that a session gets which pins nothing; ``clock`` is its time less
+    their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
-    ``closed_large_objects`` are those that the account may not read: how many, and the first of them."""
+    ``closed_large_objects`` are those that the account may not read: their number, and the first OIDs."""
 
     server: Server
     catalog: Catalog
@@ -100,11 +100,11 @@ class SourceView:
 
 @dataclass(frozen=True, slots=True)
 class DestinationView:
-    """The destination, and what the state tables there know of this migration.
+    """The destination, and the state of this migration that is recorded there.
 
-    ``filled`` are selected tables that stand there and hold rows; ``replica_role`` is the refusal of
+    ``filled`` are selected tables that exist there and hold rows; ``replica_role`` is the error of a refused
     `SET session_replication_role`; ``closed_schemas`` those in which the account may not create;
-    ``standing_large_objects`` OIDs of large objects that are not ours and that the source has too.
+    ``standing_large_objects`` OIDs of large objects that exist there, are not ours and exist at the source too.
     """
 
     server: Server
@@ -128,7 +128,7 @@ class DestinationView:
     standing_large_objects: tuple[int, ...] = ()
 
     def owns(self, name: Name) -> bool:
-        """Whether a table that stands there is this migration's: made by its schema phase, or found by its copy."""
+        """Return whether the table there is this migration's: created by its schema phase, or found by its copy."""
         if self.state is None:
             return False
         made = self.state.before_image.get("made") or ()
@@ -137,11 +137,11 @@ class DestinationView:
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """The worker host. ``tools`` maps a client program to its version, empty where there is none.
+    """The worker host. ``tools`` maps a client program to its version, empty where it is missing.
 
     ``drivers`` maps a library to its version, empty where it cannot be imported (then ``missing`` says why);
-    ``free`` is the space for the worker's home in bytes, None where nobody asked; ``unsupervised`` says why systemd cannot look
-    after a worker here, empty where it can.
+    ``free`` is the free space for the worker's home in bytes, None if unknown; ``unsupervised`` says why systemd cannot
+    supervise a worker here, empty where it can.
     """
 
     name: str
@@ -157,7 +157,7 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything that one call saw. A part that could not be seen is None or empty, and ``failures`` says why."""
+    """All that one call observed. A part that could not be observed is None or empty, and ``failures`` says why."""
 
     spec: MigrationSpec
     host: HostView
@@ -168,14 +168,14 @@ class Observation:
 
     @property
     def selected(self) -> tuple[Table, ...]:
-        """The selected tables; none where the source could not be read."""
+        """Return the selected tables; none where the source could not be read."""
         return self.source.selection.tables if self.source else ()
 
     @property
     def copies_large_objects(self) -> bool:
-        """Whether the copy takes large objects along."""
+        """Return whether the copy includes large objects."""
         return self.large_objects and "full" in self.spec.types
 
     def owns(self, name: Name) -> bool:
-        """Whether the destination's table of this name is this migration's own."""
+        """Return whether the destination's table of this name is this migration's own."""
         return self.destination is not None and self.destination.owns(name)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SQL of `observe`: read-only, and answered to an account without special rights where the server allows it."""
+"""The SQL of `observe`: read-only, and allowed to an account without special rights as far as the server permits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELECT 0, gid, owner::text, database::text, '', prepared::text,
   FROM pg_catalog.pg_prepared_xacts ORDER BY prepared
 """
 
-# A copy of ours is a long transaction too, and is never a finding. A slot waits for transactions of every database.
+# Our own copy is a long transaction too, and never a finding. A slot waits for transactions of every database.
 LONG_TRANSACTIONS = """
 SELECT pid, '', coalesce(usename::text, ''), coalesce(datname::text, ''), coalesce(application_name, ''),
        coalesce(query_start::text, ''),
@@ -41,7 +41,7 @@ SELECT pid, '', coalesce(usename::text, ''), coalesce(datname::text, ''), coales
 
 PUBLICATIONS = "SELECT pubname::text, puballtables FROM pg_catalog.pg_publication ORDER BY 1"
 
-# What the reference tool leaves behind, and a publication of our own name.
+# Leftovers of the reference tool, and a publication of our own name.
 LEFTOVERS = r"""
 SELECT 'publication', pubname::text FROM pg_catalog.pg_publication WHERE pubname LIKE 'dts\_%%' OR pubname = %s
 UNION ALL
@@ -58,7 +58,7 @@ SELECT e.extname::text, e.extversion, n.nspname::text
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
 """
 
-# Extensions that something selected depends on: a column's type (or an array of it), an index's operator class, a
+# Extensions that a selected object depends on: by a column's type (or an array of it), an index's operator class, a
 # default's or a constraint's function, a view, a function's argument. First parameter: OIDs of selected relations;
 # second: schemas that are selected whole. An extension's own members are not selected.
 EXTENSIONS_NEEDED = """
@@ -138,7 +138,7 @@ WAL_RATE = """
 SELECT (wal_bytes / extract(epoch FROM pg_catalog.clock_timestamp() - stats_reset))::float8
   FROM pg_catalog.pg_stat_wal WHERE stats_reset < pg_catalog.clock_timestamp() - interval '1 minute'
 """
-"""From PostgreSQL 14 on; younger statistics say nothing."""
+"""From PostgreSQL 14 on; statistics younger than a minute say nothing."""
 
 MAY_REPLICATE = "SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
 

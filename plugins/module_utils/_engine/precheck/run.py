@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The precheck as one call: look, judge, and answer or stop."""
+"""The precheck as one call: observe, judge, return the findings or raise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PrecheckOptions:
-    """How a call wants the findings to be judged. ``fail_on`` is error, warning or never."""
+    """The options of one precheck. ``fail_on`` is error, warning or never."""
 
     ignore: tuple[str, ...] = ()
     fail_on: str = catalogue.ON_ERROR
@@ -35,10 +35,10 @@ class PrecheckOptions:
 
 
 def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
-    """Findings, counts and a summary of both ends as the plan's result; there is never a change.
+    """Return findings, counts and a summary of both ends as the plan's result; the plan never has a change.
 
     Raises SpecError for ids that may not be ignored, and PrecheckError (with the same result) for findings that
-    ``fail_on`` counts. Once the destination was opened it is in production: there is nothing left to check.
+    ``fail_on`` counts. A destination that was opened is in production: there is nothing left to check.
     """
     catalogue.require_ignorable(wanted.ignore)
     opened = _opened_at(migration)
@@ -67,7 +67,7 @@ def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
 
 
 def _opened_at(migration: Migration) -> str:
-    """When the destination was opened; empty where it was not, or where nobody can say: that is a finding then."""
+    """Return when the destination was opened; empty where it was not, or where that is unknown (then a finding)."""
     if psycopg is None:
         return ""
     try:
@@ -90,7 +90,7 @@ def _result(
 
 
 def summary(server: Server) -> Mapping[str, Any]:
-    """What a person wants to know of a server."""
+    """Return what the operator wants to know of a server: product, versions, database, encoding, identity."""
     return {
         "product": server.product,
         "version": server.product_version,

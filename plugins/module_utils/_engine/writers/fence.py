@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stops the application from writing to the source, and gives it back.
+"""The fence, which stops the application from writing to the source: raised, lifted, or made final.
 
-The fence takes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables from every role that holds them, owners and
-PUBLIC included (`fenced_sessions` ends who was writing). Where it stands is one value in our heartbeat row at the
-source, changed in the very transaction that takes or gives: `fenced` goes to `reopened` or to `closed`, once.
+The fence revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables from every role that holds them, owners and
+PUBLIC included (`writers.sessions` ends the sessions that were writing). Its state is one value in our heartbeat row at
+the source, changed in the very transaction that revokes or grants: `fenced` goes to `reopened` or to `closed`, once.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ _LOCK_TIMEOUT = 2.0
 _WRITES_ALL = "pg_write_all_data"
 _DOING = "fencing the source of migration"
 _RETRIED = ("55P03", "40P01", "XX000")
-"""A lock that was not to be had, a deadlock, and "tuple concurrently updated": somebody else's GRANT or ALTER."""
+"""A lock timeout, a deadlock, and "tuple concurrently updated": another session's GRANT or ALTER."""
 
-# Our account may be read-only by default (`writers`).
+# `writers.revoke` may have made our account read-only by default.
 _WRITING = {"default_transaction_read_only": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """``taken`` are the entries that stand now and are taken; ``grants`` these and what a dead run took: what is given
-    back. ``roles`` are the roles whose sessions end; ``bypassing`` those that a REVOKE does not stop: superusers, who
-    may become one, and members of pg_write_all_data. ``login`` is the account we log in with."""
+    """A fence to raise or lift. ``taken`` are the entries that exist now and are revoked; ``grants`` these and those
+    that a dead run revoked: what is restored. ``roles`` are the roles whose sessions end; ``bypassing`` those that a
+    REVOKE does not stop: superusers, roles that may become one, and members of pg_write_all_data. ``login`` is the
+    account that we log in with."""
 
     ourselves: str
     login: str
@@ -55,19 +56,19 @@ class Fence:
     bypassing: tuple[str, ...]
 
     def stored(self) -> dict[str, object]:
-        """As the state keeps it."""
+        """Return the fence as the state tables store it."""
         grants = [grant.stored() for grant in self.grants]
         return {"grants": grants, "roles": list(self.roles), "bypassing": list(self.bypassing)}
 
     def statements(self) -> tuple[Composed, ...]:
-        """What takes: one transaction."""
+        """Return the statements that revoke, for one transaction."""
         return revoke_statements(self.taken, self.ourselves)
 
 
 def observe(migration: Migration) -> Fence:
-    """What has to be taken now. Where a fence of a dead run still stands, what that one took is given back too."""
+    """Return what has to be revoked now, and what to restore later: also what a fence of a dead run revoked."""
     conn = migration.source
-    # This first: a guard that reopens meanwhile gives back what is then read twice, and not missed.
+    # This first: what the guard restores meanwhile is then read twice instead of missed.
     earlier, earlier_roles = _left_standing(migration)
     tables = migration.selected().tables
     taken = _effective_grants(conn, tables)
@@ -91,14 +92,14 @@ def _passes(writer: Writer, superusers: set[str]) -> bool:
 
 
 def _accounts(conn: Connection, name: str) -> tuple[str, str]:
-    """session_user and current_user."""
+    """Return session_user and current_user."""
     with explain_errors(_DOING, name):
         row = conn.execute("SELECT session_user::text, current_user::text").fetchone()
     return row or ("", "")
 
 
 def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
-    """What a fence took that still stands at fenced, and the roles whose sessions it ended."""
+    """Return what a fence that is still in state fenced revoked, and the roles whose sessions it ended."""
     if fence_state(migration.source, migration.name) != "fenced":
         return (), ()
     state = migration.state()
@@ -107,14 +108,14 @@ def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, 
 
 
 def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Grant, ...]:
-    """The entries by which somebody can write. A superuser's are left: taking them would stop nobody."""
+    """Return the entries by which a role can write. Those of superusers are left out: a REVOKE does not stop them."""
     with explain_errors("reading who may write to the selected objects"):
         superusers = {row[0] for row in conn.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
     return tuple(grant for grant in observe_grants(conn, tables) if grant.grantee not in superusers)
 
 
 def fence_state(conn: Connection, name: str) -> str:
-    """Where the fence stands: none, fenced, closed or reopened. ``none`` too where there is no heartbeat table yet."""
+    """Return the fence's state: none, fenced, closed or reopened; none also where the heartbeat table is missing."""
     with explain_errors("looking for the fence of migration", name):
         there = conn.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(conn),)).fetchone()
         if there is None or there[0] is None:
@@ -126,7 +127,7 @@ def fence_state(conn: Connection, name: str) -> str:
 
 
 def _move(conn: Connection, name: str, to: str, *origins: str) -> bool:
-    """Change the value, if it stands at one of ``origins``. Whoever comes second waits, and changes nothing."""
+    """Set the state if it is one of ``origins``; return whether it was. A concurrent call waits and changes nothing."""
     conn.execute("SET LOCAL synchronous_commit = on")
     cursor = conn.execute(
         sql.SQL("UPDATE ONLY {} SET fence = %s WHERE migration = %s AND coalesce(fence, 'none') = ANY (%s)").format(
@@ -138,7 +139,7 @@ def _move(conn: Connection, name: str, to: str, *origins: str) -> bool:
 
 
 def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) -> None:
-    """Take what ``fence`` names, in one transaction. Raises StateError where it is closed, ServerError otherwise."""
+    """Revoke what ``fence`` names, in one transaction. Raises StateError where it is closed, ServerError otherwise."""
     for attempt in range(attempts):
         try:
             _take(conn, name, fence)
@@ -151,16 +152,16 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
 
 def _take(conn: Connection, name: str, fence: Fence) -> None:
     with explain_errors(_DOING, name), conn.transaction():
-        # First the row: a guard that comes in between waits for this transaction instead of missing it.
+        # The row first: a guard that reopens meanwhile waits for this transaction instead of missing it.
         if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
-            raise StateError(_DOING, name, "the source is closed, or has no heartbeat row", "Look at it with status.")
+            raise StateError(_DOING, name, "the source is closed, or has no heartbeat row", "Run the status playbook.")
         in_lock_timeout(conn, _LOCK_TIMEOUT)
         for statement in fence.statements():
             conn.execute(statement)
 
 
 def reopen(conn: Connection, name: str, fence: Fence) -> bool:
-    """Give back what was taken, if the fence still stands at fenced; false where it does not. Raises ServerError."""
+    """Restore what was revoked, if the fence is still in state fenced; return whether it was. Raises ServerError."""
     with explain_errors("reopening the source of migration", name), conn.transaction():
         if not _move(conn, name, "reopened", "fenced"):
             return False
@@ -179,7 +180,7 @@ SELECT n.nspname, c.relname, coalesce(a.attname, '')
 
 
 def _grantable(conn: Connection, grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """Those whose table, column and roles are still there: one that was dropped must not keep the rest fenced."""
+    """Return those whose table, column and roles still exist: a dropped one must not keep the rest fenced."""
     roles = {"", *(row[0] for row in conn.execute("SELECT rolname::text FROM pg_catalog.pg_roles"))}
     names = ([grant.schema for grant in grants], [grant.name for grant in grants])
     there = {tuple(row) for row in conn.execute(_COLUMNS_THERE, names)}
@@ -188,7 +189,7 @@ def _grantable(conn: Connection, grants: tuple[Grant, ...]) -> tuple[Grant, ...]
 
 
 def undoing(endpoint: Endpoint, name: str, fence: Fence) -> Callable[[], bool]:
-    """`reopen` on a connection of its own: what the guard does."""
+    """Return a function that calls `reopen` on a connection of its own, for the guard."""
 
     def undo() -> bool:
         with connect(endpoint, f"guard {name}", settings=_WRITING) as conn:
@@ -199,17 +200,17 @@ def undoing(endpoint: Endpoint, name: str, fence: Fence) -> Callable[[], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What a release has to give back first, as a change to show, and how; ``change`` is None where there is nothing."""
+    """What a release has to restore first, as a change to show (None if nothing) and the function that does it."""
 
     change: SqlChange | None
     give_back: Callable[[], object]
 
 
 def lift_fence(migration: Migration) -> Leaving:
-    """Before a release takes the heartbeat row away: a fence that still stands is taken down.
+    """Return how to lift a fence that is still raised, before a release removes the heartbeat row.
 
-    Raises StateError where the source is closed for good and the destination was not opened: nobody could write
-    anywhere.
+    Raises StateError where the source is closed for good and the destination was not opened: the application could not
+    write to either end.
     """
     conn, name = migration.source, migration.name
     now = fence_state(conn, name)
@@ -219,8 +220,8 @@ def lift_fence(migration: Migration) -> Leaving:
             "releasing migration",
             name,
             "its cutover has closed the source and not yet opened the destination",
-            "Run the cutover again: it goes on from there. If the destination is not to be used after all, run UPDATE"
-            " causeway.heartbeat SET fence = 'fenced' at the source; release then gives back what was taken.",
+            "Run the cutover again: it resumes there. If the destination is not to be used after all, run UPDATE"
+            " causeway.heartbeat SET fence = 'fenced' at the source; release then restores the right to write.",
         )
     if now != "fenced":
         return Leaving(None, lambda: None)
@@ -241,17 +242,18 @@ def close(conn: Connection, name: str) -> None:
                 "closing the source of migration",
                 name,
                 "the time for the fence ran out and the guard has reopened the source",
-                "Give causeway_cutover_timeout more time and run the cutover again.",
+                "Raise causeway_cutover_timeout and run the cutover again.",
             )
 
 
 def require_taken(conn: Connection, tables: tuple[Table, ...]) -> None:
-    """Prove that no role but a superuser holds a right to write. Raises StateError."""
+    """Raise StateError where any role but a superuser still holds a right to write."""
     left = _effective_grants(conn, tables)
     if left:
         raise StateError(
             "fencing the source",
             str(left[0]),
-            "the right is there: our account could not take it, or somebody granted it after the fence went up",
-            "Log in as the tables' owner or a superuser; find out who grants; then run the cutover again.",
+            "the right still exists: our account could not revoke it, or another session granted it after the fence was"
+            " raised",
+            "Log in as the tables' owner or a superuser, or find out what grants it; then run the cutover again.",
         )

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may write to the selected objects, by which right, and the statements that take a right away and give it back.
+"""Who may write to the selected objects, by which right, and the statements that revoke a right and grant it again.
 
-A right is an entry of an ACL, as aclexplode() shows it: what is taken is recorded as it stood, grantor and grant option
-included, so that exactly that can be given back.
+A right is an entry of an ACL, as aclexplode() shows it: a revoked one is recorded whole, grantor and grant option
+included, so that exactly that can be restored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Relation = Union[Table, CatalogSequence]
 
 PUBLIC = ""
-"""How the grantee PUBLIC is written in a Grant."""
+"""The grantee PUBLIC in a Grant."""
 
 REFUSED = "42501"
 _AT_ONCE = 200  # objects in one statement
@@ -48,7 +48,7 @@ class Grant:
     by_owner: bool
 
     def stored(self) -> dict[str, object]:
-        """As the state keeps it."""
+        """Return the entry as the state tables store it."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -57,17 +57,17 @@ class Grant:
 
 
 def grant_of(stored: Mapping[str, Any]) -> Grant:
-    """A Grant from what the state keeps."""
+    """Return the Grant that the state tables stored."""
     return Grant(**stored)
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A role that can write to at least one of the objects that were asked about.
+    """A role that can write to at least one of the given objects.
 
     ``owns`` are objects of its own; ``grants`` its own ACL entries; ``through`` the roles that it is a member of,
-    directly or not, and that can write (pg_write_all_data too); ``public`` says that PUBLIC can. A superuser passes by
-    all of that.
+    directly or not, and that can write (pg_write_all_data too); ``public`` says that PUBLIC can. A superuser needs none
+    of that.
     """
 
     role: str
@@ -79,7 +79,7 @@ class Writer:
     public: bool
 
 
-# Privileges by which rows or values change; GRANT speaks of sequences apart. A NULL ACL stands for the owner's default.
+# Privileges by which rows or values change; GRANT names sequences apart. A NULL ACL means the owner's default.
 _GRANTS = """
 SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname, '',
        pg_catalog.pg_get_userbyid(x.grantor),
@@ -127,15 +127,15 @@ _WRITES_ALL = "pg_write_all_data"
 
 
 def observe_grants(conn: Connection, relations: Iterable[Relation]) -> tuple[Grant, ...]:
-    """Every ACL entry that lets somebody write to these tables or take values of these sequences. Raises ServerError."""
+    """Return every ACL entry that allows to write to these tables or draw from these sequences. Raises ServerError."""
     with explain_errors("reading who may write to the selected objects"):
         rows = conn.execute(_GRANTS, {"oids": [relation.oid for relation in relations]}).fetchall()
     return tuple(Grant(*row) for row in rows)
 
 
 def observe_writers(conn: Connection, tables: Sequence[Relation]) -> tuple[Writer, ...]:
-    """Every role that can INSERT, UPDATE, DELETE or TRUNCATE one of ``tables`` or owns one, by membership too;
-    superusers among them, logins or not, in the order of their names. Raises ServerError."""
+    """Return every role that can INSERT, UPDATE, DELETE or TRUNCATE one of ``tables`` or owns one, by membership too;
+    superusers included, logins or not, ordered by name. Raises ServerError."""
     oids = [table.oid for table in tables]
     grants: dict[str, list[Grant]] = {}
     for grant in observe_grants(conn, tables):
@@ -166,7 +166,7 @@ def observe_writers(conn: Connection, tables: Sequence[Relation]) -> tuple[Write
 
 
 def with_dependents(grants: Sequence[Grant], role: str) -> tuple[Grant, ...]:
-    """The entries of ``role`` and those that rest on its grant options: these have to go with them."""
+    """Return the entries of ``role`` and those that depend on its grant options, which have to be revoked with them."""
     taken = [grant for grant in grants if grant.grantee == role]
     todo = list(taken)
     while todo:
@@ -188,7 +188,7 @@ def with_dependents(grants: Sequence[Grant], role: str) -> tuple[Grant, ...]:
 
 
 def _depth(grant: Grant, grants: Sequence[Grant], seen: frozenset[str] = frozenset()) -> int:
-    """How many grants of others it rests on, within these."""
+    """Return the length of the longest chain of ``grants`` that this one depends on; 0 for one by the owner."""
     if grant.by_owner or grant.grantor in seen:
         return 0
     bases = [
@@ -202,8 +202,8 @@ def _depth(grant: Grant, grants: Sequence[Grant], seen: frozenset[str] = frozens
 
 
 def _batches(grants: Sequence[Grant]) -> list[tuple[int, list[Grant], list[Name]]]:
-    """Entries that one statement can take or give: those of several tables that are alike, those of one table that
-    differ in the privilege only. With their depth, the grants of one table, and the tables."""
+    """Group the entries that one statement can revoke or grant: equal ones of several tables, and those of one table
+    that differ in the privilege only. Return for each group its depth, the grants of one table, and the tables."""
     by_object: dict[tuple[Any, ...], list[Grant]] = {}
     for grant in grants:
         key = (_depth(grant, grants), grant.kind, grant.column, grant.by_owner, grant.grantor, grant.grantee)
@@ -234,7 +234,8 @@ def _role(grantee: str) -> Composable:
 
 
 def _as_grantor(grant: Grant, statement: Composed, ourselves: str) -> tuple[Composed, ...]:
-    """REVOKE and GRANT act in the owner's name; an entry of another grantor can only be changed in that one's."""
+    """Return the statement wrapped for its grantor: REVOKE and GRANT act as the owner, so another grantor's entry can
+    only be changed under SET ROLE."""
     if grant.by_owner:
         return (statement,)
     become = sql.SQL("SET LOCAL ROLE {}")
@@ -242,8 +243,8 @@ def _as_grantor(grant: Grant, statement: Composed, ourselves: str) -> tuple[Comp
 
 
 def revoke_statements(grants: Sequence[Grant], ourselves: str) -> tuple[Composed, ...]:
-    """What takes these entries away, in an order that needs no CASCADE. ``ourselves`` is current_user: some need to be
-    run in the grantor's name, so all of it belongs into one transaction."""
+    """Return the statements that revoke these entries, in an order that needs no CASCADE, for one transaction, since
+    some run as the grantor. ``ourselves`` is current_user."""
     made: list[Composed] = []
     for dummy_depth, entries, names in sorted(_batches(grants), key=lambda batch: -batch[0]):
         statement = sql.SQL("REVOKE {} FROM {}").format(_on(entries, names), _role(entries[0].grantee))
@@ -252,7 +253,7 @@ def revoke_statements(grants: Sequence[Grant], ourselves: str) -> tuple[Composed
 
 
 def grant_statements(grants: Sequence[Grant], ourselves: str) -> tuple[Composed, ...]:
-    """What gives exactly these entries back, in one transaction."""
+    """Return the statements that grant exactly these entries again, in one transaction."""
     made: list[Composed] = []
     for dummy_depth, entries, names in sorted(_batches(grants), key=lambda batch: batch[0]):
         option = sql.SQL(" WITH GRANT OPTION" if entries[0].grantable else "")
@@ -269,9 +270,9 @@ SELECT pg_catalog.has_any_column_privilege(%(role)s, %(oid)s::oid, 'INSERT'),
 
 
 def try_to_write(conn: Connection, role: str, tables: Sequence[Table]) -> dict[str, str]:
-    """Try as ``role``, table by table: the SQLSTATE of the refusal, or empty where it could write.
+    """Try to write as ``role``; return for each table the SQLSTATE of the refusal, empty where the role could write.
 
-    In a transaction that is rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
+    Runs in a transaction that is rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
     """
     answers: dict[str, str] = {}
     with explain_errors("trying to write as role", role), conn.transaction(force_rollback=True):
@@ -282,9 +283,9 @@ def try_to_write(conn: Connection, role: str, tables: Sequence[Table]) -> dict[s
 
 
 def _try_table(conn: Connection, role: str, table: Table) -> str:
-    """INSERT and DELETE for real, asked with EXPLAIN first: the application's statement triggers must not fire, and
-    EXPLAIN checks the same rights at the same place. UPDATE may be granted by column, TRUNCATE would lock: these two
-    are asked of the catalog."""
+    """Try INSERT and DELETE, each with EXPLAIN first: the application's statement triggers must not fire, and EXPLAIN
+    checks the same rights at the same place. UPDATE may be granted by column and TRUNCATE would lock: these two are
+    read from the catalog."""
     name = sql.Identifier(table.schema, table.name)
     inserting = sql.SQL("INSERT INTO {} DEFAULT VALUES").format(name)
     deleting = sql.SQL("DELETE FROM ONLY {} WHERE false").format(name)
@@ -295,7 +296,7 @@ def _try_table(conn: Connection, role: str, table: Table) -> str:
         for attempt in (sql.SQL("EXPLAIN {}").format(statement), statement):
             state = _attempt(conn, attempt)
             if state and state != REFUSED and statement is inserting and not row[0]:
-                state = REFUSED  # a default that cannot be planned hides the refusal that would have followed
+                state = REFUSED  # the error of a default that cannot be planned comes before the refusal
                 break
             if state != REFUSED:
                 return ""
@@ -303,7 +304,7 @@ def _try_table(conn: Connection, role: str, table: Table) -> str:
 
 
 def _attempt(conn: Connection, statement: Composed) -> str:
-    """The SQLSTATE that a statement ends with, empty for success, under a savepoint that is rolled back."""
+    """Run a statement under a savepoint that is rolled back; return its SQLSTATE, empty for success."""
     try:
         with conn.transaction(force_rollback=True):
             conn.execute(statement)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking the right to write from a role, on the selected objects of one end, and giving it back.
+"""Revokes a role's right to write to the selected objects of one end, and restores it.
 
-A REVOKE cuts what a role holds itself. What it holds as a superuser, as a member of another role, or as anybody
-(PUBLIC) cannot be cut without harm to others: there the role is made read-only by default in this database, which is a
-brake and no lock, and said to be so.
+A REVOKE removes what a role holds itself. What it holds as a superuser, as a member of another role, or through PUBLIC
+cannot be revoked without harm to other roles: there the role is made read-only by default in this database, which is a
+brake and no lock, and reported as such.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..postgres.connect import End, Endpoint
 
 BEFORE = "writers"
-"""Key of the before-image: {"end:role": {"grants": […], "braked": bool, "setting": what it was before, or null}}."""
+"""Key of the originals: {"end:role": {"grants": […], "braked": bool, "setting": the earlier value, or null}}."""
 
 _SETTING = "default_transaction_read_only"
 _DOING = "revoking the right to write"
@@ -60,7 +60,7 @@ SELECT r.rolname,
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """One role at one end. ``grants`` are its ACL entries and what rests on them; ``setting`` is its
+    """One role at one end. ``grants`` are its ACL entries and those that depend on them; ``setting`` is its
     default_transaction_read_only in this database, None where it has none; ``ourselves`` is current_user."""
 
     end: End
@@ -81,13 +81,13 @@ class Situation:
 
     @property
     def needs_brake(self) -> bool:
-        """Whether it can write in a way that a REVOKE from it does not cut."""
+        """Return whether the role can still write after a REVOKE from it."""
         writer = self.writer
         return writer is not None and (writer.superuser or bool(writer.through) or writer.public)
 
 
 def observe_situation(migration: Migration, end: End, role: str) -> Situation:
-    """Look at one role at one end; ``role`` empty means the account that we log in with. Raises SpecError, ServerError."""
+    """Observe one role at one end; ``role`` empty means our own login account. Raises SpecError, ServerError."""
     conn = migration.source if end == "source" else migration.destination
     with explain_errors("reading the roles of the", end):
         row = conn.execute("SELECT session_user::text, current_user::text, pg_catalog.current_database()").fetchone()
@@ -115,7 +115,7 @@ def observe_situation(migration: Migration, end: End, role: str) -> Situation:
 
 
 def _selected(migration: Migration, end: End) -> tuple[tuple[Table, ...], tuple[Relation, ...]]:
-    """The selected tables, and these with the sequences, as they stand at ``end``. The state schema is never one."""
+    """Return the selected tables that exist at ``end``, and these with the sequences. The state schema is excluded."""
     selection = migration.selected()
     if end == "source":
         return selection.tables, (*selection.tables, *selection.sequences)
@@ -130,7 +130,7 @@ def _selected(migration: Migration, end: End) -> tuple[tuple[Table, ...], tuple[
 
 
 def remaining_paths(situation: Situation) -> list[dict[str, object]]:
-    """The ways to write that a REVOKE from the role does not cut, each with what does."""
+    """Return the paths by which the role can write after a REVOKE from it, each with the remedy that closes it."""
     writer, role = situation.writer, quoted(situation.role)
     if writer is None:
         return []
@@ -150,7 +150,7 @@ def remaining_paths(situation: Situation) -> list[dict[str, object]]:
 
 
 def _brake(situation: Situation, value: str | None) -> Composed:
-    """ALTER ROLE … IN DATABASE … SET or RESET default_transaction_read_only."""
+    """Return ALTER ROLE … IN DATABASE … SET or RESET default_transaction_read_only; ``value`` None resets."""
     role, database = sql.Identifier(situation.role), sql.Identifier(situation.database)
     form = sql.SQL(
         "ALTER ROLE {} IN DATABASE {} RESET {}" if value is None else "ALTER ROLE {} IN DATABASE {} SET {} = {}"
@@ -160,7 +160,8 @@ def _brake(situation: Situation, value: str | None) -> Composed:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: role (empty: the end's own account), end (source, destination), state (revoked, granted)."""
+    """Plan to revoke or restore. ``options``: role (empty: the end's own account), end (source, destination), state
+    (revoked, granted)."""
     end: End = "source" if options["end"] == "source" else "destination"
     situation = observe_situation(migration, end, str(options.get("role") or ""))
     if options["state"] == "granted":
@@ -192,7 +193,7 @@ def _plan_revoked(migration: Migration, situation: Situation) -> Plan:
 
     def apply() -> Mapping[str, object]:
         _remember(migration, situation, braking)
-        # All REVOKEs or none; the brake by itself, since only the role itself or a mightier one may set it
+        # All REVOKEs or none; the brake by itself, since only the role itself or a more privileged one may set it
         with explain_errors(_DOING, situation.key), conn.transaction():
             for change in revokes:
                 change.execute(conn, _DOING)
@@ -212,27 +213,27 @@ def _warnings(situation: Situation, remaining: Sequence[Mapping[str, object]]) -
         return ()
     ways = "; ".join(f"{way['path']} ({way['via']}): {way['remedy']}" for way in remaining)
     return (
-        f"role {quoted(situation.role)} can still write at the {situation.end} in a way that REVOKE on tables cannot cut:"
-        f" {ways} Until then {_SETTING} = on holds back its new sessions in {quoted(situation.database)}, unless they"
-        " set it off themselves.",
+        f"role {quoted(situation.role)} can still write at the {situation.end} in a way that REVOKE on tables does not"
+        f" stop: {ways} Until then {_SETTING} = on makes its new sessions in {quoted(situation.database)} read-only,"
+        " unless they set it off themselves.",
     )
 
 
 def _refuse_after_release(migration: Migration, situation: Situation, changes: Sequence[SqlChange]) -> None:
-    """After a release there is no state to record in, and none may be made anew. Raises StateError."""
+    """Raise StateError after a release: there is no state to record in, and none may be created again."""
     if not changes or migration.store.load() is not None or not read_tombstone(migration.destination, migration.name):
         return
     texts = [text for change in as_change(changes, migration.destination) for text in change.statements]
     raise StateError(
         _DOING,
         quoted(situation.role),
-        "the migration was released, and what is taken could not be recorded any more",
+        "the migration was released, and revoked rights can no longer be recorded",
         "By hand: " + "; ".join(texts),
     )
 
 
 def _remember(migration: Migration, situation: Situation, braking: bool) -> None:
-    """Record what is taken before it is taken, added to what was taken earlier."""
+    """Record the rights before they are revoked, in addition to those revoked earlier."""
     earlier = _recorded(migration, situation)
     grants = [*earlier.get("grants", [])]
     grants += [grant.stored() for grant in situation.grants if grant.stored() not in grants]
@@ -247,7 +248,7 @@ def _remember(migration: Migration, situation: Situation, braking: bool) -> None
 
 
 def _verified(migration: Migration, situation: Situation) -> dict[str, object]:
-    """Try to write, and say what came of it. ``verified``: every table refused, or the role's new sessions do."""
+    """Try to write, and return the outcome. ``verified``: every table refuses, or the role's new sessions do."""
     conn = migration.source if situation.end == "source" else migration.destination
     try:
         answers = try_to_write(conn, situation.role, situation.tables)
@@ -270,9 +271,9 @@ def _verified(migration: Migration, situation: Situation) -> dict[str, object]:
 
 
 def _try_new_session(endpoint: Endpoint, table: Table) -> str:
-    """What a new session of the account gets that does nothing about its settings: SQLSTATE, empty if it could write.
+    """Try to write in a new session that keeps its default settings; return the SQLSTATE, empty if it could write.
 
-    EXPLAIN does not look at read-only, so this is a DELETE; of no row, rolled back, and only where the session says that
+    EXPLAIN ignores read-only, so this is a DELETE; of no row, rolled back, and only where the session says that
     it is read-only, since the application's statement triggers must not fire."""
     with connect(endpoint, "writer") as conn:
         try:
@@ -293,7 +294,7 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
     result: dict[str, object] = {"role": situation.role, "end": situation.end, "tables": len(situation.tables)}
     if not recorded:
         return Plan(
-            result=result, notes=("nothing is recorded as taken from this role: there is nothing to give back",)
+            result=result, notes=("nothing is recorded as revoked from this role: there is nothing to restore",)
         )
     taken = [grant_of(entry) for entry in recorded["grants"]]
     names = {(r.schema, r.name) for r in observe_catalog(conn, situation.end).tables.values()}
@@ -311,18 +312,18 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
         changes.append(SqlChange(situation.end, name, situation.setting, before, (_brake(situation, before),)))
 
     def apply() -> Mapping[str, object]:
-        with explain_errors("giving back the right to write", situation.key), conn.transaction():
+        with explain_errors("restoring the right to write", situation.key), conn.transaction():
             for change in changes:
-                change.execute(conn, "giving back the right to write")
+                change.execute(conn, "restoring the right to write")
         migration.store.drop_original(BEFORE, [situation.key])
         return {}
 
-    notes = (f"{', '.join(gone[:5])}: gone since, nothing is given back there",) if gone else ()
+    notes = (f"{', '.join(gone[:5])}: dropped since, no right is restored there",) if gone else ()
     return Plan(as_change(changes, conn), result, apply, notes)
 
 
 def revoke_own(migration: Migration) -> Mapping[str, object]:
-    """Take the right to write at the destination from the migration's own account: the cutover's last step before it
+    """Revoke the right to write at the destination from the migration's own account: the cutover's last step before it
     opens. Returns what pg_revoke_writer returns. Raises ServerError."""
     wanted = _plan_revoked(migration, observe_situation(migration, "destination", ""))
     done = wanted.apply() if wanted.changed else {}

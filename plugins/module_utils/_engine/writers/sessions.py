@@ -1,11 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who was writing when the fence went up: their sessions are ended, and their transactions seen to be over.
+"""Ends the sessions that were writing when the fence was raised, and waits until their transactions are over.
 
-A right is looked at when a statement begins, and a statement locks its table before that. So whoever got past the
-check before the fence holds a lock of a writer then, be it through a view or a function of somebody else's; whoever
-comes later is refused.
+A right is checked when a statement begins, after the statement has locked its table. So a session that passed the check
+before the fence holds a writer's lock then, even through a view or a function of another owner; a later one is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _DOING = "ending the sessions of the fenced roles"
 _POLL = 0.01
 _REFUSED = "42501"
 
-# Ours are known by account and name: the name alone anybody may take.
+# Ours are known by account and name: any session may set the name alone.
 _SESSIONS = """
 SELECT pid FROM pg_catalog.pg_stat_activity
  WHERE datname = pg_catalog.current_database() AND usename::text = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
@@ -53,8 +52,8 @@ SELECT DISTINCT l.virtualtransaction, l.pid, coalesce(a.usename::text, 'unknown'
 
 
 def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], timeout: float) -> int:
-    """End the sessions of the fenced roles and every transaction that was writing, and see them gone; later ones find
-    their rights taken. To be called after the fence has gone up.
+    """End the sessions of the fenced roles and every transaction that was writing, and wait until they are gone. To be
+    called after the fence was raised, so that later ones are refused.
 
     Returns how many sessions there were. Raises TimeoutExpired, and StateError for a prepared transaction, which
     outlives its session.
@@ -69,7 +68,7 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
     for pid in ours:
         _terminate(conn, pid, tolerant=False)
     for pid in others:
-        # A role that the fence does not stop, or one that writes with somebody else's rights: as far as we may.
+        # A role that the fence does not stop, or one that writes with another role's rights: as far as we may.
         _terminate(conn, pid, tolerant=True)
     transactions = {row[0] for row in writing}
     while True:
@@ -83,8 +82,8 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
             raise TimeoutExpired(
                 _DOING,
                 named(sorted(set(alive))),
-                f"they were not gone after {timeout:g} s",
-                "See what they wait for in pg_stat_activity at the source.",
+                f"they had not ended after {timeout:g} s",
+                "See in pg_stat_activity at the source what they wait for.",
             )
         time.sleep(_POLL)
 
@@ -122,6 +121,6 @@ def _refuse_prepared(writing: Sequence[Any]) -> None:
         raise StateError(
             "fencing the source",
             f"prepared transaction {prepared[0]}" + (f" and {len(prepared) - 1} more" if len(prepared) > 1 else ""),
-            "it has written to the selected tables and can be committed at any time, after all has been compared",
+            "it has written to the selected tables and could still be committed after they have been compared",
             "COMMIT PREPARED or ROLLBACK PREPARED it, then run the cutover again.",
         )

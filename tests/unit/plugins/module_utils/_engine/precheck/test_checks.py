@@ -877,7 +877,7 @@ def test_the_error_names_count_and_ids_once() -> None:
     seen = Seen()
     seen.tables = tuple(table(f"t{number}", number, unique_indexes=()) for number in (1, 2, 3))
     error = catalogue.failure(catalogue.stopping(catalogue.judge(seen.observation()), "error"), "orders", {"a": 1})
-    assert "3 findings must be cured first: no_key." in str(error)
+    assert "3 findings must be fixed first: no_key." in str(error)
     assert error.result == {"a": 1}
 
 
