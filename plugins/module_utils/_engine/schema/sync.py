@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The schema of the selection at the destination, section by section (design: Lifecycle).
+"""The schema of the selection at the destination, section by section.
 
-A section is compared, then made in one destination transaction: nothing half-made is left, and no error is ignored.
+A section is compared, then created in one destination transaction: nothing incomplete is left, and no error is ignored.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ DUMPS = 5
 """How often the schema is dumped again when it changes meanwhile."""
 
 LOCK_ATTEMPTS = 20
-"""How often pg_dump asks for its locks, 2 s each time: nobody may have to wait behind it for longer."""
+"""How often pg_dump asks for its locks, 2 s each time: no session may have to wait behind it for longer."""
 
 _PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaStep:
-    """One missing object and the SQL that makes it, in the order of execution."""
+    """One missing object and the SQL that creates it, in the order of execution."""
 
     missing: MissingObject | None
     what: str
     statements: tuple[str, ...]
 
     def as_change(self) -> Change:
-        """The same for a person."""
+        """Return it as a change of the plan."""
         return Change("destination", self.what, None, "present", self.statements)
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """All steps of a section, and what a person should know of what was left out."""
+    """All steps of a section, and the warnings about what was left out."""
 
     steps: tuple[SchemaStep, ...]
     warnings: tuple[str, ...]
@@ -87,7 +87,7 @@ class SchemaSync:
         self.selection = migration.selected()
 
     def wanted(self, source: Inventory, snapshot: str = "") -> DumpRequest:
-        """What pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
+        """Return what pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
         tables = {table.qualified_name for table in self.selection.tables}
         rules = self.migration.spec.rules
         without = set()
@@ -101,11 +101,11 @@ class SchemaSync:
 
     @cached_property
     def programs(self) -> Programs:
-        """Raises DriverError."""
+        """Return the client programs. Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
     def dump(self, source: Inventory, snapshot: str = "", attempts: int | None = None) -> Script:
-        """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` is LOCK_ATTEMPTS otherwise.
+        """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` defaults to LOCK_ATTEMPTS.
 
         Raises TimeoutExpired, ServerError.
         """
@@ -126,7 +126,7 @@ class SchemaSync:
         raise RuntimeError("unreachable")
 
     def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
-        """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
+        """Dump under a slot's snapshot, again if the schema changed; return its LSN too. Raises StateError."""
         for dummy in range(DUMPS):
             with open_snapshot(self.migration, plain_instead=True) as snapshot:
                 with connect(self.migration.spec.source, f"schema {self.migration.name}") as reader:
@@ -144,7 +144,7 @@ class SchemaSync:
         )
 
     def compared(self, script: Script, source: Inventory, destination: Inventory) -> Comparison:
-        """What is missing, less what this migration knows of the destination's tables."""
+        """Return what is missing, given the tables of the destination that this migration created."""
         state = self.migration.state()
         made = state.before_image.get("made", {}) if state else {}
         return compare(
@@ -158,9 +158,9 @@ class SchemaSync:
         )
 
     def split(self, comparison: Comparison, source: Inventory, destination: Inventory) -> Mapping[int, PartitionedKey]:
-        """The missing foreign keys that are made by way of the partitions, by OID."""
+        """Return the missing foreign keys that are created by way of the partitions, by OID."""
         section = comparison.missing["foreign_keys"]
-        # what is said of a key, a comment, has to come after it
+        # the comment on a key has to come after it
         needed = {need for missing in section for need in missing.entry.needs}
         things = [
             missing.thing
@@ -173,15 +173,15 @@ class SchemaSync:
             oid: key
             for oid, key in found.items()
             if known.issuperset(leaf.oid for leaf in key.leaves)
-            # a partition that has come since stands at the source alone
+            # a partition that was created since exists at the source alone
             and (not destination.relation(key.whole.table) or all(destination.relation(k.table) for k in key.leaves))
         }
 
     def steps(
         self, comparison: Comparison, destination: Inventory, partitions: Mapping[int, tuple[str, ...]] | None = None
     ) -> Steps:
-        """The missing objects of the section as SQL, extensions before what needs them. ``partitions``: of some foreign
-        keys, by OID, the statements that make what is missing of them on partitions.
+        """Return the missing objects of the section as SQL, extensions before what needs them. ``partitions``: for some
+        foreign keys, by OID, the statements that create what is missing of them on partitions.
         """
         steps = []
         without: dict[str, int] = {}
@@ -218,7 +218,7 @@ class SchemaSync:
         return Steps(tuple(steps), tuple(warnings))
 
     def _extensions(self, destination: Inventory) -> list[SchemaStep]:
-        """An extension is not part of the selection, but what is selected may not do without it."""
+        """Return the extensions to create: they are not part of the selection, but what is selected may need them."""
         used = used_extensions(self.migration.source, self.schemas)
         there = standing_extensions(self.migration.destination)
         conn = self.migration.destination
@@ -235,7 +235,7 @@ class SchemaSync:
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``, ``jobs``, ``memory``. Raises EngineError."""
+    """Return the Plan. ``options``: section, client_bin, privileges, jobs, memory (MB). Raises EngineError."""
     section = cast("Section", options["section"])
     limits = BuildLimits(int(options.get("jobs", 2)), int(options.get("memory", 512)) << 20)
     work = SchemaSync(
@@ -262,7 +262,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
-    # The first section is dumped again, under a mark. Of ten thousand tables a dump is large, so this one is let go.
+    # The first section is dumped again, under a slot's snapshot. With ten thousand tables a dump is large: not kept.
     make = (
         partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
         if section == "pre_data"
@@ -284,7 +284,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
 def _on_partitions(
     split: Mapping[int, PartitionedKey], source: Inventory, destination: Inventory, conn: Connection
 ) -> dict[int, tuple[str, ...]]:
-    """The statements for partitions that lack their key."""
+    """Return the statements for partitions that lack their key, by the OID of the whole key."""
     there = {thing.oid: thing.key in destination.details for thing in source.things.values() if thing.detail[:1] == "f"}
     return {
         oid: tuple([leaf.adding(not_valid=True).as_string(conn) for leaf in key.leaves if not there[leaf.oid]])
@@ -296,13 +296,13 @@ def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:
     if section == "pre_data" or not comparison.missing["pre_data"]:
         return ()
     return (
-        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not stand at the destination yet; this"
-        " plan takes them for made.",
+        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not exist at the destination yet; this"
+        " plan assumes that they will.",
     )
 
 
 def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: str) -> Mapping[str, object]:
-    """Dump under a mark and make the first section of that. ``planned`` are the statements of the plan's own dump.
+    """Dump under a slot's snapshot and create the first section. ``planned`` are the statements of the plan's own dump.
 
     Raises EngineError.
     """
@@ -321,7 +321,7 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
 def _make(
     work: SchemaSync, todo: Steps, standard_strings: bool, finishing: Callable[[], None], phase: str
 ) -> Mapping[str, object]:
-    """Make a later section, then what is done outside its transaction. Raises EngineError."""
+    """Create a later section, then do what is left outside its transaction. Raises EngineError."""
     if work.section == "foreign_keys":
         post_load.require_one_position(work.migration)
     _restore(work, todo, standard_strings)
@@ -332,7 +332,7 @@ def _make(
 
 
 def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
-    """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
+    """Execute all steps in one transaction, again if a deadlock was lost. Raises ServerError, naming the object."""
 
     def once() -> None:
         with work.migration.destination.transaction():
@@ -357,17 +357,17 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
         store.record_original("made", {qualified(thing.relation): True for thing in tables})
     remember_asleep(store, disabled_triggers(done))
     if mark:
-        with explain_errors("recording the mark of the", "schema"):
+        with explain_errors("recording the snapshot LSN of the", "schema"):
             conn.execute(
                 sql.SQL("UPDATE {} SET schema_mark = %s::pg_lsn WHERE name = %s").format(store.table("migration")),
                 (lsn_text(mark), store.name),
             )
     if todo.steps:
-        store.event(work.section, "schema objects made", {"section": work.section, "objects": len(todo.steps)})
+        store.event(work.section, "schema objects created", {"section": work.section, "objects": len(todo.steps)})
 
 
 _REMEDIES = {
-    "": "Create the extension at the destination with an account that may, then run this again.",
+    "": "Create the extension at the destination with an account that is allowed to, then run this again.",
     "VIEW": "Select what it reads as well, or leave it out with exclude.",
     "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
     "POLICY": "Create the roles that it names at the destination.",
@@ -376,7 +376,7 @@ _REMEDIES = {
 
 
 def _remedy(step: SchemaStep, number: int) -> str:
-    """What to do about a statement that failed; empty where its SQLSTATE says more."""
+    """Return what to do about a statement that failed; empty if its SQLSTATE says more."""
     kind = step.missing.entry.kind if step.missing else ""
     if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):
         owner = step.missing.entry.owner
