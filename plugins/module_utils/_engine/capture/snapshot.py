@@ -55,7 +55,7 @@ class SnapshotTooLarge(EngineError):
 class Snapshot:
     """An exported snapshot of the source: usable by ``SET TRANSACTION SNAPSHOT`` and ``pg_dump --snapshot`` while open.
 
-    ``name`` is empty in the form ``own_slot``, which no other session can import.
+    ``mark`` is its LSN; ``name`` is empty in the form ``own_slot``, which no other session can import.
     """
 
     name: str
