@@ -90,7 +90,7 @@ def require_catching_up(migration: Migration, timeout: float) -> None:
 
 
 def changes_applied(store: StateStore) -> int:
-    """Return how many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
+    """How many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
     with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT inserts + updates + deletes + truncates FROM {} WHERE migration = %s").format(

@@ -94,7 +94,7 @@ def compare_objects(migration: Migration) -> ObjectVerdict | None:
 
 
 def _made(conn: Connection, migration: Migration, query: str, *values: object) -> int:
-    """Return how many this migration has created, of all or of some."""
+    """How many this migration has made, of all or of some."""
     table = migration.store.table("large_object")
     row = conn.execute(sql.SQL(query).format(table), (migration.name, *values)).fetchone()
     return int(row[0]) if row else 0

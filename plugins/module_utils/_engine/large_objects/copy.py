@@ -225,7 +225,7 @@ class ObjectCopy:
                 conn.execute(sql.SQL("; ").join(statements))
 
     def _ours(self, oids: list[int]) -> list[int]:
-        """Return those that an earlier run has created: they are recreated."""
+        """Those of them that an earlier run has made: they are made anew."""
         store = self._migration.store
         query = sql.SQL("SELECT object::bigint FROM {} WHERE migration = %s AND object = ANY (%s::oid[])").format(
             store.table("large_object")

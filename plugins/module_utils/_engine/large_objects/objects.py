@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Large objects: what the source holds, what prevents its copy, what has been copied, and the plan.
 
-They are not relations: no stream carries what is written to them, and their OIDs are their names. Each that this
-migration has created has a row in `large_object`, so that one that is not ours is never overwritten or removed.
+They are no relations: no stream carries what is written to them, and their OIDs are their names. Each that this migration
+has made is a row of `large_object`, so that one of somebody else's is never overwritten and never removed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ObjectsCopied:
 
 
 def read_copied(store: StateStore) -> ObjectsCopied | None:
-    """Return the state of a migration's large objects; None before their copy began. Raises ServerError."""
+    """How it stands with the large objects of a migration; None before they were begun. Raises ServerError."""
     query = "SELECT run, state, total, objects, bytes, coalesce(finished_at::text, '') FROM {} WHERE migration = %s"
     with explain_errors("reading the state of the large objects of migration", store.name):
         row = store.conn.execute(sql.SQL(query).format(store.table("large_object_copy")), (store.name,)).fetchone()
@@ -167,8 +167,8 @@ def require_readable(source: Connection) -> None:
 
 
 def standing_objects(migration: Migration, *, ours: bool) -> tuple[int, ...]:
-    """Return some large objects of the destination, in ascending order, that this migration has not created and whose
-    OIDs the source has too. ``ours``: the migration has a state, which knows what is ours. Raises ServerError."""
+    """Large objects of the destination that this migration has not made and whose OIDs the source has too: some of them,
+    in ascending order. ``ours`` says that the migration has a state, which knows what is ours. Raises ServerError."""
     others = sql.SQL("SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid{} LIMIT {}")
     made = sql.SQL(" AND NOT EXISTS (SELECT FROM {} o WHERE o.migration = {} AND o.object = m.oid)").format(
         migration.store.table("large_object"), sql.Literal(migration.name)

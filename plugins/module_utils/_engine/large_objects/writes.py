@@ -55,7 +55,7 @@ def written_warning(source: Connection, store: StateStore, before_image: Mapping
 
 
 def remedy_of(store: StateStore) -> str:
-    """Return what to do about writes to them, given whether this migration copies them. Raises psycopg.Error."""
+    """What to do about writes to them: whether this migration copies them decides. Raises psycopg.Error."""
     query = sql.SQL("SELECT FROM {} WHERE migration = %s").format(store.table("large_object_copy"))
     return REMEDY if store.conn.execute(query, (store.name,)).fetchone() is not None else REMEDY_LEFT_OUT
 

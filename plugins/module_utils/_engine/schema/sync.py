@@ -357,7 +357,7 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
         store.record_original("made", {qualified(thing.relation): True for thing in tables})
     remember_asleep(store, disabled_triggers(done))
     if mark:
-        with explain_errors("recording the snapshot LSN of the", "schema"):
+        with explain_errors("recording the mark of the", "schema"):
             conn.execute(
                 sql.SQL("UPDATE {} SET schema_mark = %s::pg_lsn WHERE name = %s").format(store.table("migration")),
                 (lsn_text(mark), store.name),
