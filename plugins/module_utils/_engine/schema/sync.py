@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The schema of the selection at the destination, section by section.
+"""The schema of the selection at the destination, section by section (design: Lifecycle).
 
-A section is compared, then created in one destination transaction: nothing incomplete is left, and no error is ignored.
+A section is compared, then made in one destination transaction: nothing half-made is left, and no error is ignored.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class SchemaSync:
             oid: key
             for oid, key in found.items()
             if known.issuperset(leaf.oid for leaf in key.leaves)
-            # a partition that was created since exists at the source alone
+            # a partition that has come since stands at the source alone
             and (not destination.relation(key.whole.table) or all(destination.relation(k.table) for k in key.leaves))
         }
 
@@ -218,7 +218,7 @@ class SchemaSync:
         return Steps(tuple(steps), tuple(warnings))
 
     def _extensions(self, destination: Inventory) -> list[SchemaStep]:
-        """Return the extensions to create: they are not part of the selection, but what is selected may need them."""
+        """An extension is not part of the selection, but what is selected may not do without it."""
         used = used_extensions(self.migration.source, self.schemas)
         there = standing_extensions(self.migration.destination)
         conn = self.migration.destination
@@ -235,7 +235,7 @@ class SchemaSync:
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """Return the Plan. ``options``: section, client_bin, privileges, jobs, memory (MB). Raises EngineError."""
+    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``, ``jobs``, ``memory``. Raises EngineError."""
     section = cast("Section", options["section"])
     limits = BuildLimits(int(options.get("jobs", 2)), int(options.get("memory", 512)) << 20)
     work = SchemaSync(
@@ -262,7 +262,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
-    # The first section is dumped again, under a slot's snapshot. With ten thousand tables a dump is large: not kept.
+    # The first section is dumped again, under a mark. Of ten thousand tables a dump is large, so this one is let go.
     make = (
         partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
         if section == "pre_data"
@@ -284,7 +284,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
 def _on_partitions(
     split: Mapping[int, PartitionedKey], source: Inventory, destination: Inventory, conn: Connection
 ) -> dict[int, tuple[str, ...]]:
-    """Return the statements for partitions that lack their key, by the OID of the whole key."""
+    """The statements for partitions that lack their key."""
     there = {thing.oid: thing.key in destination.details for thing in source.things.values() if thing.detail[:1] == "f"}
     return {
         oid: tuple([leaf.adding(not_valid=True).as_string(conn) for leaf in key.leaves if not there[leaf.oid]])
@@ -296,13 +296,13 @@ def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:
     if section == "pre_data" or not comparison.missing["pre_data"]:
         return ()
     return (
-        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not exist at the destination yet; this"
-        " plan assumes that they will.",
+        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not stand at the destination yet; this"
+        " plan takes them for made.",
     )
 
 
 def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: str) -> Mapping[str, object]:
-    """Dump under a slot's snapshot and create the first section. ``planned`` are the statements of the plan's own dump.
+    """Dump under a mark and make the first section of that. ``planned`` are the statements of the plan's own dump.
 
     Raises EngineError.
     """
@@ -321,7 +321,7 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
 def _make(
     work: SchemaSync, todo: Steps, standard_strings: bool, finishing: Callable[[], None], phase: str
 ) -> Mapping[str, object]:
-    """Create a later section, then do what is left outside its transaction. Raises EngineError."""
+    """Make a later section, then what is done outside its transaction. Raises EngineError."""
     if work.section == "foreign_keys":
         post_load.require_one_position(work.migration)
     _restore(work, todo, standard_strings)
@@ -332,7 +332,7 @@ def _make(
 
 
 def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
-    """Execute all steps in one transaction, again if a deadlock was lost. Raises ServerError, naming the object."""
+    """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
 
     def once() -> None:
         with work.migration.destination.transaction():
@@ -363,11 +363,11 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
                 (lsn_text(mark), store.name),
             )
     if todo.steps:
-        store.event(work.section, "schema objects created", {"section": work.section, "objects": len(todo.steps)})
+        store.event(work.section, "schema objects made", {"section": work.section, "objects": len(todo.steps)})
 
 
 _REMEDIES = {
-    "": "Create the extension at the destination with an account that is allowed to, then run this again.",
+    "": "Create the extension at the destination with an account that may, then run this again.",
     "VIEW": "Select what it reads as well, or leave it out with exclude.",
     "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
     "POLICY": "Create the roles that it names at the destination.",
@@ -376,7 +376,7 @@ _REMEDIES = {
 
 
 def _remedy(step: SchemaStep, number: int) -> str:
-    """Return what to do about a statement that failed; empty if its SQLSTATE says more."""
+    """What to do about a statement that failed; empty where its SQLSTATE says more."""
     kind = step.missing.entry.kind if step.missing else ""
     if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):
         owner = step.missing.entry.owner
