@@ -344,7 +344,7 @@ def test_emptied_row_by_row_where_a_foreign_key_forbids_truncate(pair: Any, migr
 
 MISFITS = {
     "n (text) is missing at the destination": "CREATE TABLE t (id int)",
-    "extra (integer) stands at the destination only": "CREATE TABLE t (id int, n text, extra int)",
+    "extra (integer) exists at the destination only": "CREATE TABLE t (id int, n text, extra int)",
     "n is text at the source and integer at the destination": "CREATE TABLE t (id int, n int)",
 }
 

@@ -121,7 +121,7 @@ def test_owners_grants_and_comments_come_along_where_the_role_exists(make_role: 
     us = pair.destination.value("SELECT current_user")
     assert rights[:4] == wanted
     assert [owner for dummy, owner, dummy_acl in rights[4:]] == [us, us]
-    assert result["notes"] == [f"Role {lost} does not exist at the destination: 2 large objects come without it."]
+    assert result["notes"] == [f"Role {lost} does not exist at the destination: 2 large objects are copied without it."]
     skipping = migration(pair)
     skipping.run("pg_full_copy", resync=["pg_catalog.pg_largeobject"], privileges="skip")
     assert pair.destination.query(RIGHTS) == [(n, us, None) for n in range(1, 7)]

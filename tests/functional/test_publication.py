@@ -79,14 +79,14 @@ def test_without_identities_the_application_is_not_harmed(shop: Any) -> None:
 def test_a_publication_that_is_not_ours_is_refused(shop: Any) -> None:
     migration(shop).run("pg_replica_identity")
     shop.source.run("CREATE PUBLICATION causeway_orders FOR TABLE sales.orders")
-    with pytest.raises(ModuleFailed, match="was not made by this migration"):
+    with pytest.raises(ModuleFailed, match="was not created by this migration"):
         migration(shop).run("pg_publication")
     assert not migration(shop).run("pg_publication", state="absent")["changed"]
     assert members(shop) == ["sales.orders"]
     shop.source.run("DROP PUBLICATION causeway_orders")
     migration(shop).run("pg_publication")
     shop.source.run("DROP PUBLICATION causeway_orders; CREATE PUBLICATION causeway_orders FOR TABLE sales.orders")
-    with pytest.raises(ModuleFailed, match="made anew by somebody else"):
+    with pytest.raises(ModuleFailed, match="recreated by another session"):
         migration(shop).run("pg_publication")
     migration(shop).run("pg_publication", state="absent")
     assert members(shop) == ["sales.orders"]

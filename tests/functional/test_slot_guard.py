@@ -195,9 +195,9 @@ def test_a_table_that_leaves_the_publication_stops_the_task(standing: Journey, b
     source.run(f"ALTER PUBLICATION {publication} DROP TABLE t; INSERT INTO t VALUES (2){back.format(publication)}")
     source.run("INSERT INTO t VALUES (3)")
     until(lambda: standing.progress("state") == "failed", "the worker goes on")
-    assert "public.t was taken out of it" in str(standing.progress("last_error"))
+    assert "public.t was removed from it" in str(standing.progress("last_error"))
     told = refused(standing) + refused(standing, "pg_publication")
-    assert told.count("public.t was taken out of it") == 2
+    assert told.count("public.t was removed from it") == 2
 
 
 def test_what_is_dropped_at_the_source_is_named(standing: Journey) -> None:

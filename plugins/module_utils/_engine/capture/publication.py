@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The publication at the source: exactly the selection and the heartbeat, made after the identities, before the slot.
+"""The publication at the source: exactly the selection and the heartbeat, created between the identities and the slot.
 
 Changes that are written while a table is outside the publication are not in the stream. So once there is a slot, a
-publication that is gone, was made anew, or has lost a table means lost rows, and nothing is mended silently.
+publication that is missing, was recreated, or has lost a table means lost rows, and nothing is repaired silently.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from ..state.store import MigrationState
 
-# ALTER PUBLICATION lets readers and row lockers be; its own lock on a table conflicts with VACUUM and DDL.
+# ALTER PUBLICATION does not block readers and row lockers; its lock on a table conflicts with VACUUM and DDL.
 _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
 _HARMLESS_TO_ALTER = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
-"""VACUUM and ANALYZE hold what the making waits for, as every DDL does."""
-_DOING = "making the publication"
+"""VACUUM and ANALYZE hold locks that CREATE PUBLICATION waits for, as every DDL does."""
+_DOING = "creating the publication"
 
 _PUBLICATION = """
 SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
@@ -44,7 +44,7 @@ SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelet
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s
 """
 
-# Row filters and column lists exist from PostgreSQL 15 on; to_jsonb sees the columns that there are.
+# Row filters and column lists exist from PostgreSQL 15 on; to_jsonb shows those that the server has.
 _MEMBERS = """
 SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
        coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL
@@ -57,8 +57,8 @@ SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication as it stands. ``whole_rows`` is false where a member has a row filter or a column list; ``rows`` are
-    the OIDs in pg_publication_rel by the member's."""
+    """A publication as observed. ``whole_rows`` is false if a member has a row filter or a column list; ``rows`` maps
+    the OID of a member to that of its row in pg_publication_rel."""
 
     oid: int
     all_tables: bool
@@ -70,12 +70,12 @@ class Publication:
 
     @property
     def as_we_make_them(self) -> bool:
-        """Whether it publishes as ours do: decided once, never altered."""
+        """Return whether it publishes as ours do: decided once, never altered."""
         return not self.all_tables and self.all_operations and not self.via_root and self.whole_rows
 
 
 def observe_publication(conn: Connection, name: str) -> Publication | None:
-    """The publication of that name, or None. Raises ServerError."""
+    """Return the publication of that name, or None. Raises ServerError."""
     with explain_errors("reading the publication", name):
         row = conn.execute(_PUBLICATION, (name,)).fetchone()
         if row is None:
@@ -94,7 +94,7 @@ def observe_publication(conn: Connection, name: str) -> Publication | None:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: lock_timeout (s), lock_retries, wait_timeout (s), state (present, absent)."""
+    """Return the Plan. ``options``: lock_timeout (s), lock_retries, wait_timeout (s), state (present, absent)."""
     name = names.publication_name(migration.name)
     if options["state"] == "absent":
         return _plan_absent(migration, name, options["lock_timeout"])
@@ -122,17 +122,17 @@ def _check_ownership(
             raise LossError(
                 "looking at the publication",
                 name,
-                "it was dropped while the slot kept streaming: what was written since cannot be decoded",
+                "it was dropped while the slot was in use: changes written since then cannot be decoded",
                 BEGIN_AGAIN,
             )
         return
     if not recorded or recorded.get("oid") not in (None, found.oid):
-        since = "was made anew by somebody else" if recorded else "stands there and was not made by this migration"
+        since = "was recreated by another session" if recorded else "exists and was not created by this migration"
         raise MismatchError(
             "looking at the publication",
             name,
             f"a publication of that name {since}",
-            BEGIN_AGAIN if recorded else "Drop it if nobody needs it, or give the migration another causeway_name.",
+            BEGIN_AGAIN if recorded else "Drop it if it is not needed, or give the migration another causeway_name.",
         )
     if not found.as_we_make_them:
         raise MismatchError(
@@ -148,7 +148,7 @@ def _only(table: Name) -> Composed:
 
 
 def create_statement(name: str, tables: Sequence[Name]) -> Composed:
-    """CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
+    """Return CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
     options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
     return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH ({})").format(
         sql.Identifier(name), sql.SQL(", ").join(map(_only, tables)), sql.SQL(options)
@@ -171,10 +171,10 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
     def apply() -> Mapping[str, object]:
         _require_identities(migration)
         migration.store.drop_original(BEFORE, ["name", "oid", MEMBERS])
-        # The intent first: a publication of our name that stands after a crash is then known to be ours.
+        # The intent first: a publication of our name that exists after a crash is then known to be ours.
         migration.store.record_original(BEFORE, {"name": name})
         make(migration.source, migration.name, options["lock_timeout"])
-        waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to make the publication", name)
+        waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to create the publication", name)
         patience = Patience(options["lock_timeout"], options["lock_retries"])
         oids = tuple(table.oid for table in wanted)
         each_under_lock(migration.source, [Locked(oids, create, _HARMLESS_TO_ALTER)], patience, _DOING)
@@ -206,7 +206,7 @@ def _refuse_unpublishable(migration: Migration) -> None:
 
 
 def _require_identities(migration: Migration) -> None:
-    """A published table without an identity refuses the application's UPDATE and DELETE. Raises StateError."""
+    """Raise StateError for a table without an identity: published, it refuses the application's UPDATE and DELETE."""
     catalog = observe_catalog(migration.source, "source")
     for table in migration.selected().leaves:
         now = catalog.tables.get(table.oid)
@@ -220,10 +220,10 @@ def _require_identities(migration: Migration) -> None:
 
 
 def _record(migration: Migration, name: str, oids: set[int]) -> None:
-    """Record what was made, after looking at it. Raises MismatchError."""
+    """Record the publication that was created, as observed. Raises MismatchError."""
     made = observe_publication(migration.source, name)
     if made is None or not made.as_we_make_them or not oids <= made.members.keys():
-        raise MismatchError(_DOING, name, "it is not what was asked for right after", "Run the playbook again.")
+        raise MismatchError(_DOING, name, "right after the change it is not as requested", "Run the playbook again.")
     migration.store.drop_original(BEFORE, [MEMBERS])
     members = {str(oid): row for oid, row in made.rows.items()}
     migration.store.record_original(BEFORE, {"oid": made.oid, MEMBERS: members})
@@ -242,7 +242,7 @@ def _plan_alter(
     bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
     if not heartbeat:
         raise LossError(
-            "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was taken out of it", BEGIN_AGAIN
+            "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was removed from it", BEGIN_AGAIN
         )
     added = [table for table in wanted if table.oid not in published]
     gone = sorted(published - heartbeat - {table.oid for table in wanted})
@@ -254,11 +254,11 @@ def _plan_alter(
     children = catalog.children() if added else {}
     work = [_addition(catalog, name, table, children) for table in added]
     work += [_removal(name, oid, found.members[oid]) for oid in gone]
-    # killed after the work and before this, an earlier run has left it to us
+    # an earlier run that was killed between the work and this has left it to us
     noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]
 
     def apply() -> Mapping[str, object]:
-        # what is altered by us is no loss to whoever looks meanwhile
+        # a worker that checks the members meanwhile must not take our change for a loss
         migration.store.drop_original(BEFORE, [MEMBERS])
         make(migration.source, migration.name, options["lock_timeout"])
         if added:
@@ -278,27 +278,27 @@ def _plan_alter(
 
 
 def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> None:
-    """A table that has a mark was published when it was copied: its changes since are missing. Raises LossError."""
+    """Raise LossError for a table to add that has been copied: it was published then, its changes since are missing."""
     copies, children = migration.copies(), migration.source_catalog.children()
     for table in added:
         if any(oid in copies and copies[oid].mark for oid in _with_descendants(table, children)):
             raise LossError(
                 "looking at the publication",
                 name,
-                f"{table} was taken out of it after it had been copied: changes of its rows are missing",
+                f"{table} was removed from it after it had been copied: changes of its rows are missing",
                 BEGIN_AGAIN,
             )
 
 
 def _require_members_of_copies(migration: Migration, name: str, recorded: Mapping[str, Any]) -> None:
-    """The same for one that has come back. What has no mark yet is copied later, with all that was written."""
+    """Raise LossError for a copied table that was removed and added again. Others are copied later, in full."""
     marked = {str(oid) for oid, copy in migration.copies().items() if copy.mark}
     members = {oid: row for oid, row in recorded.get(MEMBERS, {}).items() if oid in marked}
     require_members(migration.source, name, {**recorded, MEMBERS: members})
 
 
 def _with_descendants(table: Table, children: Mapping[int, Sequence[Table]]) -> tuple[int, ...]:
-    """A table's OID and, for a partitioned one, those of all its partitions, in the order of their names."""
+    """Return a table's OID and, for a partitioned one, those of all its partitions, in the order of their names."""
     found = {table.oid: table}
     todo = [table] if table.kind == "p" else []
     while todo:
@@ -310,7 +310,7 @@ def _with_descendants(table: Table, children: Mapping[int, Sequence[Table]]) -> 
 
 
 def _addition(catalog: Catalog, name: str, table: Table, children: Mapping[int, Sequence[Table]]) -> Locked:
-    """Lock first: an addition while transactions write to the table loses their later changes (before May 2025)."""
+    """Return an addition that locks first: while transactions write it loses their later changes (before May 2025)."""
     oids = _with_descendants(table, children)
     members = sorted(catalog.tables[oid].qualified_name for oid in oids)
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(map(_only, members)))
@@ -335,7 +335,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
     bookkeeping = drop_changes(observe_bookkeeping(migration.source), migration.name)
-    # The fence stands in the heartbeat row that goes with this: what a dead cutover took is given back first.
+    # The fence is recorded in the heartbeat row, which this drops: the fence of a dead cutover is lifted first.
     leaving = fence.lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
 
@@ -355,7 +355,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
                 left += [_leftover(migration, change, exc) for change in bookkeeping]
         return {"left_behind": [leftover.as_result() for leftover in left]}
 
-    note = f"publication {name} was made anew by somebody else: it is left"
+    note = f"publication {name} was recreated by another session and is left in place"
     return Plan(
         changes=as_change([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
         result={"publication": name, "left_behind": []},

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rows of pg_publication_rel make the migration's publication, as noted when it was made or altered by us.
+"""The rows of pg_publication_rel that make up the migration's publication, as recorded when we created or altered it.
 
-pgoutput leaves out what is written to a table while it is no member, without a word. A member that was taken out and put
-back has another row, so that this is seen even when both have happened since the last look.
+pgoutput silently leaves out what is written to a table while it is not a member. A member that was removed and added
+again has another row, so this is noticed even if both have happened since the last check.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
 BEFORE = "publication"
-"""Key of the before-image: {"name": …, "oid": …, "members": …}; OID and members are there once it was made."""
+"""Key in the originals: {"name": …, "oid": …, "members": …}; OID and members are set once it has been created."""
 
 MEMBERS = "members"
-"""Key beside the publication's OID in the before-image: {relation OID as text: OID of its row in pg_publication_rel}."""
+"""Key beside the publication's OID in the originals: {relation OID as text: OID of its row in pg_publication_rel}."""
 
-BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew."
+BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied again."
 
 # A table that was dropped took its row with it, and nothing can be written to it any more.
 _OTHERS = """
@@ -40,9 +40,9 @@ SELECT n.nspname, c.relname, r.oid IS NOT NULL
 
 
 def require_members(source: Connection, name: str, recorded: Mapping[str, Any]) -> None:
-    """Raise LossError where a table that we published has left publication ``name`` since, even if it has come back.
+    """Raise LossError if a table that we published has left publication ``name`` since, even if it was added again.
 
-    ``recorded`` is the publication's part of the before-image; where it names no members nothing is asked.
+    ``recorded`` is the publication's entry in the originals; if it names no members nothing is checked.
     """
     members = recorded.get(MEMBERS)
     if not members:
@@ -53,10 +53,10 @@ def require_members(source: Connection, name: str, recorded: Mapping[str, Any]) 
         return
     shown = ", ".join(qualified((schema, table)) for schema, table, dummy in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    back = " and put back" if all(row[2] for row in rows) else ""
+    back = " and added again" if all(row[2] for row in rows) else ""
     raise LossError(
         "looking at the publication",
         name,
-        f"{shown}{more} was taken out of it{back}: what was written there meanwhile is not in the stream",
+        f"{shown}{more} was removed from it{back}: changes written to it meanwhile are not in the stream",
         BEGIN_AGAIN,
     )

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Replica identities at the source: what UPDATE and DELETE put into the stream to find a row by.
 
-They are set before the publication stands, since a published table without an identity refuses UPDATE and DELETE. The
-original ones are recorded first, and put back at the end where the present one is still ours.
+They are set before the publication exists, since a published table without an identity refuses UPDATE and DELETE. The
+originals are recorded first, and restored at the end if the present one is still ours.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
 BEFORE = "identities"
-"""Key of the before-image: {OID: {"table": name then, "identity": letter, "index": name}}; a name may pass to another."""
+"""Key in the originals: {OID: {"table": name then, "identity": letter, "index": name}}; a name may pass to another."""
 
-# pg_publication_tables says the same, but opens the tables and waits behind whoever alters one.
+# pg_publication_tables returns the same, but opens the tables and waits behind a session that alters one.
 _PUBLISHING = """
 SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema} FROM pg_catalog.pg_publication p
   LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} WHERE p.pubupdate OR p.pubdelete
@@ -54,12 +54,12 @@ class Identity:
 
 
 def identity_of(table: Table) -> Identity:
-    """A table's present identity."""
+    """Return a table's present identity."""
     return Identity(table.replica_identity, table.identity_index if table.replica_identity == "i" else "")
 
 
 def identifies_rows(table: Table) -> bool:
-    """Whether the stream tells which row an UPDATE or DELETE touched, by a key that we accept (design: Keys)."""
+    """Return whether the stream identifies the row that an UPDATE or DELETE touched, by a key that we accept."""
     if table.replica_identity == "f":
         return True
     if table.replica_identity == "d":
@@ -68,7 +68,7 @@ def identifies_rows(table: Table) -> bool:
 
 
 def needs_full(table: Table, mode: str) -> bool:
-    """Whether ``table`` must be given FULL. ``mode`` is full, or auto: only where a missing key needs it.
+    """Return whether ``table`` must be set to FULL. ``mode`` is full, or auto: only if a missing key requires it.
 
     Only a table that holds rows has an identity that counts: a partitioned one's is never read, nor inherited.
     """
@@ -78,7 +78,7 @@ def needs_full(table: Table, mode: str) -> bool:
 
 
 def identity_statement(table: Table, identity: Identity) -> Composed:
-    """ALTER TABLE ONLY … REPLICA IDENTITY …"""
+    """Return ALTER TABLE ONLY … REPLICA IDENTITY …"""
     form = sql.SQL("ALTER TABLE ONLY {} REPLICA IDENTITY {}")
     words = sql.SQL(WORDS[identity.letter])
     wanted = sql.SQL("{} {}").format(words, sql.Identifier(identity.index)) if identity.letter == "i" else words
@@ -86,8 +86,8 @@ def identity_statement(table: Table, identity: Identity) -> Composed:
 
 
 class Published:
-    """Which publications of one database send the UPDATE and DELETE of a table: without an identity they are refused
-    there, to everybody. Reads them in one query. Raises ServerError."""
+    """The publications of one database that send the UPDATE and DELETE of a table: without an identity these are
+    refused to every session. Reads them in one query. Raises ServerError."""
 
     def __init__(self, conn: Connection, catalog: Catalog) -> None:
         self._tables = catalog.tables
@@ -105,7 +105,7 @@ class Published:
             self._relations.setdefault(relation, set()).add(name)
 
     def by(self, table: Table) -> frozenset[str]:
-        """The names of those that publish ``table``, itself, through a root of its, or with all the others."""
+        """Return the names of those that publish ``table``: itself, through one of its roots, or with all tables."""
         lineage, todo = {table.oid}, [table]
         while todo:
             found = todo.pop()
@@ -117,7 +117,7 @@ class Published:
 
 
 def _still_published(table: Table, wanted: Identity, publications: Collection[str]) -> str:
-    """Why ``wanted`` may not be put back while these publish the table; empty where it may."""
+    """Return why ``wanted`` may not be restored while these publish the table; empty if it may."""
     if not publications or identifies_rows(replace(table, replica_identity=wanted.letter, identity_index=wanted.index)):
         return ""
     by = ", ".join(quoted(name) for name in sorted(publications))
@@ -133,7 +133,7 @@ def _locked(table: Table, wanted: Identity) -> Locked:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: identity (full, auto), lock_timeout (s), lock_retries, state (present, absent)."""
+    """Return the Plan. ``options``: identity (full, auto), lock_timeout (s), lock_retries, state (present, absent)."""
     patience = Patience(options["lock_timeout"], options["lock_retries"])
     if options["state"] == "absent":
         return _plan_absent(migration, patience)
@@ -176,7 +176,7 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
 
 
 def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
-    """Look again, with a fresh reading of the catalog. Raises MismatchError."""
+    """Check the result against a fresh reading of the catalog. Raises MismatchError."""
     catalog = observe_catalog(migration.source, "source")
     for oid, identity in wanted.items():
         table = catalog.tables.get(oid)
@@ -185,7 +185,7 @@ def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
                 "setting the replica identity of",
                 str(table),
                 f"it is {identity_of(table)} right after it was set to {identity}",
-                "Somebody else changes it at the same time: find out who, and run the playbook again.",
+                "Another session changes it at the same time: find out which, and run the playbook again.",
             )
 
 
@@ -195,7 +195,7 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
     if not originals:
         return Plan(result={"left_behind": []})
     published = Published(migration.source, migration.source_catalog)
-    ours = {publication_name(migration.name)}  # gone by then, in a release
+    ours = {publication_name(migration.name)}  # dropped by then, in a release
     work: dict[str, tuple[Table, Identity]] = {}
     leftovers: list[Leftover] = []
     notes: list[str] = []
@@ -203,13 +203,13 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
         table = migration.source_catalog.tables.get(int(oid))
         wanted = Identity(str(original["identity"]), str(original.get("index") or ""))
         if table is None:
-            notes.append(f"{original['table']} is gone from the source: there is no identity to put back")
+            notes.append(f"{original['table']} no longer exists at the source: there is no identity to restore")
         elif identity_of(table) == wanted:
             continue
         elif table.replica_identity != "f":
-            notes.append(f"{table} was given {identity_of(table)} by somebody else since: it is left so")
+            notes.append(f"{table} was set to {identity_of(table)} by another session since: it is left as it is")
         elif wanted.letter == "i" and wanted.index not in {index.name for index in table.unique_indexes}:
-            why = f"its original identity, index {wanted.index}, does not stand any more"
+            why = f"its original identity, index {wanted.index}, no longer exists"
             leftovers.append(_leftover(migration, table, Identity("d"), why))
         elif why := _still_published(table, wanted, published.by(table) - ours):
             leftovers.append(_leftover(migration, table, wanted, why))
@@ -240,7 +240,7 @@ def _leftover(migration: Migration, table: Table, wanted: Identity, why: str) ->
 
 
 def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], patience: Patience) -> list[Leftover]:
-    """One that is refused does not keep the others from being put back. Raises TimeoutExpired for busy ones."""
+    """Restore them; return those refused, which do not stop the others. Raises TimeoutExpired for busy ones."""
     published = Published(migration.source, migration.source_catalog)
     failed = {
         table.oid: _leftover(migration, table, wanted, why)
@@ -253,7 +253,7 @@ def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], 
         failed[table.oid] = _leftover(migration, table, wanted, exc.why)
 
     pieces = [_locked(table, wanted) for table, wanted in work.values() if table.oid not in failed]
-    each_under_lock(migration.source, pieces, patience, "putting back the", refused)
+    each_under_lock(migration.source, pieces, patience, "restoring the", refused)
     done = {oid: entry for oid, entry in work.items() if entry[0].oid not in failed}
     _verify(migration, {table.oid: wanted for table, wanted in done.values()})
     migration.store.drop_original(BEFORE, list(done))

@@ -1,15 +1,15 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one copy run sees of the source, and the source position that stands for it (design: Why it is exact).
+"""The snapshot that one copy run reads at the source, and its LSN (docs/architecture.md, Why it is exact).
 
 Four forms:
 
-* ``slot``: the snapshot of a temporary logical slot, exported; its consistent point is the mark of every table.
-* ``share``: where a slot's snapshot cannot be made. A plain snapshot taken while one table is locked against writers;
-  the mark holds for that table only.
-* ``own_slot``: where an exported slot snapshot cannot be imported. The copying connection makes its own slot.
-* ``plain``: nothing follows the copy (no incremental): any repeatable-read snapshot will do, the mark is for the record.
+* ``slot``: the snapshot of a temporary logical slot, exported; its consistent point is the snapshot LSN of every table.
+* ``share``: if a slot's snapshot cannot be created. A plain snapshot taken while one table is locked against writers;
+  its LSN holds for that table only.
+* ``own_slot``: if an exported slot snapshot cannot be imported. The copying connection creates its own slot.
+* ``plain``: nothing follows the copy (not incremental): any repeatable-read snapshot will do, its LSN is only a record.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Form = Literal["slot", "share", "own_slot", "plain"]
 
 DEFAULT_WAIT = 120.0
-"""Seconds to wait for the transactions that were open when a slot was asked for. Nobody waits behind us meanwhile."""
+"""Seconds to wait for the transactions that were open when a slot was requested. No session waits behind us then."""
 
 SNAPSHOT_GONE = ("22023", "42704", "55000")
 """SQLSTATEs of SET TRANSACTION SNAPSHOT when the holder has ended: no such file, no such snapshot, process not running."""
@@ -46,7 +46,7 @@ _MARK = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
 
 
 class SnapshotTooLarge(EngineError):
-    """A slot's snapshot cannot be made: thousands of subtransactions run at once. Trying again does not help."""
+    """A slot's snapshot cannot be created: thousands of subtransactions run at once. A retry does not help."""
 
     code = "snapshot_too_large"
 
@@ -55,7 +55,7 @@ class SnapshotTooLarge(EngineError):
 class Snapshot:
     """An exported snapshot of the source: usable by ``SET TRANSACTION SNAPSHOT`` and ``pg_dump --snapshot`` while open.
 
-    ``name`` is empty in the form ``own_slot``, which nobody else can import.
+    ``mark`` is its LSN; ``name`` is empty in the form ``own_slot``, which no other session can import.
     """
 
     name: str
@@ -72,11 +72,11 @@ def open_snapshot(
     slot: bool | None = None,
     plain_instead: bool = False,
 ) -> Iterator[Snapshot]:
-    """A snapshot of the whole source, held open until the context is left.
+    """Return a context with a snapshot of the whole source, held open until it is left.
 
-    ``slot`` says whether a slot's snapshot is needed, which by default is so where changes follow; ``plain_instead``
-    takes an ordinary one where a slot's cannot be made (good for a schema, never for rows that changes follow).
-    Raises SnapshotTooLarge, TimeoutExpired (naming who keeps a transaction open), ServerError, ConnectError.
+    ``slot`` says whether a slot's snapshot is needed, by default if changes follow; ``plain_instead`` takes an ordinary
+    one if a slot's cannot be created (good for a schema, never for rows that changes follow).
+    Raises SnapshotTooLarge, TimeoutExpired (naming the open transactions), ServerError, ConnectError.
     """
     if slot is None:
         slot = migration.spec.incremental
@@ -85,7 +85,7 @@ def open_snapshot(
         name = f"snapshot {migration.name}"
         with closing(connect(endpoint, name, replication=True, settings=waiting(wait))) as holder:
             try:
-                # One that was killed while it waited keeps its slot until the server notices.
+                # A holder that was killed while it waited retains its slot until the server notices.
                 ordinal = holder.info.backend_pid
                 mark = begin_under_slot(holder, migration.source, migration.name, run, ordinal, wait=wait)
                 yield_name = _export(holder, migration.name, run, ordinal)
@@ -100,17 +100,17 @@ def open_snapshot(
 
 
 def waiting(wait: float) -> dict[str, str]:
-    """lock_timeout is what bounds CREATE_REPLICATION_SLOT; statement_timeout does not."""
+    """Return settings that bound CREATE_REPLICATION_SLOT: lock_timeout does, statement_timeout does not."""
     return {"lock_timeout": f"{max(1, int(wait * 1000))}ms"}
 
 
 def begin_under_slot(
     holder: Connection, ordinary: Connection, name: str, run: int, ordinal: int = 0, *, wait: float = DEFAULT_WAIT
 ) -> Lsn:
-    """Begin a read-only transaction on a replication connection under a temporary slot's snapshot; returns the mark.
+    """Begin a read-only transaction on a replication connection under a temporary slot's snapshot; return its LSN.
 
-    The slot still stands afterwards (`drop_run_slot`), in the same transaction. Returns only when the guard has seen
-    that all which the snapshot calls finished has finished. Raises as `open_snapshot` does.
+    The slot still exists afterwards (`drop_run_slot`), in the same transaction. Returns only when the guard has seen
+    every transaction finished that the snapshot calls finished. Raises as `open_snapshot` does.
     """
     what = "source"
     slot = sql.Identifier(names.run_slot_name(name, run, ordinal)).as_string(holder)
@@ -121,7 +121,7 @@ def begin_under_slot(
     except ServerError as exc:
         raise _explained(exc, ordinary, wait) from exc
     if not rows or rows[0][1] is None:
-        raise ProtocolError(_MAKING, what, "CREATE_REPLICATION_SLOT gave no position", "Name the primary, not a proxy.")
+        raise ProtocolError(_MAKING, what, "CREATE_REPLICATION_SLOT returned no LSN", "Name the primary, not a proxy.")
     mark = parse_lsn(rows[0][1])
     seen = simple_query(holder, seen_by_statement(holder.info.server_version), _MAKING, what)[0][0] or ""
     wait_finished(ordinary, seen, wait)
@@ -129,7 +129,7 @@ def begin_under_slot(
 
 
 def _explained(exc: ServerError, ordinary: Connection, wait: float) -> EngineError:
-    """Why a slot's snapshot could not be made. 40001 has no other meaning at this place, whatever the language."""
+    """Return the error of a slot's snapshot with its reason. 40001 has no other meaning here, in any language."""
     if exc.sqlstate == "40001":
         return SnapshotTooLarge(
             exc.doing,
@@ -158,7 +158,7 @@ def _explained(exc: ServerError, ordinary: Connection, wait: float) -> EngineErr
 
 
 def drop_run_slot(holder: Connection, name: str, run: int, ordinal: int = 0) -> None:
-    """Drop the run's slot within its transaction: it would pin WAL for as long as the copy takes."""
+    """Drop the run's slot within its transaction: it would retain WAL for as long as the copy takes."""
     slot = sql.Identifier(names.run_slot_name(name, run, ordinal)).as_string(holder)
     simple_query(holder, f"DROP_REPLICATION_SLOT {slot}", "dropping the slot of a copy run at the", "source")
 
@@ -170,22 +170,22 @@ def _export(holder: Connection, name: str, run: int, ordinal: int) -> str:
 
 
 def _plain(holder: Connection, what: str) -> Snapshot:
-    """An ordinary exported snapshot. The position is read after it, so no change that it lacks lies before the mark
-    only where writers are kept out (form ``share``); elsewhere the mark is a record and nothing more."""
+    """Return an ordinary exported snapshot. Its LSN is read afterwards: only while writers are locked out (form
+    ``share``) does no change that it lacks precede the LSN; elsewhere the LSN is informational."""
     with explain_errors(_MAKING, what):
         holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = holder.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
         position = holder.execute(_MARK).fetchone()
     if row is None or position is None:
-        raise ProtocolError(_MAKING, what, "the server gave no snapshot", "Name the primary, not a proxy.")
+        raise ProtocolError(_MAKING, what, "the server returned no snapshot", "Name the primary, not a proxy.")
     return Snapshot(row[0], parse_lsn(position[0]), "plain")
 
 
 @contextmanager
 def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float) -> Iterator[Snapshot]:
-    """A snapshot for one table, taken while nobody can write to it; its mark holds for that table only.
+    """Return a context with a snapshot of one table, taken while no session can write to it; its LSN holds for it only.
 
-    The lock is held for some ten milliseconds. Raises ServerError with 55P03 when it was not given within
+    The lock is held for some ten milliseconds. Raises ServerError with 55P03 if it was not granted within
     ``lock_timeout`` seconds: try again after a pause.
     """
     endpoint = migration.spec.source
@@ -195,7 +195,7 @@ def open_shared_snapshot(migration: Migration, table: Table, lock_timeout: float
         closing(connect(endpoint, name, settings={"synchronous_commit": "local"})) as committer,
         closing(connect(endpoint, name)) as holder,
     ):
-        with explain_errors("locking against writers for a moment table", str(table)), locker.transaction():
+        with explain_errors("briefly locking against writers table", str(table)), locker.transaction():
             locker.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(_identifier(table)))
             taken = _plain(holder, str(endpoint))
             # What the snapshot shows must not be lost by a crash: our commit is flushed, and all before it with it.

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nothing is read under a slot's snapshot until every transaction that it calls finished has really finished.
+"""The wait before a slot's snapshot is read, until every transaction that it calls finished has really finished.
 
 A slot's snapshot is made from the WAL, so it can call a transaction committed whose backend has not yet set the commit
-log. A reader under it then marks that transaction's rows as invalid, and they vanish at the source, for everybody.
+log. A reader under it then marks that transaction's rows as invalid, and they vanish at the source, for all sessions.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ class Xids:
     running: frozenset[int]
 
     def calls_finished(self, xid: int) -> bool:
-        """Whether a reader under it takes this transaction for finished (as pg_visible_in_snapshot() has it)."""
+        """Return whether a reader under it takes this transaction for finished (as pg_visible_in_snapshot() does)."""
         return xid < self.xmin or (xid < self.xmax and xid not in self.running)
 
 
 def parse_snapshot(text: str) -> Xids:
-    """``10:20:10,14,15`` to Xids (PostgreSQL manual, Transaction ID and Snapshot Information Functions)."""
+    """Parse ``10:20:10,14,15`` to Xids (PostgreSQL manual, Transaction ID and Snapshot Information Functions)."""
     xmin, xmax, running = text.split(":")
     return Xids(int(xmin), int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
 
 
 def has_passed(now: Xids, seen: Xids) -> bool:
-    """Whether all that ``seen`` calls finished is finished ``now``."""
+    """Return whether all that ``seen`` calls finished is finished ``now``."""
     if now.xmax < max(seen.xmin, seen.xmax):
         return False
     return not any(seen.calls_finished(xid) for xid in now.running)
 
 
 def seen_by_statement(server_version: int) -> str:
-    """What the holder is asked for its own snapshot: a pg_snapshot as text, or on old servers its xmax alone."""
+    """Return the query for the holder's own snapshot: a pg_snapshot as text, or on old servers its xmax alone."""
     if server_version >= SNAPSHOT_FUNCTIONS:
         return "SELECT pg_catalog.pg_current_snapshot()::text"
     return "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text"
 
 
 def all_finished(ordinary: Connection, seen: str) -> bool:
-    """Whether every transaction that the snapshot ``seen`` calls finished has finished for an ordinary session now."""
+    """Return whether every transaction that ``seen`` calls finished has finished for an ordinary session now."""
     if ordinary.info.server_version >= SNAPSHOT_FUNCTIONS:
         row = ordinary.execute(_NOW).fetchone()
         return row is not None and has_passed(parse_snapshot(row[0]), parse_snapshot(seen))
@@ -88,7 +88,7 @@ def all_finished(ordinary: Connection, seen: str) -> bool:
 
 
 def is_before(xid: int, other: int) -> bool:
-    """Order of 32-bit transaction ids, which wrap around (PostgreSQL manual, Transaction ID Wraparound)."""
+    """Return whether one 32-bit transaction id is older; they wrap (PostgreSQL manual, Transaction ID Wraparound)."""
     return 0 < (other - xid) & 0xFFFFFFFF < 0x80000000
 
 
@@ -112,7 +112,7 @@ def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float =
 
 
 def oldest_transactions(ordinary: Connection) -> str:
-    """The oldest open transactions that have written, for a person; no text of a statement."""
+    """Return a description of the oldest open transactions that have written, without the text of any statement."""
     with explain_errors("looking for open transactions at the", "source"):
         found = [row[0] for row in ordinary.execute(_OLDEST).fetchall() if row[0]]
     return "; ".join(found) or "none that this account may see"

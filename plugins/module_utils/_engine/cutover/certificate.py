@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cutover has found out and done, as it becomes the certificate: names, counts, positions; no row, no secret."""
+"""The evidence that a cutover collects for its certificate: names, counts, positions; no row, no secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..validate.verdicts import Verdict
 @dataclass(slots=True)
 class Evidence:
     """The evidence of one run. ``fenced_at`` and ``opened_after`` are on the monotonic clock, in seconds; ``fenced_on``
-    is the first by the calendar, for a run that finishes what another has closed."""
+    is the first as wall-clock time (ISO 8601), for a run that finishes what another has closed."""
 
     fenced_at: float = 0.0
     opened_after: float = 0.0
@@ -36,7 +36,7 @@ class Evidence:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Note how long a step took."""
+        """Record how long the body took as a step."""
         began = time.monotonic()
         try:
             yield
@@ -45,11 +45,11 @@ class Evidence:
 
     @property
     def pause_ms(self) -> int:
-        """From the commit of the fence to the opening, as long as nobody may write anywhere."""
+        """Return milliseconds from the commit of the fence to the opening: the application can write nowhere then."""
         return round((self.opened_after - self.fenced_at) * 1000) if self.opened_after and self.fenced_at else 0
 
     def closed_part(self) -> dict[str, object]:
-        """What had been proved when the source was closed: kept, since a crash may follow."""
+        """Return what was proved when the source was closed: it is stored, since a crash may follow."""
         marker = self.marker
         return {
             "fenced_roles": list(self.roles),

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cancels what still runs when the time for the fence is over: a statement that waits for a lock would keep us for ever.
+"""Cancels statements that still run when the time for the fence is over: one that waits for a lock might never end.
 
-The guard gives the source back at that time whatever we do; this is so that the module says so soon after.
+The guard lifts the fence at that time in any case; this lets the cutover report it soon after.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity
 @contextmanager
 def bounded(migration: Migration, deadline: float) -> Iterator[None]:
     """Run the body; from ``deadline`` (monotonic) on its statements are cancelled: those of the comparing sessions at
-    both ends, and of the module's at the destination. The module's own at the source are short, and are let be."""
+    both ends, and of the module's at the destination. The module's own at the source are short, and not cancelled."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(migration, deadline, over), name="deadline", daemon=True)
     thread.start()
@@ -47,7 +47,7 @@ def bounded(migration: Migration, deadline: float) -> Iterator[None]:
 def _watch(migration: Migration, deadline: float, over: threading.Event) -> None:
     if over.wait(max(0.0, deadline - time.monotonic())):
         return
-    # Again and again: a request may come between two statements and hit nothing.
+    # Repeatedly: a request may arrive between two statements and cancel nothing.
     while True:
         _cancel(migration.spec.destination, ("validate", "module"), migration.name)
         _cancel(migration.spec.source, ("validate",), migration.name)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The CDC worker in a cutover: it drains behind the fence, says what it has applied, and goes for good."""
+"""The CDC worker in a cutover: it drains behind the fence, reports what it has applied, and is stopped for good."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ..state.store import StateStore
 
 _LOOK = 1.0
-"""Seconds after which a worker that has not answered is looked for."""
+"""Seconds after which the session of a worker that has not answered is looked for."""
 _LAST_WAIT = 10.0
 
 
 def drain(migration: Migration, marker: Marker, timeout: float) -> float:
-    """Wait until the worker has applied ``marker``. Returns the seconds it took.
+    """Wait until the worker has applied ``marker``. Return the seconds it took.
 
-    Raises TimeoutExpired, and StateError as soon as the worker has failed or died: somebody waits behind the fence.
+    Raises TimeoutExpired, and StateError as soon as the worker has failed or died: the application waits for us.
     """
     began = time.monotonic()
     missed = 0
@@ -53,7 +53,7 @@ def drain(migration: Migration, marker: Marker, timeout: float) -> float:
 
 
 def _lives(migration: Migration) -> bool:
-    """Whether somebody applies, or has said that he tries again."""
+    """Return whether a worker is connected, or has reported that it starts or retries."""
     if holder(migration.destination, migration.name) is not None:
         return True
     store = migration.store
@@ -65,7 +65,7 @@ def _lives(migration: Migration) -> bool:
 
 
 def require_catching_up(migration: Migration, timeout: float) -> None:
-    """Raise StateError where the worker cannot catch up, or not within ``timeout`` seconds: better said now than then."""
+    """Raise StateError if the worker cannot catch up, or not within ``timeout`` seconds: better now than fenced."""
     store = migration.store
     with explain_errors("reading the progress of migration", store.name):
         row = store.conn.execute(
@@ -102,9 +102,9 @@ def changes_applied(store: StateStore) -> int:
 
 
 def see_worker_gone(migration: Migration, timeout: float) -> None:
-    """Disarm the task for good and see that nobody applies any more. Raises TimeoutExpired, ServerError.
+    """Disarm the task for good and wait until no worker applies any more. Raises TimeoutExpired, ServerError.
 
-    A worker that does not leave has nothing left to apply, and nobody can write anywhere: its session is ended.
+    A worker that does not stop has nothing left to apply, and the application can write nowhere: its session is ended.
     """
     conn, name = migration.destination, migration.name
     set_wanted(migration.store, "disarmed")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries a cutover out: asks the resolver for the next safe step, does it, and looks again, until there is none."""
+"""Carries out a cutover: asks the resolver for the next safe step, does it, and observes again, until there is none."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from ..migration import Migration
 
-_AGAIN = "Run the cutover again: it goes on from here."
+_AGAIN = "Run the cutover again: it resumes from here."
 _DOING = "cutting over migration"
 _TRIGGER_LOCK = 30.0
 _BOUNDED = (CutoverStep.MARK, CutoverStep.DRAIN, CutoverStep.SEQUENCES, CutoverStep.COMPARE, CutoverStep.CLOSE)
-"""Steps that may wait for somebody at the destination while the source is fenced."""
+"""Steps that may wait for another session at the destination while the source is fenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Limits:
 
 
 class Cutover:
-    """One run. Its facts are what it has done itself; where the fence stands is read at the source before every step."""
+    """One run. Its facts are what it has done itself; the fence's state is read at the source before every step."""
 
     def __init__(self, migration: Migration, limits: Limits) -> None:
         self.migration = migration
@@ -81,8 +81,8 @@ class Cutover:
         }
 
     def run(self) -> Mapping[str, object]:
-        """Go to the end of either way. Returns the certificate. Raises EngineError: what failed first, with where that
-        leaves the application."""
+        """Run until the destination is opened or the fence lifted; return the certificate. Raises EngineError: the
+        first failure, with the state that it leaves the application in."""
         trouble: EngineError | None = None
         try:
             while True:
@@ -120,7 +120,7 @@ class Cutover:
         failpoints.failpoint(f"after {step.value}")
 
     def _next(self) -> CutoverStep:
-        if self.facts.fence != "closed":  # which nobody takes back: from there on the source is not needed any more
+        if self.facts.fence != "closed":  # closed is never undone: from there on the source is not needed any more
             self._looked = False
             standing = fence.fence_state(self.migration.source, self.migration.name)
             self.facts = dataclasses.replace(self.facts, fence=standing, late=self._late())
@@ -131,11 +131,11 @@ class Cutover:
         return bool(self.proofs.fenced_at) and time.monotonic() > self.proofs.fenced_at + self.limits.fence
 
     def _left(self) -> float:
-        """Seconds that are left of the time for the fence."""
+        """Return the seconds that are left of the time for the fence."""
         return max(0.1, self.proofs.fenced_at + self.limits.fence - time.monotonic())
 
     def _settle_guard(self) -> None:
-        """The guard goes where we have just seen that there is nothing for it to do; else it looks for itself."""
+        """Release the guard if we have just seen that there is nothing for it to do; else let it look for itself."""
         if self._guard is None:
             return
         if self._looked and self.facts.fence != "fenced":
@@ -148,21 +148,21 @@ class Cutover:
             _DOING,
             self.migration.name,
             f"it was not done within {self.limits.fence:g} s{where}",
-            "Look at lag and rates with the status playbook; give causeway_cutover_timeout more time.",
+            "Look at lag and rates with the status playbook; raise causeway_cutover_timeout.",
         )
 
     def _told(self, exc: EngineError) -> EngineError:
-        """The error with where it leaves the application: that is what whoever reads it must know first."""
+        """Return the error; its remedy begins with the state of the application, which the operator must know first."""
         if self.facts.fence == "closed":
-            where = f"The source is closed and the destination not yet open. {_AGAIN}"
+            where = f"The source is closed and the destination is not yet open. {_AGAIN}"
         elif self._looked and self.facts.fence != "fenced":
             where = "The source is writable, and nothing was opened."
         else:
             where = "Nothing was opened. If the source is still fenced, "
             where += (
-                "the guard gives back what was taken, as soon as it can reach it."
+                "the guard lifts the fence as soon as it can reach the source."
                 if self._guard is not None
-                else "run the cutover or the release playbook again: either gives back what was taken."
+                else "run the cutover or the release playbook again: either lifts the fence."
             )
         exc.remedy = f"{where} {exc.remedy}"
         return exc
@@ -171,19 +171,19 @@ class Cutover:
         self.facts = dataclasses.replace(self.facts, **facts)
 
     def _catch_up(self) -> None:
-        """Long work belongs before the fence: come close first."""
+        """Catch up with the source first: long work belongs before the fence."""
         marker = write_marker(self.migration.source, self.migration.name)
         wait_applied(self.migration.store, marker, self.limits.catch_up)
         self._done(caught_up=True)
 
     def _raise_fence(self) -> None:
         migration = self.migration
-        # Catching up may have taken long: a partition made since is fenced too, a table made since stops us here.
+        # Catching up may have taken long: a partition created since is fenced too, a table created since stops us.
         migration.refresh_catalog()
         require_copied(migration)
         sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
-        # Recorded before it goes up: whoever comes after a crash must know what to give back.
+        # Recorded before it is raised: a later run must know after a crash which rights to restore.
         migration.store.set_json("fence", found.stored())
         self._fence = found
         self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
@@ -222,7 +222,7 @@ class Cutover:
         self._done(sequences_set=True)
 
     def _compare(self) -> None:
-        """Both ends stand still now, so this is exact."""
+        """Compare all selected tables: nothing is written at either end now, so this is exact."""
         migration = self.migration
         tables = migration.selected().leaves
         verdicts = compare_tables(migration, tables, live=False, parallel=self.limits.parallel)
@@ -235,7 +235,7 @@ class Cutover:
         self._done(compared=True)
 
     def _close(self) -> None:
-        """The one decision: from here on it only goes forward. The proofs are written first: a crash may follow."""
+        """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""
         migration = self.migration
         fence.require_taken(migration.source, migration.selected().tables)
         drain(migration, write_marker(migration.source, migration.name), self._left())
@@ -244,8 +244,8 @@ class Cutover:
                 _DOING,
                 migration.name,
                 "rows of the selected tables were changed at the source behind the fence",
-                f"Somebody wrote whom no fence stops ({', '.join(self.proofs.bypassing) or 'nobody is known'}), or who"
-                " was granted the right for a moment: find out who, then run the cutover again.",
+                f"A role wrote that no fence stops ({', '.join(self.proofs.bypassing) or 'none is known'}), or one that"
+                " was granted the right for a moment: find out which, then run the cutover again.",
             )
         migration.store.set_json("fence", {**self._found().stored(), "proved": self.proofs.closed_part()})
         fence.close(migration.source, migration.name)
@@ -258,7 +258,7 @@ class Cutover:
         state = self.migration.state()
         statements = enable_triggers_statements(state.before_image) if state else ()
         conn = self.migration.destination
-        with explain_errors("putting back the triggers at the destination"), conn.transaction():
+        with explain_errors("restoring the triggers at the destination"), conn.transaction():
             in_lock_timeout(conn, _TRIGGER_LOCK)
             for statement in statements:
                 conn.execute(statement)
@@ -275,7 +275,7 @@ class Cutover:
         self._done(opened=True)
 
     def _reopen(self) -> None:
-        if self._fence is None:  # left by a run that is gone, and this one has come to nothing before its own
+        if self._fence is None:  # raised by a run that is gone; this one has failed before raising its own
             fence.lift_fence(self.migration).give_back()
         else:
             fence.reopen(self.migration.source, self.migration.name, self._fence)
@@ -289,8 +289,8 @@ _MIGRATE = "Run the migrate playbook until it changes nothing, then cut over."
 
 
 def require_copied(migration: Migration) -> None:
-    """Raise StateError while a selected table has not been copied: one that was made since, for instance; or while only
-    some of the large objects have been."""
+    """Raise StateError while a selected table has not been copied, for instance one that was created since; or while
+    only some of the large objects have been."""
     copies = migration.copies()
     missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
     if missing:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last transaction of a cutover: certificate and opening, both or neither; and the certificate again later."""
+"""The last transaction of a cutover: certificate and opening, both or neither; and the later reading of it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def open_destination(migration: Migration, proofs: Evidence) -> None:
-    """Write the certificate and open, in one transaction. Idempotent. Raises ServerError."""
+    """Write the certificate and open the destination, in one transaction. Idempotent. Raises ServerError."""
     state = migration.state()
     conn = migration.destination
     now = datetime.datetime.now(datetime.timezone.utc)
     opened_at = now.isoformat(timespec="milliseconds")
     proved = dict((state.fence or {}).get("proved", {})) if state else {}
-    # Closed by an earlier run: its steps come first, and the pause is counted by the calendar.
+    # Closed by an earlier run: its steps come first, and the pause is measured in wall-clock time.
     steps = proofs.steps if proofs.fenced_at else [*proved.get("steps", []), *proofs.steps]
     pause_ms = proofs.pause_ms or _pause(str(proved.get("fenced_at", "")), now)
     certificate = {
@@ -59,12 +59,12 @@ def open_destination(migration: Migration, proofs: Evidence) -> None:
 
 
 def _pause(fenced_at: str, now: datetime.datetime) -> int:
-    """Milliseconds since the fence went up; 0 where nobody has noted when."""
+    """Return the milliseconds since the fence was raised; 0 if that time was not recorded."""
     return round((now - datetime.datetime.fromisoformat(fenced_at)).total_seconds() * 1000) if fenced_at else 0
 
 
 def _leave_tombstone(conn: Connection, statement: Composed) -> bool:
-    """The comment that outlives a release; only the database's owner may write it, and the opening does not need it."""
+    """Write the comment that outlives a release; return False if not allowed, as only the database's owner is."""
     try:
         with explain_errors("writing the comment of the", "destination database"):
             conn.execute(statement)
@@ -86,7 +86,7 @@ def _identity(migration: Migration, end: str) -> Mapping[str, object]:
 
 
 def certificate_of(migration: Migration) -> Mapping[str, object]:
-    """The stored certificate. Raises StateError where there is none."""
+    """Return the stored certificate. Raises StateError if there is none."""
     state = migration.store.load()
     if state is None or state.certificate is None:
         raise StateError(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plans of pg_cutover: open the destination, or take the last of the migration's bookkeeping away."""
+"""The plan that cuts over: fence the source, prove the destination, open it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DOING = "cutting over migration"
 
 
 def plan_opened(migration: Migration, limits: Limits) -> Plan:
-    """Fence the source, prove the destination, open it. Once that has happened, the stored certificate."""
+    """Return the Plan that cuts over; once the destination has been opened, one that returns the stored certificate."""
     stored = migration.store.load()
     if stored is not None and stored.opened_at:
         return Plan(result={"opened_at": stored.opened_at, "certificate": opening.certificate_of(migration)})
@@ -38,11 +38,11 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
         raise SpecError(
             _DOING,
             migration.name,
-            "it has no incremental part, so nothing keeps the destination up while the application is fenced",
+            "it has no incremental part, so nothing keeps the destination up to date while the application is fenced",
             "Stop the application yourself, run migrate once more, and switch it; or add incremental to its types.",
         )
     state = migration.state()
-    notes = () if state else ("nothing has been migrated yet; migrate comes before the cutover",)
+    notes = () if state else ("nothing has been migrated yet; run migrate before the cutover",)
     if state is not None:
         _require_ready(migration, state, limits)
 
@@ -63,13 +63,14 @@ def _warnings(found: fence.Fence) -> tuple[str, ...]:
     if not found.bypassing:
         return ()
     return (
-        f"No fence stops {', '.join(found.bypassing)} (superusers, who can become one, or members of pg_write_all_data):"
-        " see to it that nothing writes to the source with them. What they write behind the fence stops the cutover.",
+        f"No fence stops {', '.join(found.bypassing)} (superusers, roles that can become one, or members of"
+        " pg_write_all_data): make sure that nothing writes to the source with them. A write behind the fence stops the"
+        " cutover.",
     )
 
 
 def _changes(migration: Migration, state: MigrationState | None, found: fence.Fence) -> tuple[Change, ...]:
-    """What a cutover changes, with the statements that can be told before it is done."""
+    """Return what a cutover changes, with the statements that are known before it is done."""
     revokes = tuple(statement.as_string(migration.source) for statement in found.statements())
     triggers = enable_triggers_statements(state.before_image) if state else ()
     shown = tuple(statement.as_string(migration.destination) for statement in triggers)
@@ -90,16 +91,16 @@ def _not_yet(migration: Migration, why: str) -> StateError:
 
 
 def _require_ready(migration: Migration, state: MigrationState, limits: Limits) -> None:
-    """What must be true before anything is taken from the application. Raises StateError."""
+    """Check what must be true before the application loses any right. Raises StateError."""
     if fence.fence_state(migration.source, migration.name) in ("closed", "fenced"):
         # Closed, it only goes forward. Fenced by a run that is gone, a refusal here would leave the application without
-        # its rights: what this looks at is looked at again behind the fence, and given back is what was taken.
+        # its rights: the same is checked again behind the fence, and a failure there lifts the fence.
         return
     if not state.reached("validated"):
-        raise _not_yet(migration, f"it has come to phase {state.phase}, and the contents were never compared")
+        raise _not_yet(migration, f"it has reached phase {state.phase}, and the contents were never compared")
     require_copied(migration)
     require_nothing_prepared(migration.source, migration.selected().tables)
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
-        raise _not_yet(migration, "its CDC worker does not run")
+        raise _not_yet(migration, "its CDC worker is not running")
     require_catching_up(migration, limits.catch_up)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a migration: what the other modules have not taken back goes, and what stays is said."""
+"""The end of a migration: its state is dropped, and what the other modules left at the source is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DOING = "releasing migration"
 
 
 def plan_released(migration: Migration) -> Plan:
-    """Drop the migration's state, and the schema with the last one. What still stands at the source is returned."""
+    """Return the Plan that drops the migration's state, with the last one the schema; its result lists leftovers."""
     if migration.store.load() is None:
         return Plan(result={"left_behind": []})
     _require_ended(migration)
@@ -35,7 +35,7 @@ def plan_released(migration: Migration) -> Plan:
     def apply() -> Mapping[str, object]:
         conn = migration.destination
         with explain_errors(_DOING, migration.name), conn.transaction():
-            # Counted again behind the lock that registering takes: a migration may be coming right now.
+            # Counted again behind the lock that registering takes: another migration may be registering right now.
             migration.lock_state_schema()
             _state_change(migration).execute(conn, _DOING)
         return {"left_behind": left}
@@ -45,7 +45,7 @@ def plan_released(migration: Migration) -> Plan:
 
 
 def _state_change(migration: Migration) -> SqlChange:
-    """What is dropped: the migration's rows, or with the last migration the tables, and the schema if it is ours alone."""
+    """Return the drop of the migration's rows, or with the last migration of tables and schema, if ours alone."""
     store = migration.store
     if store.others():
         what = f"state of migration {migration.name}"
@@ -66,7 +66,7 @@ def _require_ended(migration: Migration) -> None:
 
 
 def _still_there(migration: Migration) -> list[Leftover]:
-    """What of ours stands at the source after everybody has taken back what they made."""
+    """Return what of ours is left at the source after the other modules have dropped what they created."""
     conn = migration.source
     left = []
     with explain_errors("looking for the slot of migration", migration.name):
@@ -75,7 +75,7 @@ def _still_there(migration: Migration) -> list[Leftover]:
             "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)
         ).fetchone()
     if row is not None:
-        why = "somebody reads it" if row[0] else "pg_repl_slot did not drop it"
+        why = "another session reads it" if row[0] else "pg_repl_slot did not drop it"
         left.append(Leftover("source", f"slot {slot}", why, (f"SELECT pg_drop_replication_slot('{slot}')",)))
     publication = names.publication_name(migration.name)
     if observe_publication(conn, publication) is not None:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process of its own that gives the writers back what the fence took, if the cutover dies or runs out of time.
+"""A separate process that lifts the fence if the cutover dies or runs out of time.
 
-It is forked before the fence goes up and holds the read end of a pipe: `kill -9` of the module closes the other end.
+It is forked before the fence is raised and holds the read end of a pipe: `kill -9` of the module closes the other end.
 The module's host may die with it; then the next run of the cutover, or `status`, finds the fence.
 """
 
@@ -28,40 +28,40 @@ _PATIENCE = 3600.0
 
 
 class Guard:
-    """The parent's end. `release` ends the child without undoing anything; so does nothing else. `let_go` leaves it to
-    the child to look."""
+    """The parent's end. Only `release` ends the child without undoing anything. `let_go` leaves it to the child to
+    look."""
 
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid = pid
         self._pipe = pipe
 
     def release(self) -> None:
-        """The fence stands for good, or was taken back already: the child may go. Idempotent."""
+        """End the child: the fence stays for good, or was lifted already. Idempotent."""
         if self._pipe < 0:
             return
         try:
             os.write(self._pipe, _RELEASED)
         except BrokenPipeError:
-            pass  # it ran out of time and has gone: what it did is in the fence row
+            pass  # it ran out of time and has ended: what it did is in the fence row
         os.close(self._pipe)
         self._pipe = -1
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
-            pass  # whoever started us reaps for us
+            pass  # reaped already: the process that started us ignores SIGCHLD
 
     def let_go(self) -> None:
-        """We do not know where the fence stands: the child looks, and gives back what is still to be given back."""
+        """Leave an unknown fence to the child, which looks, and lifts it if it is still raised."""
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
 
 
 def start_guard(timeout: float, undo: Callable[[], bool]) -> Guard:
-    """Fork the guard. ``undo`` opens a connection of its own and gives back what is still to be given back.
+    """Fork the guard and return its handle. ``undo`` opens a connection of its own and lifts a fence that is raised.
 
     It is called when the parent is gone or ``timeout`` seconds have passed, and again, with pauses, while it raises.
-    Only the calling thread may exist. Returns once nothing that is sent to our process group reaches the guard.
+    Only the calling thread may exist. Returns once no signal to our process group reaches the guard.
     """
     read_end, write_end = os.pipe()
     ready, tell = os.pipe()
@@ -84,7 +84,7 @@ def start_guard(timeout: float, undo: Callable[[], bool]) -> Guard:
 
 
 def _guard(pipe: int, tell: int, timeout: float, undo: Callable[[], bool]) -> NoReturn:
-    """The child: never returns, and never runs the parent's finalizers, which would end the parent's sessions."""
+    """Run the child: never returns, and never runs the parent's finalizers, which would end the parent's sessions."""
     try:
         os.setsid()
         for number in _IGNORED:
@@ -99,7 +99,7 @@ def _guard(pipe: int, tell: int, timeout: float, undo: Callable[[], bool]) -> No
 
 
 def _let_go_of_everything_but(pipe: int) -> None:
-    """Ansible waits until nobody holds the module's output, and the parent's sockets are the parent's."""
+    """Close all descriptors but ``pipe``: Ansible waits while the module's output is open; sockets are the parent's."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -109,7 +109,7 @@ def _let_go_of_everything_but(pipe: int) -> None:
 
 
 def _released(pipe: int, timeout: float) -> bool:
-    """Whether the parent said that all is well; false when it is gone or has taken too long."""
+    """Return whether the parent said that all is well; False if it is gone or has taken too long."""
     ready, dummy, dummy2 = select.select([pipe], [], [], timeout)
     return bool(ready) and os.read(pipe, 1) == _RELEASED
 
@@ -121,6 +121,6 @@ def _undo_for(undo: Callable[[], bool]) -> None:
         try:
             undo()
             return
-        except Exception:  # noqa: BLE001 - whatever it is, the source is still fenced and nobody else will open it
+        except Exception:  # noqa: BLE001 - for any reason: the source is still fenced, and only the guard lifts that
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The next safe step of a cutover, from what is true now. Pure: it may be asked after every step, and after every crash.
+"""The next safe step of a cutover, from what is true now. Pure: may be asked after every step, and after every crash.
 
-Where the fence stands is decided at the source, in one row: ``fenced`` may still go back to ``reopened`` (the module that
-ran out of time, or the guard of one that died), or on to ``closed``, once, when everything has been proved. Whoever
-comes second finds that it does not stand at ``fenced`` any more. After ``closed`` nothing goes back by itself.
+The state of the fence is decided at the source, in one row: ``fenced`` may still become ``reopened`` (by the module
+that ran out of time, or the guard of one that died), or ``closed``, once, when everything has been proved. The process
+that comes second finds that the state is no longer ``fenced``. After ``closed`` nothing is undone automatically.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class CutoverStep(Enum):
-    """What to do next. ``REOPEN`` gives the writers back what was taken; ``DONE`` is the end of either way."""
+    """The next step. ``REOPEN`` lifts the fence; ``DONE`` ends a run, opened or not."""
 
     CATCH_UP = "catch up"
     FENCE = "fence"
@@ -58,7 +58,7 @@ class Facts:
 
     @property
     def proved(self) -> bool:
-        """Everything that has to be true before the source is closed for good."""
+        """Return whether everything is true that has to be before the source is closed for good."""
         return self.sessions_ended and self.marked and self.drained and self.sequences_set and self.compared
 
 
@@ -78,7 +78,7 @@ _ENDINGS = (
 
 
 def next_step(facts: Facts) -> CutoverStep:
-    """The next safe step. Whatever the facts are, following it never opens an unproved destination, and never leaves a
+    """Return the next safe step. For any facts, following it never opens an unproved destination, and never leaves a
     source fenced that was not closed."""
     if facts.opened:
         return CutoverStep.DONE
@@ -88,7 +88,7 @@ def next_step(facts: Facts) -> CutoverStep:
         if facts.failed or facts.late:
             return CutoverStep.REOPEN
         if not facts.ours:
-            # Left over from a process that is gone: what it proved went with it, so we fence anew.
+            # Left over from a process that is gone: what it proved is lost, so we fence again.
             return CutoverStep.FENCE
         return _first_missing(facts, _PROOFS) or CutoverStep.CLOSE
     if facts.failed or facts.late or (facts.fence == "reopened" and facts.ours):

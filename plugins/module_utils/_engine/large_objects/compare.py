@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compares the bytes of the large objects that were copied, by digests that both servers compute piece by piece.
 
-What is written to them after the copy is in no stream: while the source is in use a difference is what was to be expected,
-and is told. Where the source rests it is an error.
+No stream carries what is written to them after the copy: while the source is in use a difference is expected, and is
+reported. If the source is at rest it is an error.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class ObjectVerdict:
         return not (self.differing or self.missing or self.gone)
 
     def judge(self, oids: Sequence[int], here: Digests, there: Digests) -> None:
-        """Take in a page of the source's objects. Pure. One that has gone meanwhile says nothing."""
+        """Add a page of the source's objects. Pure. One that was removed meanwhile is ignored."""
         self.objects += len(oids)
         self.missing += [oid for oid in oids if oid in here and oid not in there]
         self.differing += [oid for oid in oids if oid in here and oid in there and here[oid] != there[oid]]
 
     def as_result(self) -> dict[str, Any]:
-        """As a return value."""
+        """Return it as a return value."""
         first = min([*self.differing, *self.missing], default=None)
         return {
             "verdict": "identical" if self.identical else "different",
@@ -70,7 +70,7 @@ class ObjectVerdict:
 
 
 def compare_objects(migration: Migration) -> ObjectVerdict | None:
-    """Compare all of them; None where this migration has not copied them. Raises ServerError, ConnectError."""
+    """Compare all of them; return None if this migration has not copied them. Raises ServerError, ConnectError."""
     copied = read_copied(migration.store)
     if copied is None or copied.state != "complete":
         return None
@@ -101,7 +101,7 @@ def _made(conn: Connection, migration: Migration, query: str, *values: object) -
 
 
 def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:
-    """The digest of each piece of each of these objects, in their order."""
+    """Return the digests of the pieces of each of these objects, in their order, by OID."""
     digests: dict[int, list[bytes]] = {}
     offset, left = 0, list(oids)
     while left:
@@ -115,12 +115,12 @@ def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:
 
 
 def difference(verdict: ObjectVerdict, result: Mapping[str, object]) -> MismatchError:
-    """The error for objects that differ although nobody writes."""
+    """Return the error for objects that differ although nothing is written."""
     return MismatchError(
         "comparing the contents of",
         LARGE_OBJECTS,
         f"{len(verdict.differing)} large objects differ, {len(verdict.missing)} are missing at the destination, and"
-        f" {verdict.gone} stand there that the source has no more",
+        f" {verdict.gone} exist there that the source no longer has",
         REMEDY,
         result=result,
     )

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Copying large objects: page by page in the order of their OIDs, small ones together, a large one in pieces.
 
-An object and the row that says it is ours are written in one destination transaction: after a crash what stands is complete
-and known, and the next call goes on with the others. Memory holds one piece, of a large object or of small ones together.
+An object and the row that says it is ours are written in one destination transaction: after a crash what exists is
+complete and known, and the next call copies the others. Memory holds one piece: of a large object, or small ones together.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Reporter(Protocol):
 
 
 class ObjectCopy:
-    """What one call does about large objects. ``copied`` counts those that it has copied, or removed again."""
+    """The copy of large objects in one call. ``copied`` counts those that it has copied, or removed again."""
 
     def __init__(self, migration: Migration, wish: ObjectWish, reporter: Reporter | None = None) -> None:
         self.copied = 0
@@ -107,7 +107,7 @@ class ObjectCopy:
         self._ourselves = ""
 
     def begin(self) -> None:
-        """Note that large objects are to be copied, before any snapshot is taken: what is written to them from now on
+        """Record that large objects are to be copied, before any snapshot is taken: what is written to them from now on
         counts as written after the copy. Raises MismatchError, ServerError."""
         migration, store = self._migration, self._migration.store
         known = read_copied(store)
@@ -130,8 +130,8 @@ class ObjectCopy:
         self._run = int(row[0]) if row else 0
 
     def copy(self, snapshot: str = "") -> None:
-        """Copy what is left, under this exported snapshot of the source, or one of its own. Nothing is done where nothing
-        is left, or where nobody holds the snapshot any more. Raises EngineErrors; what is copied stays."""
+        """Copy what is left, under this exported snapshot of the source, or one of its own. Nothing is done if nothing
+        is left, or if the snapshot is no longer held. Raises EngineErrors; what is copied stays."""
         if not self._run:
             return
         reporter = self._reporter
@@ -178,21 +178,21 @@ class ObjectCopy:
             return {oid: size for oid, size, dummy in source.execute(SIZES, {"objects": oids}).fetchall()}
 
     def _read(self, source: Connection, oids: list[int], offset: int) -> dict[int, bytes]:
-        """A piece of each of these objects, by OID."""
+        """Return a piece of each of these objects, by OID."""
         with explain_errors("reading at the source large object", _span(oids)):
             values = {"objects": oids, "offset": offset, "length": PIECE}
             pieces: dict[int, bytes] = dict(source.execute(READ, values, binary=True).fetchall())
         if self._reporter is not None:
             size = sum(map(len, pieces.values()))
             asyncio.run(self._reporter.throttle.spend(queries=1, rows=0 if offset else len(oids), bytes=size))
-            # What is stored is compressed, and of what an earlier call has copied nothing is read.
+            # The stored size is compressed, and objects that an earlier call copied are not read.
             step = min(size, self.size - self._counted)
             self._counted += step
             self._reporter.bytes, self._reporter.size = self._reporter.bytes + size, self._reporter.size + step
         return pieces
 
     def _write(self, source: Connection, objects: Sequence[SourceObject], size: int) -> None:
-        """Some objects whole in one transaction: their bytes, comment, owner, grants, and that they are ours."""
+        """Write some objects whole in one transaction: bytes, comment, owner, grants, and that they are ours."""
         store, oids = self._migration.store, [one.oid for one in objects]
         with explain_errors("writing at the destination large object", _span(oids)):
             try:
@@ -200,7 +200,7 @@ class ObjectCopy:
                     self._remove(self._ours(oids))
                     first = self._read(source, oids, 0)
                     store.conn.execute(CREATE, {"objects": oids, "pieces": [first[oid] for oid in oids]})
-                    for offset in range(PIECE, size, PIECE):  # which only one alone can exceed
+                    for offset in range(PIECE, size, PIECE):  # only an object that is alone exceeds it
                         piece = self._read(source, oids, offset)[oids[0]]
                         store.conn.execute(PUT, {"object": oids[0], "offset": offset, "piece": piece})
                     self._write_rights(objects)
@@ -246,11 +246,11 @@ class ObjectCopy:
             )
 
     def _remove_gone(self) -> None:
-        """Objects of ours that this run has not met: the source has them no more."""
+        """Remove objects of ours that this run has not met: the source no longer has them."""
         store = self._migration.store
         while True:
             with (
-                explain_errors("removing at the destination large objects that the source has no more"),
+                explain_errors("removing at the destination large objects that the source no longer has"),
                 store.conn.transaction(),
             ):
                 rows = store.conn.execute(self._sql(_OLDER), (store.name, self._run, PAGE)).fetchall()
@@ -277,7 +277,7 @@ class ObjectCopy:
 
 
 def _imported(source: Connection, snapshot: str) -> bool:
-    """Take an exported snapshot on; False where its holder has gone. Raises psycopg.Error."""
+    """Import an exported snapshot; return False if its holder has ended. Raises psycopg.Error."""
     try:
         source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
     except psycopg.Error as exc:
@@ -288,7 +288,7 @@ def _imported(source: Connection, snapshot: str) -> bool:
 
 
 def packed(objects: Sequence[SourceObject], sizes: Mapping[int, int], most: int) -> list[list[SourceObject]]:
-    """Neighbours that together have no more than ``most`` bytes, in their order; a larger one is alone. Pure."""
+    """Group neighbours that together have no more than ``most`` bytes, in order; a larger one is alone. Pure."""
     groups: list[list[SourceObject]] = []
     room = 0
     for one in objects:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large objects: what the source holds, what stands in the way of copying it, what has been copied, and the plan.
+"""Large objects: what the source holds, what prevents its copy, what has been copied, and the plan.
 
 They are no relations: no stream carries what is written to them, and their OIDs are their names. Each that this migration
 has made is a row of `large_object`, so that one of somebody else's is never overwritten and never removed.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..state.store import StateStore
 
 LARGE_OBJECTS: Final = "pg_catalog.pg_largeobject"
-"""What stands for all of them among the tables that are to be copied again."""
+"""The name for all of them among the tables that are to be copied again."""
 
 PIECE: Final = 1 << 20
 """Bytes that are read and written in one statement: of several objects together, or of a larger one alone."""
@@ -86,7 +86,7 @@ def read_copied(store: StateStore) -> ObjectsCopied | None:
 
 
 def as_result(migration: Migration, wish: ObjectWish, moved: int) -> Mapping[str, Any]:
-    """How it stands with them, as a return value; ``moved`` is what this call did."""
+    """Return their state as a return value; ``moved`` is the number that this call moved."""
     copied = read_copied(migration.store) if migration.state() is not None else None
     if copied is None:
         return {"state": "waiting" if wish.copied else "left out", "objects": 0, "bytes": 0, "moved": 0}
@@ -94,8 +94,8 @@ def as_result(migration: Migration, wish: ObjectWish, moved: int) -> Mapping[str
 
 
 def certified(store: StateStore) -> Mapping[str, Any] | None:
-    """What a certificate says of them: when they were copied, and that nobody has captured or compared them behind the
-    fence. None where they were not copied, or there were none."""
+    """Return what a certificate says of them: when they were copied, and that they were neither captured nor compared
+    behind the fence. None if they were not copied, or there were none."""
     copied = read_copied(store)
     if copied is None or not copied.objects:
         return None
@@ -103,19 +103,19 @@ def certified(store: StateStore) -> Mapping[str, Any] | None:
 
 
 def waiting(copied: ObjectsCopied | None, wish: ObjectWish) -> bool:
-    """Whether there is anything to be done."""
+    """Return whether there is anything to copy."""
     return wish.copied and (wish.again or copied is None or copied.state != "complete")
 
 
 def count(source: Connection) -> int:
-    """How many the source holds. Raises ServerError."""
+    """Return how many the source holds. Raises ServerError."""
     with explain_errors("counting the large objects at the", "source"):
         row = source.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
     return int(row[0]) if row else 0
 
 
 def stored_bytes(source: Connection) -> int:
-    """Bytes in which the source stores them, compressed and with what has been deleted. Raises ServerError."""
+    """Return the bytes that they take at the source, compressed and with what has been deleted. Raises ServerError."""
     with explain_errors("asking for the size of the large objects at the", "source"):
         row = source.execute("SELECT pg_catalog.pg_relation_size('pg_catalog.pg_largeobject')").fetchone()
     return int(row[0]) if row else 0
@@ -133,7 +133,7 @@ SELECT m.oid::bigint, count(*) OVER ()
 
 
 def closed_objects(source: Connection) -> tuple[int, tuple[int, ...]]:
-    """How many large objects the account may not read, and the first of them. Raises ServerError."""
+    """Return how many large objects the account may not read, and the first of them. Raises ServerError."""
     with explain_errors("looking for large objects that cannot be read at the", "source"):
         found = source.execute(_CLOSED, (_SHOWN,)).fetchall()
         # The catalog does not know what a cloud's account may do beyond it: try.
@@ -147,7 +147,7 @@ def _refused(source: Connection, oid: int) -> bool:
         source.execute("SELECT pg_catalog.lo_get(%s::oid, 0, 1)", (oid,))
     except psycopg.errors.InsufficientPrivilege:
         return True
-    except psycopg.errors.UndefinedObject:  # it has gone in this moment
+    except psycopg.errors.UndefinedObject:  # it was removed just now
         return True
     return False
 
@@ -191,18 +191,18 @@ def present_objects(conn: Connection, oids: list[int]) -> tuple[int, ...]:
 
 
 def require_free(migration: Migration) -> None:
-    """Raise MismatchError where a large object of somebody else's stands under an OID that we need."""
+    """Raise MismatchError if a large object that is not ours exists under an OID that we need."""
     if found := standing_objects(migration, ours=migration.state() is not None):
         raise taken(found)
 
 
 def taken(oids: tuple[int, ...]) -> MismatchError:
-    """The error for OIDs under which the destination holds large objects that are not ours."""
+    """Return the error for OIDs under which the destination holds large objects that are not ours."""
     return MismatchError(
         "copying large object",
         _listed(oids[:_SHOWN], len(oids)),
-        "the destination has a large object of that OID which this migration has not made, and it is not overwritten",
-        f"Remove it there if nobody needs it (SELECT lo_unlink({oids[0]})), or store it anew under another OID; or leave"
+        "the destination has a large object of that OID that this migration did not create, and it is not overwritten",
+        f"Remove it there if it is not needed (SELECT lo_unlink({oids[0]})), or store it under another OID; or leave"
         " all large objects out with causeway_large_objects: false, as where another migration of the same two databases"
         " copies them.",
     )
@@ -224,14 +224,14 @@ SELECT r.role, count(*)
 
 
 def destination_roles(destination: Connection) -> tuple[list[str], str]:
-    """The roles that owners and grants can be given to, and the one that we are. Raises ServerError."""
+    """Return the roles that can be owners and grantees, and our current one. Raises ServerError."""
     with explain_errors("reading the roles of the", "destination"):
         rows = destination.execute("SELECT rolname::text, rolname = current_user FROM pg_catalog.pg_roles").fetchall()
     return [row[0] for row in rows], next((row[0] for row in rows if row[1]), "")
 
 
 def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], list[str]]:
-    """What is done about large objects, and what a person should know. Nothing where there is nothing to do.
+    """Return the changes for large objects, and notes for the operator; both empty if there is nothing to do.
 
     Raises MismatchError for an OID that is taken, ServerError for an object that cannot be read, SpecError for a wish that
     contradicts itself.
@@ -256,7 +256,8 @@ def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], 
         with explain_errors("reading the owners of the large objects at the", "source"):
             absent = migration.source.execute(_ABSENT_ROLES, (destination_roles(migration.destination)[0],)).fetchall()
         notes = [
-            f"Role {role} does not exist at the destination: {n} large objects come without it." for role, n in absent
+            f"Role {role} does not exist at the destination: {n} large objects are copied without it."
+            for role, n in absent
         ]
     before = "not copied" if copied is None else "copied" if copied.state == "complete" else "partly copied"
     after = "copied, with owners and grants" if wish.privileges else "copied"
@@ -273,5 +274,5 @@ def plan_objects(migration: Migration, wish: ObjectWish) -> tuple[list[Change], 
 
 
 def _shown(*statements: str) -> tuple[str, ...]:
-    """Statements for a person: their values are other ones for each page of objects."""
+    """Return statements for display: their values differ for each page of objects."""
     return tuple(re.sub(r"%\((\w+)\)[sb]", r"$\1", statement) for statement in statements)

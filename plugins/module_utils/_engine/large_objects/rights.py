@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Owner, grants and comment of large objects: as the source has them, and the statements that give them. Pure."""
+"""Owner, grants and comment of large objects: as the source has them, and the statements that set them. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ALL = ("SELECT", "UPDATE")
 @dataclass(frozen=True, slots=True)
 class SourceObject:
     """A large object without its bytes. ``grants`` are (grantee, privilege, grantable), the owner's own among them and
-    an empty name for PUBLIC; None where nobody has ever changed them."""
+    an empty name for PUBLIC; None if they were never changed."""
 
     oid: int
     owner: str
@@ -40,7 +40,7 @@ class SourceObject:
 
 
 def comment_statements(objects: Iterable[SourceObject]) -> list[Composed]:
-    """What writes the comments, before the objects are given away."""
+    """Return the statements that write the comments, before the objects change their owner."""
     return [
         sql.SQL("COMMENT ON LARGE OBJECT {} IS {}").format(sql.Literal(one.oid), sql.Literal(one.comment))
         for one in objects
@@ -49,10 +49,10 @@ def comment_statements(objects: Iterable[SourceObject]) -> list[Composed]:
 
 
 def right_statements(objects: Iterable[SourceObject], roles: Collection[str], ourselves: str) -> list[Composed]:
-    """What gives objects that we have just made their owners, and then their grants, where the ``roles`` exist.
+    """Return the statements that set owners, then grants, of objects that we have just created, for existing ``roles``.
 
-    ``ourselves`` is current_user: an object whose owner does not exist stays with us. Who granted is not kept: the
-    owner does.
+    ``ourselves`` is current_user: an object whose owner does not exist stays ours. The grantor is not kept: the
+    owner grants.
     """
     made: list[Composed] = []
     granted: dict[tuple[str, bool], dict[int, list[str]]] = {}

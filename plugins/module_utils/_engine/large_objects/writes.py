@@ -1,11 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes to large objects at the source: they are in no stream, so that they happen is all that can be told.
+"""Writes to large objects at the source: no stream carries them, so only that they happen can be reported.
 
 The source's statistics count the rows that are written in the two catalogs of large objects, those of transactions that
-were rolled back too. What the count was before they were copied, or else when the task first ran, is kept in the
-before-image.
+were rolled back too. The count before they were copied, or else when the task first ran, is kept in the originals.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_catal
 
 
 def written_rows(source: Connection) -> int:
-    """How many rows of large objects the source has counted as written. Raises psycopg.Error."""
+    """Return how many rows of large objects the source has counted as written. Raises psycopg.Error."""
     row = source.execute(_WRITES).fetchone()
     return int(row[0]) if row else 0
 
 
 def written_since(written: int, first: int) -> int:
-    """Rows since the count was ``first``. A lower count is of a source that has forgotten its statistics, as after a
-    crash."""
+    """Return the rows since the count was ``first``. A lower count means that the source has lost its statistics, as
+    after a crash."""
     return written - first if written >= first else written
 
 
 def written_warning(source: Connection, store: StateStore, before_image: Mapping[str, Any]) -> str:
-    """What a person should know before a cutover; empty where nothing was written. Raises ServerError."""
+    """Return the warning that precedes a cutover; empty if nothing was written. Raises ServerError."""
     first = before_image.get(BEFORE, {}).get("written")
     if first is None:
         return ""
@@ -62,13 +61,13 @@ def remedy_of(store: StateStore) -> str:
 
 
 class LargeObjectWatch:
-    """Keeps one event of the migration that says how much was written."""
+    """Maintains the one event of the migration that says how much was written."""
 
     def __init__(self) -> None:
         self._told: int | None = None
 
     def compare(self, written: int, store: StateStore) -> None:
-        """With what was counted before they were copied, or when the task first ran. Raises psycopg.Error and EngineError."""
+        """Compare with the count before the copy, or when the task first ran. Raises psycopg.Error and EngineError."""
         if written == self._told:
             return
         if rows := written_since(written, self._first(store, written)):
@@ -86,7 +85,7 @@ class LargeObjectWatch:
 
     @staticmethod
     def _report(store: StateStore, count: int) -> None:
-        """One event, as long as they are not copied again."""
+        """Write one event, and update it until they are copied again."""
         detail = {"rows_written": count, "remedy": remedy_of(store)}
         values = (json.dumps(detail), store.name, WRITTEN, store.name, COPIED)
         if store.conn.execute(sql.SQL(_TOLD).format(event=store.table("event")), values).rowcount == 0:
@@ -99,8 +98,9 @@ UPDATE {event} SET detail = detail || %s::jsonb WHERE migration = %s AND what = 
 """
 
 REMEDY: Final = (
-    "Large objects stand as they were when they were copied: what is written to them is in no stream. Let the application"
-    " stop writing to them, then run migrate with causeway_resync: [pg_catalog.pg_largeobject], before the cutover."
+    "Large objects are as they were when they were copied: no stream carries what is written to them. Stop the"
+    " application's writes to them, then run migrate with causeway_resync: [pg_catalog.pg_largeobject], before the"
+    " cutover."
 )
 REMEDY_LEFT_OUT: Final = (
     "Large objects are not copied (causeway_large_objects: false). Copy those that are needed after the application has"

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SQL of one entry as the destination gets it: roles that it lacks left out, triggers asleep, foreign keys not yet
-checked. Pure; every change is to a statement that pg_dump itself put at the end of the entry.
+"""The SQL of one entry as the destination executes it: missing roles left out, triggers disabled, foreign keys not yet
+validated. Pure; every change is to a statement that pg_dump itself put at the end of the entry.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _GRANTS = ("ACL", "DEFAULT ACL")
 
 @dataclass(frozen=True, slots=True)
 class Adjusted:
-    """What is executed for one entry, possibly nothing, and the roles for whose absence something was left out."""
+    """The statements of one entry, possibly none, and the missing roles because of which something was left out."""
 
     statements: tuple[str, ...]
     missing_roles: frozenset[str] = frozenset()
 
 
 def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
-    """``roles`` are the destination's, ``user`` our own there; ``not_valid`` says that a foreign key is checked later."""
+    """Return the SQL of an entry. ``roles`` are the destination's, ``user`` is our own there; ``not_valid`` says that
+    foreign keys are validated later."""
     entry = missing.entry
     if entry.kind in _GRANTS:
         return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
@@ -52,7 +53,7 @@ def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privile
 
 
 def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
-    """The grants to roles that stand. Who granted is left out: it would need that role's own session."""
+    """Return the grants to existing roles. The grantor is left out: it would need that role's own session."""
     statements, absent = [], set()
     for statement in re.split(r"(?<=;)\n+", text):
         if _SESSION.match(statement) or not statement.strip():
@@ -66,5 +67,5 @@ def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
 
 
 def unquoted(name: str) -> str:
-    """An identifier as SQL has it, to the name that it stands for."""
+    """Return the name that an identifier, quoted or not, denotes in SQL."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which objects of the source's dump the destination lacks, and in which section each is made. Pure.
+"""Finds the objects of the source's dump that the destination lacks, and the section that creates each. Pure.
 
-Nothing is tried and its error ignored: what is missing is known from both catalogs before anything is executed.
+No statement is tried and its error ignored: what is missing is known from both catalogs before anything is executed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Section = Literal["pre_data", "keys", "indexes", "foreign_keys"]
 
 SECTIONS: tuple[Section, ...] = ("pre_data", "keys", "indexes", "foreign_keys")
-"""In the order in which they are made: rows come between the first and the second, and an object that needs one of a
-later section is made there too (a view grouped by a primary key)."""
+"""In the order in which they are created: rows come between the first and the second, and an object that needs one of a
+later section is created there too (a view grouped by a primary key)."""
 
 _NOT_MOVED = (
     "EVENT TRIGGER",
@@ -46,24 +46,24 @@ _SCHEMA = "SCHEMA"
 
 @dataclass(frozen=True, slots=True)
 class MissingObject:
-    """An entry that the destination lacks, with what the source's catalog says of it (None: nothing of its own)."""
+    """An entry that the destination lacks, with its row of the source's catalog (None: it has none of its own)."""
 
     entry: Entry
     thing: DatabaseObject | None
     stands: bool = False
-    """The grants of a schema that stands and is somebody's: only those to named roles are added."""
+    """The entry holds the grants of a schema that exists already: only those to named roles are added."""
 
     @property
     def what(self) -> str:
-        """How a person knows it."""
+        """Return its kind and name, for display."""
         name = self.thing.identity if self.thing else f"{self.entry.schema}.{self.entry.tag}".lstrip(".")
         return f"{self.entry.kind.lower()} {name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``missing`` by section; ``kept`` are tables that stood at the destination and are not ours; ``dangling`` are
-    foreign keys to tables that are neither selected nor there."""
+    """The ``missing`` objects by section; ``kept`` are tables that existed at the destination and are not ours;
+    ``dangling`` are foreign keys to tables that are neither selected nor there."""
 
     entries: tuple[Entry, ...]
     missing: Mapping[Section, tuple[MissingObject, ...]]
@@ -72,7 +72,7 @@ class Comparison:
 
 
 def sections(entries: tuple[Entry, ...], source: Inventory, held: DeferredIndexes) -> dict[int, int]:
-    """The number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
+    """Return the number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
     found: dict[int, int] = {}
     for entry in entries:
         if not entry.kind.startswith(_NOT_MOVED):
@@ -98,7 +98,7 @@ def _own_section(entry: Entry, source: Inventory) -> int:
 
 
 def chosen(entries: tuple[Entry, ...], source: Inventory, selection: Selection) -> tuple[Entry, ...]:
-    """The entries that the selection means: whole schemas, and tables with all that they need and own."""
+    """Return the entries that the selection covers: whole schemas, and tables with all that they need and own."""
     whole = set(selection.schemas)
     names = {table.qualified_name for table in selection.tables} | {s.qualified_name for s in selection.sequences}
     by_id = {entry.dump_id: entry for entry in entries}
@@ -112,7 +112,7 @@ def chosen(entries: tuple[Entry, ...], source: Inventory, selection: Selection) 
         before = len(keep)
         for entry in entries:
             if entry.dump_id in keep and entry.kind != "FK CONSTRAINT":
-                # pg_dump gives a foreign key to a table that it leaves out the needs of that table.
+                # For a foreign key to a table that it leaves out, pg_dump prints the needs of that table.
                 keep.update(need for need in entry.needs if need in by_id)
             if (entry.class_oid, entry.oid) == (0, 0) and _goes_with(entry, keep, by_id):
                 keep.add(entry.dump_id)
@@ -121,7 +121,7 @@ def chosen(entries: tuple[Entry, ...], source: Inventory, selection: Selection) 
 
 
 def _goes_with(entry: Entry, keep: Collection[int], by_id: Mapping[int, Entry]) -> bool:
-    """A comment, grant or attachment goes with what it is about; that of a schema with the schema only."""
+    """Return whether an entry goes with a chosen one, as a comment, grant or attachment; with a schema only its own."""
     needs = [by_id[need] for need in entry.needs if need in by_id]
     if entry.tag.startswith("SCHEMA "):
         return any(need.dump_id in keep for need in needs)
@@ -141,8 +141,8 @@ def compare(
     """What the destination lacks. ``made`` are the tables that this migration created there, ``held`` those on which
     something has to wait for the last section (`held_back`).
 
-    ``first`` says that this migration has not made its schema yet. Only then are the grants of a schema that stands
-    completed: later somebody may have taken them away on purpose.
+    ``first`` says that this migration has not created its schema yet. Only then are the grants of an existing schema
+    completed: later the operator may have revoked them on purpose.
     """
     wanted = chosen(entries, source, selection)
     number = sections(wanted, source, held or {})
@@ -185,7 +185,7 @@ def _lacks_schema_grants(entry: Entry, schemas: Mapping[int, str], source: Inven
 
 
 def _parts_of(kept: Collection[Name], selection: Selection) -> set[tuple[str, Name]]:
-    """What the dump has apart from a table and what nevertheless is part of it: a table that is not ours stays as it is."""
+    """Return (kind, name) of entries that belong to kept tables: a table that is not ours stays as it is."""
     parts = {(kind, name) for name in kept for kind in ("DEFAULT", "TABLE ATTACH")}
     named = {table.oid: table.qualified_name for table in selection.tables}
     for sequence in selection.sequences:
@@ -205,7 +205,7 @@ def _lacks(entry: Entry, thing: DatabaseObject | None, destination: Inventory, a
     if thing is not None:
         detail = destination.details.get(thing.key)
         if entry.kind == "RULE" and detail is not None:
-            # A view that needs a later object is made as an empty shell first; this rule gives it its query.
+            # A view that needs a later object is created as an empty shell first; this rule sets its query.
             return detail == "shell"
         if entry.kind == "CONSTRAINT" and thing.detail.startswith("p"):
             relation = destination.relation(thing.relation)
@@ -222,12 +222,12 @@ def _lacks(entry: Entry, thing: DatabaseObject | None, destination: Inventory, a
 
 
 def refuse_conflicts(kept: tuple[Name, ...]) -> None:
-    """Raise MismatchError, naming the first of the tables that stand at the destination and are not ours."""
+    """Raise MismatchError, naming the first of the tables that exist at the destination and are not ours."""
     if kept:
         others = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
         raise MismatchError(
             "comparing the schemas of both ends: table",
             qualified(kept[0]) + others,
-            "it stands at the destination already, and this migration did not make it",
+            "it already exists at the destination, and this migration did not create it",
             "Drop or rename it there, leave it out of the objects, or set conflicting_tables: ignore to keep its rows.",
         )

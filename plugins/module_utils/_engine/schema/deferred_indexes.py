@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unique and exclusion indexes that would find a row twice, until CDC has passed the newest mark of their table.
+"""Unique and exclusion indexes that would find a row twice until CDC has passed their table's newest snapshot LSN.
 
-A table that was copied in ranges of a key under several marks may hold a row in two of them, as it was and as it became.
-An index that has the column which tells the ranges apart tells the two apart, too; any other waits for the section that
-is made when all changes since the copy have been applied.
+A table that was copied in ranges of a key under several snapshots may hold a row in two of them, before and after an
+update. An index on the column that separates the ranges separates the two as well; any other waits for the section that
+is created when all changes since the copy have been applied.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def columns_between_marks(store: StateStore) -> dict[int, str]:
 
 
 def held_back(migration: Migration) -> DeferredIndexes:
-    """The tables between marks, and the partitioned tables above them, with what may be built on them all the same."""
+    """Return the tables between snapshot LSNs, and those that they are partitions of, with the indexes not to wait."""
     if not migration.spec.incremental or migration.state() is None:
         return {}
     tables = migration.source_catalog.tables
@@ -60,7 +60,7 @@ def _above(table: Table, tables: Mapping[int, Table]) -> Table | None:
 
 
 def must_wait(entry: Entry, thing: DatabaseObject | None, held: DeferredIndexes) -> bool:
-    """Whether this object may be built only when the newest mark is passed. Pure."""
+    """Return whether this object may be built only when the newest snapshot LSN is passed. Pure."""
     if thing is None or thing.relation not in held:
         return False
     unique = (entry.kind == "CONSTRAINT" and thing.detail[:1] in ("p", "u", "x")) or (

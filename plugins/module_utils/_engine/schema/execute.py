@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Statements that are executed each by itself, those of different tables side by side."""
+"""Executes statements each by itself, those of different tables in parallel."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from .build_limits import BuildLimits
 
 ATTEMPTS = 5
-"""How often something is tried that lost a deadlock against the CDC worker, or did not get a lock."""
+"""Attempts at what lost a deadlock against the CDC worker, or did not get a lock."""
 
 _DOING = "finishing the schema at the destination:"
 
 
 @dataclass(frozen=True, slots=True)
 class DeferredStatement:
-    """One such statement. ``table``: it locks this table against others of its kind, and may run beside those of other
-    tables; None: it is run after all those, in order, if none has failed of the tables in ``after``.
+    """One such statement. ``table``: it locks this table against others of its kind, and may run in parallel with
+    those of other tables; None: it is run after all those, in order, if none has failed on the tables in ``after``.
     """
 
     change: SqlChange
@@ -40,7 +40,7 @@ class DeferredStatement:
 
 
 def retry_deadlocks(work: Callable[[], None]) -> None:
-    """Try again what lost a deadlock or did not get a lock, and was taken back. Raises what the last attempt raises."""
+    """Retry what lost a deadlock or did not get a lock, and was rolled back. Raises what the last attempt raises."""
     for attempt in range(ATTEMPTS):
         try:
             work()
@@ -52,8 +52,8 @@ def retry_deadlocks(work: Callable[[], None]) -> None:
 
 
 def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: BuildLimits) -> None:
-    """Execute them: what is done stays done if another one fails. Raises the first EngineError; whatever does not depend
-    on what failed has been done.
+    """Execute them: what is done stays done if another one fails. Raises the first EngineError, after all
+    that does not depend on a failed one has been done.
     """
     sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
     beside: dict[Name, list[SqlChange]] = {}
@@ -63,7 +63,7 @@ def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: 
             alone.append(one)
         else:
             beside.setdefault(one.table, []).append(one.change)
-    # The largest first: what is begun last is what the others wait for.
+    # The largest tables first: all wait for the one that is begun last.
     tables = Tables(migration, limits, sorted(beside.items(), key=lambda item: -sizes.get(item[0], 0)))
     errors = tables.work()
     for one in alone:
@@ -77,8 +77,8 @@ def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: 
 
 
 class Tables:
-    """The statements of several tables, over sessions of their own. ``undone`` are those where one failed, or that
-    nobody could get to.
+    """The statements of several tables, over sessions of their own. ``undone`` are the tables where one failed, or that
+    no session reached.
     """
 
     def __init__(
@@ -92,18 +92,18 @@ class Tables:
         self._errors: list[EngineError] = []
 
     def work(self) -> list[EngineError]:
-        """Do it all; what failed."""
+        """Execute all of them; return the errors."""
         if not self._jobs:
             return []
         with ThreadPoolExecutor(self._jobs, "finish") as pool:
             broken = [one.result() for one in [pool.submit(self._take) for dummy in range(self._jobs)]]
         left = {table for table, dummy in self._waiting}
         self.undone |= left
-        # A session that could not be had matters where the others did not do its work.
+        # A session that could not be opened matters only if the others did not do its work.
         return self._errors + [error for error in broken if error and (left or self._errors)]
 
     def _take(self) -> EngineError | None:
-        """Table after table, as long as there are any that nobody has taken; why that came to an end before."""
+        """Take table after table until none is left; return the error that ended this before, or None."""
         try:
             with connect(self._migration.spec.destination, f"finish {self._migration.name}") as conn:
                 with explain_errors("preparing a session at the", "destination"):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in some schemas of one database: every object with the identity by which both ends can be compared.
+"""The objects in some schemas of one database, each with the identity by which both ends can be compared.
 
 PostgreSQL names objects of every kind itself (`pg_identify_object`), the same at all versions but for quotes, which
 follow the version's list of keywords; they are left out of what is compared.
@@ -131,7 +131,7 @@ SELECT n.nspname, pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Whether our account has the owner's rights, and who was granted what (``role PRIVILEGE``), everybody left out."""
+    """Whether our account has the owner's rights, and the grants (``role PRIVILEGE``) but those to PUBLIC."""
 
     ours: bool
     grants: frozenset[str]
@@ -157,13 +157,13 @@ class DatabaseObject:
 
     @property
     def key(self) -> str:
-        """What is compared between both ends."""
+        """Return what is compared between both ends."""
         return f"{self.class_oid} {self.identity.replace(chr(34), '')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What is known of a relation that has no object of its own: attached to a parent, owned by a column, secured."""
+    """A relation with its properties that are no objects: attached to a parent, owned by a column, row security."""
 
     name: Name
     kind: str
@@ -176,11 +176,11 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that stands in the schemas that were asked for, and the roles of the cluster.
+    """All objects in the schemas that were asked for, and the roles of the cluster.
 
-    ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `Thing.key`: each end
-    has what it is asked for, since of ten thousand tables either is large. ``relations`` is by (schema, name), with line
-    breaks as blanks, as the dump prints names.
+    ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `DatabaseObject.key`:
+    each end has what is needed of it, since with ten thousand tables either is large. ``relations`` is by (schema,
+    name), with line breaks as blanks, as the dump prints names.
     """
 
     end: End
@@ -193,13 +193,13 @@ class Inventory:
     schemas: Mapping[str, Schema]
 
     def relation(self, name: Name) -> Relation | None:
-        """The relation of that name, or None; the name as the catalog or as the dump has it."""
+        """Return the relation of that name, or None; the name as the catalog or as the dump has it."""
         return self.relations.get((one_line(name[0]), one_line(name[1])))
 
 
 def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> Inventory:
-    """Read it in four queries. Raises ServerError."""
-    # pg_get_viewdef() opens what a view reads, and waits behind whoever alters it; only we leave views without a query.
+    """Read the inventory of one end in four queries. Raises ServerError."""
+    # pg_get_viewdef() opens what a view reads, and waits behind DDL on that; only we leave views without a query.
     parameters = {"schemas": list(schemas), "shells": end == "destination"}
     with explain_errors("reading the objects of the", end):
         names: dict[Name, Name] = {}
@@ -230,7 +230,7 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> In
 
 
 def one_line(name: str) -> str:
-    """A name as pg_restore prints it in a comment."""
+    """Return a name as pg_restore prints it in a comment."""
     return name.replace("\r", " ").replace("\n", " ")
 
 

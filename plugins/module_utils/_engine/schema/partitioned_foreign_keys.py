@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Foreign keys of partitioned tables, by way of their partitions.
+"""Foreign keys of partitioned tables, created by way of their partitions.
 
-Before PostgreSQL 18 that of a partitioned table cannot be made first and checked later: making it reads all partitions
-under a lock that keeps everybody from writing. Where each partition has the same key already, and has been checked, the
-server takes those over and reads nothing. A key that has a comment is made at once: what is said of it comes with it.
+Before PostgreSQL 18 that of a partitioned table cannot be created first and validated later: creating it reads all
+partitions under a lock that blocks writers. If each partition has the same key already, and validated, the server
+adopts those and reads nothing. A key that has a comment is created at once, since the comment follows it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NOT_VALID_ON_PARTITIONED = 180000
 """The first server version that has NOT VALID foreign keys of partitioned tables."""
 
-# A key that references a partitioned table has rows for each of its partitions as well, which are not ours to make.
+# A key that references a partitioned table has rows for each of its partitions as well, which the server adds itself.
 _BELOW = """
 WITH RECURSIVE below (root, oid, relation, target) AS (
     SELECT k.oid, k.oid, k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k WHERE k.oid = ANY (%s::oid[])
@@ -73,7 +73,7 @@ class PartitionedKey:
 def by_partitions(
     conn: Connection, things: Iterable[DatabaseObject], destination: Inventory
 ) -> Mapping[int, PartitionedKey]:
-    """Of these foreign keys of the source, by OID, those that are made by way of the partitions. Raises ServerError."""
+    """Return, by OID, those of these foreign keys that are created by way of partitions. Raises ServerError."""
     if destination.version >= NOT_VALID_ON_PARTITIONED:
         return {}
     roots = [thing.oid for thing in things if "partitioned" in thing.detail and "valid" in thing.detail]

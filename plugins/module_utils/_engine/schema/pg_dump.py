@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_dump and pg_restore: found, checked, and run with their passwords in a private file that goes with the call."""
+"""pg_dump and pg_restore: found, checked, and run with their passwords in a private file that the call removes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _LEFT_OUT = ("service", "servicefile", "replication", "options", "password", "passfile", "fallback_application_name")
 _DEFAULTS = (("sslcertmode", "allow"),)  # libpq 16 and later fill it in, earlier ones do not know it
 _LOCK_WAIT = "2s"
-"""As long as others may wait behind us: while it waits for one table, pg_dump keeps those that it has from DDL."""
+"""How long sessions may wait behind us: while pg_dump waits for one table, it blocks DDL on those it has locked."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,14 +44,14 @@ class Programs:
 
 
 class TablesLocked(ServerError):
-    """pg_dump did not get ACCESS SHARE on a table in time, most likely: its words are the server's, in any language."""
+    """Most likely pg_dump did not get ACCESS SHARE on a table in time: its message is the server's, in any language."""
 
     code = "tables_locked"
 
 
 @dataclass(frozen=True, slots=True)
 class DumpRequest:
-    """What pg_dump is asked for: schemas by name, less these relations. ``snapshot`` empty: its own."""
+    """What pg_dump is asked for: schemas by name, without these relations. ``snapshot`` empty: its own."""
 
     schemas: tuple[str, ...]
     without: tuple[tuple[str, str], ...]
@@ -60,7 +60,7 @@ class DumpRequest:
 
 
 def find_programs(runner: Runner, folder: str, needed: int) -> Programs:
-    """Raises DriverError where they are missing or older than the source's major version."""
+    """Return the client programs. Raises DriverError if one is missing or older than the source's major version."""
     doing = "looking for PostgreSQL's client programs"
     remedy = f"Install the client programs of PostgreSQL {needed} or later, or name their folder with client_bin."
     found: dict[str, tuple[str, int]] = {}
@@ -81,7 +81,7 @@ def find_programs(runner: Runner, folder: str, needed: int) -> Programs:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only we can enter, removed in every case that a process can answer to, SIGTERM included."""
+    """Return a context with a folder that only we can enter, removed on any exit that can be handled, as by SIGTERM."""
 
     def end(number: int, dummy: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -99,7 +99,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def _sweep() -> None:
-    """Remove the folders of ours whose process was killed before it could."""
+    """Remove our folders whose process was killed before it could do so."""
     for folder in Path(tempfile.gettempdir()).glob("causeway-*-*"):
         pid = folder.name.split("-")[1]
         try:
@@ -107,14 +107,14 @@ def _sweep() -> None:
                 os.kill(int(pid), 0)
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # somebody else's process now, or somebody else removed it
+        except OSError:  # another account's process now, or another process removed it
             continue
 
 
 def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: DumpRequest) -> Script:
     """Dump the schema of one database and take the dump apart. Raises TablesLocked, ServerError, ProtocolError.
 
-    ``conn`` is a session at the same server: what it really connected with is what pg_dump gets.
+    ``conn`` is a session at the same server: pg_dump gets the parameters that it really connected with.
     """
     with private_folder() as folder:
         environment = _service(conn, endpoint, folder)
@@ -134,7 +134,7 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
 
 
 def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: DumpRequest, archive: str) -> list[str]:
-    """The command line of pg_dump: names as patterns that match nothing but themselves, and no secret."""
+    """Return the command line of pg_dump: names as patterns that match nothing but themselves, and no secret."""
     arguments = [
         programs.dump,
         "--dbname=service=causeway",
@@ -159,7 +159,7 @@ def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: DumpRequest, 
 
 
 def exactly(name: str) -> str:
-    """``name`` as a pattern of pg_dump that matches only itself (psql manual, Patterns)."""
+    """Return ``name`` as a pattern of pg_dump that matches only itself (psql manual, Patterns)."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -168,7 +168,7 @@ def _service(conn: Connection, endpoint: Endpoint, folder: Path) -> dict[str, st
     parameters = {
         option.keyword.decode(): option.val.decode()
         for option in conn.pgconn.info
-        # What is as libpq has it anyway is left out: programs of another version may not know the parameter.
+        # libpq's own defaults are left out: programs of another version may not know the parameter.
         if option.val and option.val != option.compiled
     }
     password, passfile = parameters.get("password", ""), parameters.get("passfile", "")
@@ -192,7 +192,7 @@ def _write(path: Path, text: str, *values: str) -> None:
         raise SpecError(
             "writing the connection of the source for pg_dump",
             "",
-            "one of its parameters holds a line break, which libpq's files cannot carry",
+            "one of its parameters contains a line break, which libpq's files cannot hold",
             "Change that password or parameter.",
         )
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -209,11 +209,11 @@ def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: st
     return outcome.output
 
 
-_MORE_LOCKS = "Raise max_locks_per_transaction at the source and restart it; precheck says how far."
+_MORE_LOCKS = "Raise max_locks_per_transaction at the source and restart it; precheck says to which value."
 _REMEDY = "Give the migration's account what it lacks, or correct the objects of the migration; then run it again."
 
 
 def _why(errors: str) -> str:
-    """The first error of the program, without its own name; the statement that it ran is of no use to a person."""
+    """Return the first error of the program, without its own name; the statement that it ran would not help."""
     lines = [line.partition("error: ")[2] for line in errors.splitlines() if "error: " in line]
-    return (lines or [line for line in errors.splitlines() if line] or ["it failed without a word"])[0]
+    return (lines or [line for line in errors.splitlines() if line] or ["it failed without a message"])[0]

@@ -1,9 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is done last and outside the transaction of a section, each statement by itself: foreign keys are validated,
-tables given statistics, materialized views filled. None of them keeps anybody from writing for longer than it takes to
-change a catalog.
+"""The last statements, outside the transaction of a section and each by itself: foreign keys are validated, tables
+analyzed, materialized views refreshed. None of them blocks writers for longer than it takes to change a catalog.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from .partitioned_foreign_keys import PartitionedKey
 
 
-# An empty table has no statistics of its columns even when it was counted; reltuples tells nothing once an index was
-# built. After a crash the server has forgotten when it counted, and empty tables are counted again. When a partitioned
-# one was counted no server remembers: that is seen by its partitions.
+# An empty table has no statistics of its columns even when it was analyzed; reltuples shows nothing once an index was
+# built. After a crash the server has lost the time of the last ANALYZE, and empty tables are analyzed again. For a
+# partitioned one no server records that time: its partitions show it.
 _UNANALYZED = """
 WITH RECURSIVE known AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind,
@@ -54,7 +53,7 @@ SELECT k.nspname, k.relname FROM known k
 
 
 def may_be_not_valid(thing: DatabaseObject | None, destination: Inventory) -> bool:
-    """Whether a foreign key can be made first and checked later."""
+    """Return whether a foreign key can be created first and validated later."""
     partitioned = thing is not None and "partitioned" in thing.detail
     return not partitioned or destination.version >= NOT_VALID_ON_PARTITIONED
 
@@ -66,8 +65,8 @@ def later_changes(
     destination: Inventory,
     split: Mapping[int, PartitionedKey],
 ) -> tuple[DeferredStatement, ...]:
-    """What remains when all objects stand, from the catalogs of both ends; ``split`` are the foreign keys that are made
-    by way of their partitions. Raises ServerError.
+    """Return what remains when all objects exist, from the catalogs of both ends; ``split`` are the foreign keys that
+    are created by way of their partitions. Raises ServerError.
     """
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
     checked: list[DeferredStatement] = []
@@ -110,7 +109,7 @@ def _joining(thing: DatabaseObject, key: PartitionedKey) -> SqlChange:
 
 
 def _statistics(migration: Migration) -> tuple[DeferredStatement, ...]:
-    """Tables that nobody has counted yet; a partitioned one brings its partitions along."""
+    """Return ANALYZE for tables without statistics; that of a partitioned one covers its partitions."""
     tables = migration.selected().tables
     with explain_errors("looking for tables without statistics at the", "destination"):
         rows = migration.destination.execute(_UNANALYZED, (sorted({t.schema for t in tables}),)).fetchall()

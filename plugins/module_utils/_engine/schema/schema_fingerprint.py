@@ -1,7 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a schema dump can be believed: pg_dump reads some of the catalog under its snapshot and some as it is now."""
+"""A fingerprint that proves a schema dump consistent: pg_dump reads the catalog partly as it is now, not as its
+snapshot sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from ..postgres.connect import explain_errors
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
-# (oid, xmin) tells every change by DDL. pg_class alone is read by its columns: TRUNCATE and REFRESH give it a new row,
+# (oid, xmin) shows every change by DDL. pg_class alone is read by its columns: TRUNCATE and REFRESH give it a new row,
 # and a schema that is emptied every second must still be dumped.
 _FINGERPRINT = """
 WITH ns AS (
@@ -58,7 +59,7 @@ SELECT count(*)::text || ' ' || coalesce(sum(pg_catalog.hashtextextended(text, 0
 
 
 def fingerprint(conn: Connection, schemas: tuple[str, ...], snapshot: str = "") -> str:
-    """The catalog of some schemas as one text, as ``snapshot`` sees it or as it is now. Raises ServerError.
+    """Return the catalog of some schemas as one text, as ``snapshot`` sees it or as it is now. Raises ServerError.
 
     ``conn`` is an autocommit session outside any transaction.
     """

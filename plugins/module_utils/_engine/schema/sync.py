@@ -46,27 +46,27 @@ DUMPS = 5
 """How often the schema is dumped again when it changes meanwhile."""
 
 LOCK_ATTEMPTS = 20
-"""How often pg_dump asks for its locks, 2 s each time: nobody may have to wait behind it for longer."""
+"""How often pg_dump asks for its locks, 2 s each time: no session may have to wait behind it for longer."""
 
 _PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaStep:
-    """One missing object and the SQL that makes it, in the order of execution."""
+    """One missing object and the SQL that creates it, in the order of execution."""
 
     missing: MissingObject | None
     what: str
     statements: tuple[str, ...]
 
     def as_change(self) -> Change:
-        """The same for a person."""
+        """Return it as a change of the plan."""
         return Change("destination", self.what, None, "present", self.statements)
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """All steps of a section, and what a person should know of what was left out."""
+    """All steps of a section, and the warnings about what was left out."""
 
     steps: tuple[SchemaStep, ...]
     warnings: tuple[str, ...]
@@ -87,7 +87,7 @@ class SchemaSync:
         self.selection = migration.selected()
 
     def wanted(self, source: Inventory, snapshot: str = "") -> DumpRequest:
-        """What pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
+        """Return what pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
         tables = {table.qualified_name for table in self.selection.tables}
         rules = self.migration.spec.rules
         without = set()
@@ -101,11 +101,11 @@ class SchemaSync:
 
     @cached_property
     def programs(self) -> Programs:
-        """Raises DriverError."""
+        """Return the client programs. Raises DriverError."""
         return find_programs(self.runner, self.client_bin, self.migration.source_server.major)
 
     def dump(self, source: Inventory, snapshot: str = "", attempts: int | None = None) -> Script:
-        """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` is LOCK_ATTEMPTS otherwise.
+        """Dump the selection, under a snapshot of ours or under pg_dump's own; ``attempts`` defaults to LOCK_ATTEMPTS.
 
         Raises TimeoutExpired, ServerError.
         """
@@ -126,7 +126,7 @@ class SchemaSync:
         raise RuntimeError("unreachable")
 
     def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
-        """Dump under a slot's snapshot, as often as the schema changes meanwhile. Raises StateError."""
+        """Dump under a slot's snapshot, again if the schema changed; return its LSN too. Raises StateError."""
         for dummy in range(DUMPS):
             with open_snapshot(self.migration, plain_instead=True) as snapshot:
                 with connect(self.migration.spec.source, f"schema {self.migration.name}") as reader:
@@ -144,7 +144,7 @@ class SchemaSync:
         )
 
     def compared(self, script: Script, source: Inventory, destination: Inventory) -> Comparison:
-        """What is missing, less what this migration knows of the destination's tables."""
+        """Return what is missing, given the tables of the destination that this migration created."""
         state = self.migration.state()
         made = state.before_image.get("made", {}) if state else {}
         return compare(
@@ -158,9 +158,9 @@ class SchemaSync:
         )
 
     def split(self, comparison: Comparison, source: Inventory, destination: Inventory) -> Mapping[int, PartitionedKey]:
-        """The missing foreign keys that are made by way of the partitions, by OID."""
+        """Return the missing foreign keys that are created by way of the partitions, by OID."""
         section = comparison.missing["foreign_keys"]
-        # what is said of a key, a comment, has to come after it
+        # the comment on a key has to come after it
         needed = {need for missing in section for need in missing.entry.needs}
         things = [
             missing.thing
@@ -180,8 +180,8 @@ class SchemaSync:
     def steps(
         self, comparison: Comparison, destination: Inventory, partitions: Mapping[int, tuple[str, ...]] | None = None
     ) -> Steps:
-        """The missing objects of the section as SQL, extensions before what needs them. ``partitions``: of some foreign
-        keys, by OID, the statements that make what is missing of them on partitions.
+        """Return the missing objects of the section as SQL, extensions before what needs them. ``partitions``: for some
+        foreign keys, by OID, the statements that create what is missing of them on partitions.
         """
         steps = []
         without: dict[str, int] = {}

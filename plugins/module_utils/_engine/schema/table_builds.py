@@ -1,10 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be built on a table as soon as its rows stand, while others are still copied: keys, indexes, statistics.
+"""Keys, indexes and statistics that are built on a table as soon as its rows are copied, while others still are.
 
-From the same comparison as the sections C(keys) and C(indexes), which find it done afterwards: what belongs to several
-tables at once (the index of a partitioned table and what is attached to it), or could not be built, is left to them.
+They come from the same comparison as the sections C(keys) and C(indexes), which find them done afterwards: what belongs
+to several tables at once (the index of a partitioned table and what is attached to it), or could not be built, is left
+to those.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BUILT = ("CONSTRAINT", "INDEX")
 
 @dataclass(frozen=True, slots=True)
 class TableBuilds:
-    """What is built on one table: ``keys`` one after the other, each locks the table; then the ``others`` side by side;
+    """What is built on one table: ``keys`` one after the other, each locks the table; then the ``others`` in parallel;
     then, with ``analyze``, its statistics are gathered."""
 
     keys: tuple[SchemaStep, ...] = ()
@@ -38,7 +39,7 @@ class TableBuilds:
     analyze: bool = True
 
     def without_held(self, held: DeferredIndexes) -> TableBuilds:
-        """The same without what has to wait since the table's parts have different marks."""
+        """Return the same without what has to wait because the table's parts have different snapshot LSNs."""
 
         def now(steps: tuple[SchemaStep, ...]) -> tuple[SchemaStep, ...]:
             return tuple(s for s in steps if not (s.missing and must_wait(s.missing.entry, s.missing.thing, held)))
@@ -47,12 +48,12 @@ class TableBuilds:
 
     @property
     def steps(self) -> tuple[SchemaStep, ...]:
-        """All of it, in order."""
+        """Return all of it, in order."""
         return self.keys + self.others
 
 
 def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[Name, TableBuilds]:
-    """By table, what the destination lacks. Raises EngineError where the source's schema cannot be dumped now."""
+    """Return what the destination lacks, by table. Raises EngineError if the source's schema cannot be dumped now."""
     sections: tuple[Section, ...] = ("keys", "indexes")
     # an index has no owner and no grants of its own
     works = [SchemaSync(migration, runner, one, client_bin=client_bin, privileges=False) for one in sections]
@@ -62,7 +63,7 @@ def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[N
     steps = [step for work in works for step in work.steps(comparison, destination).steps]
     leaves = migration.selected().leaves
     found = by_table(steps, {table.qualified_name for table in leaves})
-    # the statistics of a partitioned table bring its partitions along
+    # ANALYZE of a partitioned table covers its partitions
     return {
         t.qualified_name: replace(found.get(t.qualified_name, TableBuilds()), analyze=not t.is_partition)
         for t in leaves
@@ -70,9 +71,9 @@ def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[N
 
 
 def by_table(steps: Iterable[SchemaStep], tables: Iterable[Name]) -> dict[Name, TableBuilds]:
-    """The steps that concern one of these tables alone. Pure.
+    """Return the steps that concern one of these tables alone. Pure.
 
-    A comment goes with what it is about. A step that needs another one which is not built here is not built either.
+    A comment goes with what it is about. A step that needs one that is not built here is not built either.
     """
     known, names = [(step, step.missing) for step in steps if step.missing], set(tables)
     kinds = {missing.entry.dump_id: missing.entry.kind for dummy, missing in known}

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `pg_restore -v -f` writes, taken apart: one entry for each object of the archive's table of contents. Pure.
+"""Parses what `pg_restore -v -f` writes: one entry for each object of the archive's table of contents. Pure.
 
 pg_restore prints before each object the number of its entry, its identity in the source's catalog, and what it needs;
-that is exact where the readable name is not (a name may hold anything).
+that is exact, which the readable name is not (a name may contain anything).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _STRAY = re.compile(r"(?:\s*^SET default_(?:tablespace|table_access_method) = [^
 class Entry:
     """One object of the dump.
 
-    ``class_oid`` and ``oid`` say which row of the source's catalog it is, 0 where it is none of its own (a comment, a
-    grant, an attachment). ``needs`` are the ``dump_id`` of what must stand before it. ``tag`` is its name as the
-    archive has it, line breaks as blanks. ``text`` is the SQL that makes it, ``owner_text`` what gives it its owner.
+    ``class_oid`` and ``oid`` say which row of the source's catalog it is, 0 if it has none of its own (a comment, a
+    grant, an attachment). ``needs`` are the ``dump_id`` of what must exist before it. ``tag`` is its name as the
+    archive has it, line breaks as blanks. ``text`` is the SQL that creates it, ``owner_text`` what sets its owner.
     """
 
     dump_id: int
@@ -53,23 +53,23 @@ class Entry:
 
     @property
     def has_statement(self) -> bool:
-        """False where the archive holds nothing but a comment, as for a schema that initdb makes."""
+        """Return False if the archive holds nothing but a comment, as for a schema that initdb creates."""
         return any(line and not line.startswith("--") for line in self.text.splitlines())
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A dump taken apart, in the order in which it can be restored."""
+    """A parsed dump, in the order in which it can be restored."""
 
     entries: tuple[Entry, ...]
     standard_strings: bool
 
 
 def parse(listing: str, script: str, without_owners: str) -> Script:
-    """Take apart what pg_restore printed with and without ``--no-owner``; what the first has more is the owner's.
+    """Parse what pg_restore printed with and without ``--no-owner``: the difference is what sets the owner.
 
-    ``listing`` is the table of contents as ``--list`` has it: a header that is none of its entries is part of a function.
-    Raises ProtocolError when it does not look as expected.
+    ``listing`` is the table of contents as ``--list`` prints it: a header that is not in it is part of a function.
+    Raises ProtocolError if the format is not the expected one.
     """
     known = {line[0] for line in _LISTED.finditer(listing)}
     bare = {header["id"]: text for header, text in _pieces(without_owners, known)}
@@ -79,7 +79,7 @@ def parse(listing: str, script: str, without_owners: str) -> Script:
 
 
 def _pieces(script: str, known: Collection[str]) -> Iterator[tuple[re.Match[str], str]]:
-    """The header of each entry, and what stands between it and the next."""
+    """Yield the header of each entry, and the text between it and the next."""
     ends = list(_END.finditer(script))
     if not ends:
         raise _unexpected("its end")
@@ -100,7 +100,7 @@ def _statements(text: str) -> str:
 
 
 def _entry(header: re.Match[str], text: str, bare: str | None) -> Entry:
-    """``bare`` is the same text without what is the owner's."""
+    """Return one entry. ``bare`` is the same text without what sets the owner."""
     if bare is None or not text.startswith(bare):
         raise _unexpected(f"entry {header['id']} ({header['kind']})")
     schema, owner = header["schema"], header["owner"]
@@ -122,6 +122,6 @@ def _unexpected(where: str) -> ProtocolError:
     return ProtocolError(
         "reading the output of pg_restore",
         where,
-        "it does not look as this collection knows it",
+        "it is not in the format that this collection knows",
         "Use pg_dump and pg_restore of one version, of PostgreSQL 14 to 18 (client_bin).",
     )

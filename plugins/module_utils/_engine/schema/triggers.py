@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Triggers and rules that fire even for a replicating session are made asleep at the destination, else what they did at
-the source would be done twice. Their state is kept in the before-image and put back at the cutover.
+"""Triggers and rules that fire even for a replicating session are created disabled at the destination: what they did at
+the source would be done twice. Their state is kept in the originals and restored at the cutover.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def disabled_triggers(missing: Iterable[MissingObject]) -> dict[str, dict[str, d
 
 
 def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
-    """Add them to the before-image, in the caller's transaction. What is there already stays. Raises ServerError."""
+    """Add them to the originals, in the caller's transaction. What is recorded already stays. Raises ServerError."""
     state = store.load()
     for key, tables in found.items():
         known = dict(state.before_image.get(key, {})) if state else {}
@@ -45,7 +45,7 @@ def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[
 
 
 def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Composed, ...]:
-    """What gives every sleeping trigger and rule its state back, for the cutover. Running it twice does no harm."""
+    """Return what restores the state of disabled triggers and rules, at the cutover. Running it twice is harmless."""
     statements = []
     for word, key in _KINDS.items():
         for table, names in sorted(before_image.get(key, {}).items()):

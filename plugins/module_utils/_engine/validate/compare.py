@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the tables of both ends: at once where nothing is written, by suspicion while the source is (design: validate)."""
+"""Compares the tables of both ends: directly if nothing is written, by rereading suspects while the source is."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .digest import Shape
 
 _KEYS_AT_ONCE = 5000
-"""Suspects that are read again in one statement."""
+"""Suspects that are reread in one statement."""
 
 
 class _Ends:
-    """A session at either end for one thread, and the way to say that the destination has passed the source."""
+    """A session at either end for one thread, and the wait until the destination has passed the source."""
 
     def __init__(self, migration: Migration, live: bool, patience: float) -> None:
         self.live = live
@@ -44,14 +44,14 @@ class _Ends:
         self.destination.close()
 
     def pass_source(self) -> None:
-        """While the source is written: return once all that it holds now has been applied at the destination."""
+        """Wait until all that the source holds now has been applied; return at once if the source is not written."""
         if self.live:
             marker = write_marker(self.source, self._store.name)
             wait_applied(self._store, marker, max(1.0, self.patience))
 
 
 class _Reading:
-    """Reads one table at either end. ``keys`` holds the suspects' keys as text: for reading by, never for showing."""
+    """Reads one table at either end. ``keys`` holds the suspects' keys as text: for queries, never for output."""
 
     def __init__(self, ends: _Ends, shape: Shape) -> None:
         self.ends = ends
@@ -60,13 +60,13 @@ class _Reading:
         self.keys: dict[int, tuple[str, ...]] = {}
 
     def digests(self, conn: Connection, *, whole: bool) -> dict[int, verdicts.BucketDigest]:
-        """The digest of every bucket, or of the table as a ``whole``: one scan."""
+        """Return the digest (rows, sum of hashes) of every bucket, or of the table as a ``whole``: one scan."""
         query = digest.table_digest if whole else digest.bucket_digests
         rows = self._rows(conn, query(self.shape, self._name(conn)))
         return {bucket: (count, int(total)) for bucket, count, total in rows}
 
     def first_suspects(self, buckets: Sequence[int]) -> Suspicion:
-        """Who is suspected, after one reading of the rows of the differing buckets at both ends."""
+        """Return the suspects, after one reading of the rows of the differing buckets at both ends."""
         self.buckets = list(buckets)
         here = self._in_buckets(self.ends.source)
         self.ends.pass_source()
@@ -108,9 +108,9 @@ def compare_tables(
 ) -> dict[int, Verdict]:
     """Compare ``tables`` of the source with those of the same name at the destination; verdicts by source OID.
 
-    ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is read
-    again, for ``settle_timeout`` seconds for each table: how long the reading of large ones takes is no matter. Without
-    it both ends stand still and the answer is exact. Raises MismatchError for a missing table or column, and
+    ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is
+    reread, for ``settle_timeout`` seconds for each table, not counting the first reading of a large one. Without
+    it nothing is written at either end and the answer is exact. Raises MismatchError for a missing table or column, and
     TimeoutExpired where the worker has not passed a position within that time.
     """
     portable = digest.needs_portable_hash(migration.source_server, migration.destination_server)
@@ -141,9 +141,9 @@ def _shape(table: Table, present: Mapping[Name, Table], portable: bool) -> Shape
 
 
 def _compare(reading: _Reading) -> Verdict:
-    """One table: the digests at both ends, then the rows of the buckets that differ.
+    """Compare one table: the digests at both ends, then the rows of the buckets that differ.
 
-    Where nothing is written the table is first compared as a whole: it is most likely equal, and somebody waits.
+    If nothing is written the table is first compared as a whole: it is most likely equal, and the application waits.
     """
     ends = reading.ends
     for whole in (False,) if ends.live else (True, False):
@@ -167,7 +167,7 @@ def _compare(reading: _Reading) -> Verdict:
 
 
 def _settle(reading: _Reading, suspicion: Suspicion) -> None:
-    """Read the suspects again, each time after the applied position has passed the source's, until none is left."""
+    """Reread the suspects, each time after the applied position has passed the source's, until none is left."""
     ends = reading.ends
     deadline = time.monotonic() + ends.patience
     while suspicion.watched and time.monotonic() < deadline:

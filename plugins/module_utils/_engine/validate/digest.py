@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SQL of a comparison: rows by the text that their types' output functions give, hashed where they stand.
+"""The SQL of a comparison: rows by the text that their types' output functions return, hashed at their own server.
 
-``col::text`` lies (bpchar drops blanks, xml its prolog, bool and inet differ); ``ROW(…)::text`` calls the output
+``col::text`` is inexact (bpchar drops blanks, xml its prolog, bool and inet differ); ``ROW(…)::text`` calls the output
 functions. Sessions pin the settings that change those (`session`). Values are composed as literals, never passed as
-parameters: a placeholder would make the driver stumble over a column that is called ``50%``.
+parameters: with placeholders the driver would misread a column that is named ``50%``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def shape_of(table: Table, destination: Name, buckets: int, portable: bool) -> S
 
 
 def needs_portable_hash(source: Server, destination: Server) -> bool:
-    """Whether the fast hash would differ for equal rows, or is missing (before PostgreSQL 11)."""
+    """Return whether the fast hash would differ for equal rows, or is missing (before PostgreSQL 11)."""
     return source.encoding != destination.encoding or min(source.version, destination.version) < 110000
 
 
@@ -57,7 +57,7 @@ def _row(columns: Sequence[str]) -> Composed:
 
 
 def _hash(shape: Shape, columns: Sequence[str]) -> Composed:
-    """A bigint over the row text of some columns."""
+    """Return an expression: a bigint hash of the row text of some columns."""
     if shape.portable:
         form = "('x' || substr(md5(convert_to({}, 'UTF8')), 1, 16))::bit(64)::bigint"
     else:

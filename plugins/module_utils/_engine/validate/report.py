@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a comparison means for the migration: the plan of pg_data_validate, the verdicts it records, and its failure."""
+"""The plan of a comparison, the verdicts that it records in the migration's state, and its error."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
-    """Compare every selected table at each real run; a dry run only names them. Nothing of the user's is changed."""
-    migration.selected()  # a name that matches nothing is said before there is anything to compare, too
+    """Return a Plan that compares every selected table; a dry run compares nothing. No data of the user is changed."""
+    migration.selected()  # a name that matches nothing is reported even before there is anything to compare
     state = migration.state()
     if state is None or not state.reached("copied"):
         notes = ("Nothing has been copied yet: there is nothing to compare.",)
@@ -37,7 +37,7 @@ def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
 
 
 def _nothing_copied(migration: Migration) -> Mapping[str, object]:
-    """A real run that compared nothing has proved nothing. Raises StateError."""
+    """Raise StateError: a real run that compared nothing has proved nothing."""
     raise StateError(
         "comparing the contents of migration",
         migration.name,
@@ -67,7 +67,7 @@ def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapp
 
 
 def difference(wrong: list[Table], verdicts: Mapping[int, Verdict], result: Mapping[str, object]) -> MismatchError:
-    """The error for tables whose contents differ: it counts rows and says how to find one, and shows none."""
+    """Return the error for tables whose contents differ: it counts rows and says how to find one, but shows none."""
     counted = ", ".join(f"{table} ({verdicts[table.oid].differing} rows)" for table in wrong[:5])
     more = f" and {len(wrong) - 5} more tables" if len(wrong) > 5 else ""
     return MismatchError(
@@ -81,7 +81,7 @@ def difference(wrong: list[Table], verdicts: Mapping[int, Verdict], result: Mapp
 
 
 def as_result(table: Table, verdict: Verdict) -> dict[str, object]:
-    """One table's verdict as a return value."""
+    """Return one table's verdict as a return value."""
     return {
         "table": str(table),
         "verdict": verdict.verdict,
@@ -113,12 +113,12 @@ def _row(name: str, table: Table, verdict: Verdict) -> tuple[object, ...]:
 
 
 def _require_worker(migration: Migration) -> None:
-    """While the source is written, contents can only be compared behind a worker that applies."""
+    """Raise StateError if no worker applies: while the source is written, contents are only compared behind one."""
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
         raise StateError(
             "comparing the contents of migration",
             migration.name,
-            "the CDC worker does not run, so the destination falls behind while we look",
+            "the CDC worker is not running, so the destination falls behind during the comparison",
             "Start it with the migrate playbook, then compare again.",
         )

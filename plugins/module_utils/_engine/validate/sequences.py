@@ -4,7 +4,7 @@
 """Sequences: the stream does not carry them, so their values are read at the source and set at the destination.
 
 The values themselves are read (last_value, is_called), never guessed from the tables: MAX(column) misses gaps,
-standalone and descending ones. What a session at the source has cached lies behind last_value already.
+standalone and descending ones. What a session at the source has cached is included in last_value already.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ SELECT n.nspname, c.relname, c.oid::bigint, pg_catalog.format_type(s.seqtypid, N
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a sequence stands, as its own relation says."""
+    """The position of a sequence, as its own relation shows it."""
 
     last_value: int
     is_called: bool
 
     def following(self, increment: int) -> int:
-        """What the next nextval() gives, the bounds apart."""
+        """Return what the next nextval() returns, regardless of bounds."""
         return self.last_value + increment if self.is_called else self.last_value
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceState:
-    """A sequence of one end: its properties (pg_sequence) and where it stands."""
+    """A sequence of one end: its properties (pg_sequence) and its position."""
 
     name: Name
     type_name: str
@@ -69,7 +69,7 @@ class SequenceState:
 
 
 def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, SequenceState]:
-    """The sequences of these names that stand there, in two kinds of queries whatever their number. Raises ServerError."""
+    """Return the existing sequences of these names, read in two kinds of queries for any number. Raises ServerError."""
     names = sorted(wanted)
     found: dict[Name, SequenceState] = {}
     with explain_errors("reading the sequences of the", end):
@@ -87,7 +87,7 @@ def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, Se
 
 def _read_positions(conn: Connection, oids: Mapping[Name, int], end: End) -> dict[Name, Position]:
     """Read some at once, never waiting for long: TRUNCATE … RESTART IDENTITY locks a sequence until its transaction
-    ends, and who comes after waits behind us for the others. Raises TimeoutExpired, naming who holds one; ServerError.
+    ends, and later sessions wait behind us for the others. Raises TimeoutExpired, naming lock holders; ServerError.
     """
     one = sql.SQL("SELECT {}::int, last_value, is_called FROM {}")
     names = list(oids)
@@ -112,7 +112,7 @@ def _read_positions(conn: Connection, oids: Mapping[Name, int], end: End) -> dic
 
 
 def is_ahead(source: SequenceState, destination: SequenceState) -> bool:
-    """Whether the destination stands further on already, in the sequence's own direction.
+    """Return whether the destination is further on already, in the sequence's own direction.
 
     A cycling sequence has no order: it is never ahead.
     """
@@ -163,7 +163,7 @@ def decide(source: Mapping[Name, SequenceState], destination: Mapping[Name, Sequ
             raise MismatchError(
                 "setting the sequence",
                 qualified(name),
-                f"the source stands outside the destination's bounds {there.minimum} to {there.maximum}",
+                f"the source's value is outside the destination's bounds {there.minimum} to {there.maximum}",
                 "ALTER SEQUENCE at the destination so that both have the same MINVALUE and MAXVALUE.",
             )
         to_set.append(here)
@@ -171,7 +171,7 @@ def decide(source: Mapping[Name, SequenceState], destination: Mapping[Name, Sequ
 
 
 def set_statement(states: Sequence[SequenceState], conn: Connection | None) -> Composed:
-    """One SELECT that sets them all."""
+    """Return one SELECT that sets them all."""
     calls = (
         sql.SQL("pg_catalog.setval({}::pg_catalog.regclass, {}, {})").format(
             sql.Literal(sql.Identifier(*state.name).as_string(conn)),
@@ -194,8 +194,8 @@ def apply_positions(conn: Connection, states: Sequence[SequenceState]) -> None:
             raise MismatchError(
                 "setting the sequence",
                 qualified(state.name),
-                "read back, it does not stand where it was set to",
-                "Somebody uses it at the destination already: find out who, and run the playbook again.",
+                "read back, it does not have the value that was set",
+                "Another session uses it at the destination already: find out which, and run the playbook again.",
             )
 
 
@@ -212,7 +212,7 @@ def refuse_missing(missing: Sequence[Name]) -> None:
 
 
 def synchronise(migration: Migration, selection: Selection, *, exact: bool = False) -> int:
-    """Set every selected sequence that is behind, and prove it. Returns how many sequences were held together.
+    """Set every selected sequence that is behind, and read it back. Return how many sequences were compared.
 
     For the cutover, behind the fence. Raises MismatchError, ServerError.
     """
@@ -226,9 +226,9 @@ def synchronise(migration: Migration, selection: Selection, *, exact: bool = Fal
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: exact, state (present, absent)."""
+    """Return the Plan. ``options``: exact, state (present, absent)."""
     if options["state"] == "absent":
-        return Plan(notes=("the values of sequences are data of the destination: there is nothing to take back",))
+        return Plan(notes=("the values of sequences are data of the destination: there is nothing to undo",))
     names = [sequence.qualified_name for sequence in migration.selected().sequences]
     source = observe(migration.source, names, "source")
     destination = observe(migration.destination, names, "destination")
@@ -239,7 +239,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
         if "schema" not in migration.spec.types or (state and state.reached("schema")):
             refuse_missing(decision.missing)
         notes.append(
-            f"{len(decision.missing)} sequences do not stand yet; the schema phase makes them before this runs"
+            f"{len(decision.missing)} sequences do not exist yet; the schema phase creates them before this runs"
         )
     to_set = sorted((*decision.to_set, *(source[name] for name in decision.missing)), key=lambda state: state.name)
     changes = [_change(state, destination.get(state.name), migration.destination) for state in to_set]
@@ -265,7 +265,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
 def _ahead_note(ahead: Sequence[SequenceState]) -> str:
     shown_names = ", ".join(qualified(state.name) for state in ahead[:5])
     more = f" and {len(ahead) - 5} more" if len(ahead) > 5 else ""
-    return f"the destination is ahead of the source and is left so: {shown_names}{more}; exact: true would move it back"
+    return f"the destination is ahead of the source and stays so: {shown_names}{more}; exact: true would move it back"
 
 
 def _change(wanted: SequenceState, present: SequenceState | None, conn: Connection) -> SqlChange:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which columns are copied, in which format, by which statements. Pure but for quoting."""
+"""The columns, the format and the statements of a copy. Pure but for quoting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGE = "causeway_stage"
 
 
 def stored(table: Table) -> tuple[Column, ...]:
-    """The columns that hold values of their own: a generated one is computed again at the destination."""
+    """Return the columns that hold values of their own: a generated one is computed again at the destination."""
     return tuple(column for column in table.columns if not column.generated)
 
 
@@ -37,7 +37,7 @@ def check_columns(what: str, seen: Iterable[SeenColumn], destination: Table) -> 
     here = {column.name: column.type_name for column in seen}
     there = {column.name: column.type_name for column in stored(destination)}
     wrong = [f"{name} ({here[name]}) is missing at the destination" for name in here if name not in there]
-    wrong += [f"{name} ({there[name]}) stands at the destination only" for name in there if name not in here]
+    wrong += [f"{name} ({there[name]}) exists at the destination only" for name in there if name not in here]
     wrong += [
         f"{name} is {here[name]} at the source and {there[name]} at the destination"
         for name in here
@@ -53,13 +53,13 @@ def check_columns(what: str, seen: Iterable[SeenColumn], destination: Table) -> 
 
 
 def format_of(source: Table, source_version: int, destination_version: int) -> Format:
-    """Binary where every copied column means the same bytes at both ends; the types are compared before the copy."""
+    """Return binary if every copied column has the same bytes at both ends; the types are compared before the copy."""
     modern = min(source_version, destination_version) >= BINARY_SINCE
     return "binary" if modern and source.binary_safe else "text"
 
 
 def select_statement(schema: str, name: str, columns: Sequence[str], part: Part) -> Composed:
-    """The query whose result is copied: one part of one table, without its inheritance children."""
+    """Return the query whose result is copied: one part of one table, without its inheritance children."""
     fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     statement = sql.SQL("SELECT {} FROM ONLY {}").format(fields, sql.Identifier(schema, name))
     return sql.SQL("{}{}").format(statement, where(part))
@@ -77,16 +77,16 @@ def where(part: Part) -> Composed:
 
 
 def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Part, form: Format) -> Composed:
-    """What the source executes."""
+    """Return the COPY that the source executes."""
     query = select_statement(schema, name, columns, part)
     return sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form))
 
 
 FREEZE_FROM = 1 << 20
-"""Bytes from which a table is worth the new file that TRUNCATE makes."""
+"""Bytes from which a table is worth the new file that TRUNCATE creates."""
 
-# Whether a table that we have locked can be emptied once more, so that its rows may arrive frozen: nobody else's rows
-# are there, no foreign key forbids it, and we may.
+# Whether a table that we have locked can be emptied once more, so that its rows may arrive frozen: it is empty, no
+# foreign key forbids it, and the account may.
 EMPTIABLE = """
 SELECT NOT EXISTS (SELECT FROM ONLY {table})
    AND pg_catalog.has_table_privilege({relation}::oid, 'TRUNCATE')
@@ -96,7 +96,7 @@ SELECT NOT EXISTS (SELECT FROM ONLY {table})
 
 
 def emptying_statements(table: Table) -> tuple[str, str, str]:
-    """Lock the destination's table if nobody uses it; ask whether it may be emptied; empty it."""
+    """Return statements: lock the destination's table if no session uses it; ask if it may be emptied; empty it."""
     name = sql.Identifier(table.schema, table.name)
     lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(name)
     ask = sql.SQL(EMPTIABLE).format(table=name, relation=sql.Literal(table.oid))
@@ -104,21 +104,21 @@ def emptying_statements(table: Table) -> tuple[str, str, str]:
 
 
 def truncate_statement(schema: str, name: str) -> Composed:
-    """Empty one table and nothing else."""
+    """Return the statement that empties one table and nothing else."""
     return sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(schema, name))
 
 
 def copy_in_statement(
     schema: str, name: str, columns: Sequence[str], form: Format, *, freeze: bool = False
 ) -> Composed:
-    """What the destination executes. A table without columns of its own takes no list of them."""
+    """Return the COPY that the destination executes. A table without columns of its own takes no list of them."""
     fields = sql.SQL(" ({})").format(sql.SQL(", ").join(sql.Identifier(c) for c in columns)) if columns else sql.SQL("")
     options = sql.SQL(f"{form}, FREEZE" if freeze else form)
     return sql.SQL("COPY {}{} FROM STDIN (FORMAT {})").format(sql.Identifier(schema, name), fields, options)
 
 
 def stage_statements(schema: str, name: str, columns: Sequence[str]) -> tuple[Composed, Composed]:
-    """Make a staging table, and insert from it what is missing by key: for a table that held rows before us."""
+    """Return statements: create a staging table; insert from it what is missing by key, if a table held rows before."""
     fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     table, stage = sql.Identifier(schema, name), sql.Identifier("pg_temp", STAGE)
     return (

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast a copy may read at the source: limits, the share of one host in them, and the workers that wait for it."""
+"""The rate limits of a copy at the source, the share of one host in them, and the wait of its workers for them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LOOK: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Limits of all hosts together, 0 for none: statements, rows and bytes of COPY data a second at the source; and what
-    holds the copy up: seconds by which a standby of the source lags, and sessions that are active there."""
+    """Limits of all hosts together, 0 for none: statements, rows and bytes of COPY data a second at the source; and
+    what pauses the copy: seconds by which a standby of the source lags, and sessions that are active there."""
 
     queries: float = 0.0
     rows: float = 0.0
@@ -32,19 +32,19 @@ class Pace:
     active: int = 0
 
     def stored(self) -> dict[str, Any]:
-        """As the control row keeps it."""
+        """Return it as the control row stores it."""
         return asdict(self)
 
 
 def pace_of(settings: Mapping[str, Any]) -> Pace:
-    """What the control row holds; what it does not name is no limit."""
+    """Return the Pace that the control row holds; what it does not name is not limited."""
     known = Pace()
     found = {name: type(value)(settings.get(name) or 0) for name, value in known.stored().items()}
     return Pace(**found)
 
 
 class Throttle:
-    """What the workers of one host ask before they read on. Until it is told a pace it lets nothing through.
+    """The limiter that the workers of one host ask before they read on. Until a pace is set it lets nothing through.
 
     ``tell`` may be called from another thread: it replaces one value.
     """
@@ -60,21 +60,21 @@ class Throttle:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def tell(self, pace: Pace, share: float, held: str = "") -> None:
-        """The limits of all hosts, this host's share in them (0 to 1), and what holds it up altogether."""
+        """Set the limits of all hosts, this host's share in them (0 to 1), and what pauses the copy altogether."""
         self._share, self._held, self._pace = share, held, pace
 
     @property
     def counts_rows(self) -> bool:
-        """Whether somebody has to count rows: it costs time."""
+        """Return whether rows have to be counted, which costs time."""
         return self._pace is not None and self._pace.rows > 0
 
     @property
     def held(self) -> str:
-        """What holds the copy up at this moment, for a person."""
+        """Return what pauses the copy at this moment, for display; empty if nothing does."""
         return self._held
 
     async def spend(self, **amounts: float) -> None:
-        """Wait until so many ``queries``, ``rows`` and ``bytes`` may go. One worker after the other: all get as much."""
+        """Wait until so many ``queries``, ``rows`` and ``bytes`` may go. Workers take turns: all get the same."""
         async with self._own_turn():
             while True:
                 left = self._wait(amounts)
@@ -87,14 +87,14 @@ class Throttle:
                     self._buckets[name].take(amount, now)
 
     def _own_turn(self) -> asyncio.Lock:
-        """A lock belongs to an event loop, and each run of a copy has its own."""
+        """Return the lock of the running event loop: a lock belongs to one loop, and each run of a copy has its own."""
         loop = asyncio.get_running_loop()
         if self._turn is None or self._loop is not loop:
             self._turn, self._loop = asyncio.Lock(), loop
         return self._turn
 
     def _wait(self, amounts: Mapping[str, float]) -> float:
-        """Seconds until these may go; with the limits as they are now."""
+        """Return the seconds until these may go, with the limits as they are now."""
         pace, share, now = self._pace, self._share, self._clock()
         if pace is None or self._held:
             return _LOOK
@@ -119,7 +119,7 @@ _SHORT, _LONG = struct.Struct(">h"), struct.Struct(">i")
 
 
 def rows_in(piece: bytes, form: str) -> int:
-    """How many rows a piece of COPY data holds, which begins and ends between rows (PostgreSQL manual, COPY)."""
+    """Return the rows in a piece of COPY data, which begins and ends between rows (PostgreSQL manual, COPY)."""
     if form == "text":
         return piece.count(b"\n")
     at, end, rows = 0, len(piece), 0

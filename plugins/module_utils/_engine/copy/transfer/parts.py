@@ -1,14 +1,14 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a table is cut into parts. Pure.
+"""Cuts tables into parts. Pure.
 
 By pages: a part is a range of ctid, read by a TID range scan, which PostgreSQL has from version 14 on. The last part is
 open-ended: the table may have grown since its size was read, and the snapshot may see those rows.
 
 By keys: a part is a range of the leading column of a key, and all parts together reach from minus to plus infinity. A
-row belongs to a part whatever becomes of it, so parts that were copied at different moments make one table together
-with the changes in between (`cdc.part_marks`). A cut is a round number, and no value of a row.
+row belongs to a part by its key alone, so parts that were copied at different moments make one table together
+with the changes in between (`cdc.part_marks`). A cut is a round number, not a value of a row.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ WHOLE = (Part(0),)
 
 
 def cut(heap_bytes: int, block_size: int, part_size: int, source_version: int) -> tuple[Part, ...]:
-    """Cut a table of ``heap_bytes`` into parts of about ``part_size`` bytes, all of the same number of pages."""
+    """Return a table of ``heap_bytes`` cut into parts of about ``part_size`` bytes, all of the same number of pages."""
     if source_version < TID_RANGE_SCAN or heap_bytes <= part_size:
         return WHOLE
     pages = -(-heap_bytes // block_size)
@@ -79,8 +79,8 @@ def cut(heap_bytes: int, block_size: int, part_size: int, source_version: int) -
 
 
 def cut_by_key(sample: Sequence[int], count: int, column: str, type_oid: int) -> tuple[Part, ...]:
-    """Cut a table into about ``count`` ranges of a key that hold about as many rows each, as far as a sample of its
-    values can tell. One part less for every cut that would fall onto another."""
+    """Return a table cut into about ``count`` ranges of a key with about as many rows each, as far as a sample of its
+    values shows. One part less for every cut that would coincide with another."""
     cuts = [at for at in _cuts(sorted(sample), count) if literal(type_oid, at) is not None]
     lows, highs = [None, *cuts], [*cuts, None]
     ranges = enumerate(zip(lows, highs, strict=True))
@@ -88,7 +88,7 @@ def cut_by_key(sample: Sequence[int], count: int, column: str, type_oid: int) ->
 
 
 def _cuts(values: Sequence[int], count: int) -> list[int]:
-    """Ascending cuts between the values, each at a round number close to where it should be."""
+    """Return ascending cuts between the values, each at a round number close to where it should be."""
     cuts: list[int] = []
     if not values:
         return cuts
@@ -102,7 +102,7 @@ def _cuts(values: Sequence[int], count: int) -> list[int]:
 
 
 def _roundest(low: int, high: int) -> int:
-    """The number above ``low``, up to ``high``, that ends in the most zero bits."""
+    """Return the number above ``low``, up to ``high``, that ends in the most zero bits."""
     for zeros in range((high - low).bit_length(), 0, -1):
         number = high >> zeros << zeros
         if number > low:
@@ -111,8 +111,8 @@ def _roundest(low: int, high: int) -> int:
 
 
 def in_order(sample: Sequence[int]) -> float:
-    """How far values that were read in the order of the heap are in ascending (1) or descending (-1) order: the
-    correlation of place and rank. A range of a key whose rows lie all over the heap is dear to read."""
+    """Return how far values that were read in heap order are in ascending (1) or descending (-1) order: the correlation
+    of place and rank. A range of a key whose rows lie all over the heap is expensive to read."""
     count = len(sample)
     if count < 2:
         return 1.0

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From one COPY to another: pieces of COPY data through a bounded queue, none of them parsed."""
+"""The pipe from one COPY to another: pieces of COPY data through a bounded queue, none of them parsed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Pipe:
 
 
 def rows_of(status: str) -> int:
-    """``COPY 42`` to 42."""
+    """Return the rows of a command tag: 42 for ``COPY 42``, -1 if it has no number."""
     count = status.rpartition(" ")[2]
     return int(count) if count.isdigit() else -1
 
@@ -51,9 +51,9 @@ def rows_of(status: str) -> int:
 async def pump(
     what: str, read: Callable[[Sink], Awaitable[str]], write: Callable[[AsyncIterator[bytes]], Awaitable[str]]
 ) -> Copied:
-    """Run both COPYs side by side; each answers with its command tag.
+    """Run both COPYs concurrently, each returning its command tag; return what was copied.
 
-    When one fails the other is cancelled, and both sessions are good for nothing but to be closed. Raises what they
+    When one fails the other is cancelled, and both sessions can only be closed. Raises what they
     raise, and MismatchError when the two count different numbers of rows.
     """
     pipe = _Pipe()
@@ -77,6 +77,6 @@ async def pump(
         await asyncio.gather(reading, writing, return_exceptions=True)
     if sent != taken:
         raise MismatchError(
-            "copying table", what, f"the source sent {sent} rows, the destination took {taken}", "Report this as a bug."
+            "copying table", what, f"the source sent {sent} rows, the destination got {taken}", "Report this as a bug."
         )
     return Copied(taken, pipe.bytes)

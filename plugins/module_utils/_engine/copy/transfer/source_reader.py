@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading one part of one table under a snapshot: the lock, the comparison of fingerprints, and the COPY.
 
-Two ways: an asyncpg session that imports the run's snapshot, and a walsender that has made its own slot.
+Two ways: an asyncpg session that imports the run's snapshot, and a walsender that has created its own slot.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ SELECT 'pid ' || a.pid || ' (' || a.usename || ', ' || coalesce(nullif(a.applica
 
 
 class TableChanged(EngineError):
-    """The table is no longer what the snapshot sees: it goes to a new run."""
+    """The table is no longer what the snapshot sees: a new run copies it."""
 
     code = "table_changed"
 
 
 class SnapshotGone(EngineError):
-    """Nobody holds the run's snapshot open any more: what is left goes to a new run."""
+    """The run's snapshot is no longer held open: a new run copies what is left."""
 
     code = "snapshot_gone"
 
@@ -65,7 +65,7 @@ def changed(table: Table) -> TableChanged:
 
 
 def lock_statement(table: Table) -> str:
-    """The lock that keeps DDL away while a part is copied; no one who reads or writes rows waits for it."""
+    """Return the lock that blocks DDL while a part is copied; sessions that read or write rows do not wait for it."""
     return (
         sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
         .format(sql.Identifier(table.schema, table.name))
@@ -74,28 +74,28 @@ def lock_statement(table: Table) -> str:
 
 
 def seen_now(ordinary: Connection, table: Table) -> Fingerprint:
-    """The table's fingerprint as an ordinary session sees it at this moment."""
+    """Return the table's fingerprint as an ordinary session sees it at this moment."""
     with explain_errors("comparing with its present definition table", str(table)):
         query = sql.SQL(table_fingerprint.statement("%(oid)s::oid", ordinary.info.server_version))
         return table_fingerprint.read(ordinary.execute(query, {"oid": table.oid}).fetchall())
 
 
 def compared(seen: Fingerprint, now: Fingerprint, table: Table) -> Fingerprint:
-    """What the snapshot sees, if it is what everybody sees. Raises TableChanged."""
+    """Return what the snapshot sees, if ordinary sessions see the same. Raises TableChanged."""
     if not seen.lines or seen != now or seen.name != table.qualified_name:
         raise changed(table)
     return seen
 
 
 def not_locked(ordinary: Connection, table: Table, seconds: float) -> TimeoutExpired:
-    """Who keeps a table locked, for a person."""
+    """Return the error for a table that stayed locked, naming the sessions that lock it."""
     with explain_errors("looking for who locks table", str(table)):
         holders = ordinary.execute(_HOLDERS, (table.oid,)).fetchall()
-    who = "; ".join(row[0] for row in holders if row[0]) or "somebody who has just gone"
+    who = "; ".join(row[0] for row in holders if row[0]) or "a session that has already ended"
     return TimeoutExpired(
         "locking for the copy table",
         str(table),
-        f"no ACCESS SHARE lock was given within {seconds:g} s; an exclusive lock is held or asked for by {who}",
+        f"no ACCESS SHARE lock was granted within {seconds:g} s; an exclusive lock is held or requested by {who}",
         "End that session or wait for it, then run the playbook again; what is copied stays.",
         sqlstate="55P03",
     )
@@ -111,7 +111,7 @@ class SnapshotReading:
         self._lock_retries = lock_retries
 
     async def begin(self, snapshot: str, table: Table) -> Fingerprint:
-        """Begin a transaction under the snapshot with the table locked and found unchanged.
+        """Begin a transaction under the snapshot, with the table locked and unchanged; return its fingerprint.
 
         Raises TableChanged, SnapshotGone, TimeoutExpired, ServerError. The transaction is open only if it returns.
         """
@@ -128,9 +128,9 @@ class SnapshotReading:
         raise await asyncio.to_thread(not_locked, self._ordinary, table, waited)
 
     async def _locked(self, snapshot: str, table: Table) -> bool:
-        """One attempt; False when the lock was not given in time."""
+        """Make one attempt; return False if the lock was not granted in time."""
         name = sql.Literal(snapshot).as_string(None)
-        # One message: of ten thousand small tables it is the round trips that take the time.
+        # One message: with ten thousand small tables the round trips take most of the time.
         steps = (
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             f"SET TRANSACTION SNAPSHOT {name}",
@@ -149,7 +149,7 @@ class SnapshotReading:
                 raise SnapshotGone(
                     "reading under the snapshot table",
                     str(table),
-                    "the session that held the snapshot open has gone",
+                    "the session that held the snapshot open has ended",
                     "Run the playbook again: what is copied stays.",
                     sqlstate=exc.sqlstate,
                 ) from exc
@@ -179,7 +179,8 @@ class OwnSlotReading:
         self._conn: Connection | None = None
 
     def begin(self, ordinary: Connection, table: Table) -> tuple[Lsn, Fingerprint]:
-        """Slot, guard, lock, fingerprint, in this order; returns the table's mark. Raises as SnapshotReading does."""
+        """Create the slot, wait for the guard, lock, read the fingerprint, in this order; return snapshot LSN and
+        fingerprint. Raises as SnapshotReading does."""
         for dummy in range(self._lock_retries + 1):
             self.close()
             conn = connect(
@@ -189,7 +190,7 @@ class OwnSlotReading:
                 settings=waiting(self._patience),
             )
             self._stack.callback(conn.close)
-            # The server gives its process another number than any other host's.
+            # The pid of its backend differs from those of all other hosts' sessions.
             key = (self._migration.name, self._run, conn.info.backend_pid)
             mark = begin_under_slot(conn, ordinary, *key, wait=self._patience)
             if self._locked(conn, table):
@@ -216,7 +217,7 @@ class OwnSlotReading:
         return True
 
     async def copy(self, query: str, form: Format, sink: Sink) -> str:
-        """As SnapshotReading.copy, over the simple protocol, which is all that a walsender speaks."""
+        """Do as SnapshotReading.copy, over the simple protocol, which is all that a walsender speaks."""
         if self._conn is None:
             raise RuntimeError("copy before begin")
         pgconn = self._conn.pgconn
@@ -237,13 +238,13 @@ class OwnSlotReading:
         return (result.command_status or b"").decode()
 
     def close(self) -> None:
-        """Close the walsender; its slot, if it still stands, goes with it."""
+        """Close the walsender; its slot, if it still exists, goes with it."""
         self._stack.close()
         self._conn = None
 
 
 def _gather(get_copy_data: Callable[[int], tuple[int, memoryview]]) -> tuple[bytes, bool]:
-    """Rows until a piece is full, and whether the COPY has ended."""
+    """Return rows until a piece is full, and whether the COPY has ended."""
     rows = bytearray()
     while len(rows) < PIECE:
         length, data = get_copy_data(0)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a table is, as one session sees it: two of these are equal unless something changed the table between.
+"""The fingerprint of a table, as one session sees it: two of these are equal unless the table was changed in between.
 
-TRUNCATE and rewrites are not MVCC-safe, and COPY names a table by a name that may have gone to another one: so what
+TRUNCATE and rewrites are not MVCC-safe, and COPY names a table by a name that may have passed to another one: so what
 the snapshot sees is compared with what an ordinary session sees while we hold a lock on the table.
 """
 
@@ -29,7 +29,7 @@ SELECT a.attnum::int, a.attname::text,
 
 @dataclass(frozen=True, slots=True)
 class SeenColumn:
-    """A column that is there and holds values of its own. ``type_name`` is format_type's."""
+    """A column that exists and holds values of its own. ``type_name`` is format_type's."""
 
     name: str
     type_name: str
@@ -37,18 +37,18 @@ class SeenColumn:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """``lines`` are compared as a whole; empty for a table that is not there."""
+    """The ``lines`` are compared as a whole; empty for a table that does not exist."""
 
     lines: tuple[tuple[str, ...], ...]
 
     @property
     def name(self) -> Name | None:
-        """The table's name as this session sees it."""
+        """Return the table's name as this session sees it, or None."""
         return (self.lines[0][2], self.lines[0][1]) if self.lines and self.lines[0][0] == "0" else None
 
     @property
     def columns(self) -> tuple[SeenColumn, ...]:
-        """The columns that a copy reads: neither dropped nor generated."""
+        """Return the columns that a copy reads: neither dropped nor generated."""
         return tuple(
             SeenColumn(name, type_name)
             for number, name, type_name, generated, dropped, dummy in self.lines
@@ -57,12 +57,12 @@ class Fingerprint:
 
 
 def statement(oid: str, server_version: int) -> str:
-    """The query for the fingerprint of one table. ``oid`` is its number, which is all that a walsender takes, or a
-    driver's own parameter: then one statement is prepared for all tables."""
+    """Return the query for the fingerprint of one table. ``oid`` is its number, which is all that a walsender takes, or
+    a driver's own parameter: then one statement is prepared for all tables."""
     generated = "a.attgenerated::text" if server_version >= 120000 else "''"
     return _STATEMENT.format(oid=oid, generated=generated)
 
 
 def read(rows: Iterable[Sequence[object]]) -> Fingerprint:
-    """The rows of `statement`, from whatever driver, as a Fingerprint."""
+    """Return the rows of `statement`, from either driver, as a Fingerprint."""
     return Fingerprint(tuple(tuple(str(value) for value in row) for row in rows))

@@ -38,7 +38,7 @@ def test_generated_columns_are_left_to_the_destination() -> None:
     ("here", "there", "why"),
     [
         ((ID, NAME), (ID,), 'Na"me (text) is missing at the destination'),
-        ((ID,), (ID, NAME), 'Na"me (text) stands at the destination only'),
+        ((ID,), (ID, NAME), 'Na"me (text) exists at the destination only'),
         ((ID,), (dataclasses.replace(ID, type_name="bigint"),), "id is integer at the source and bigint at the"),
         ((ID, TWICE), (ID, TWICE), "twice (integer) is missing"),
     ],

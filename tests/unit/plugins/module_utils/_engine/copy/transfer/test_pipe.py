@@ -90,7 +90,7 @@ def test_counts_that_differ_are_an_error() -> None:
         await take_all(pieces)
         return "COPY 2"
 
-    with pytest.raises(MismatchError, match="sent 3 rows, the destination took 2"):
+    with pytest.raises(MismatchError, match="sent 3 rows, the destination got 2"):
         asyncio.run(pump("t", sending(3), write))
 
 
