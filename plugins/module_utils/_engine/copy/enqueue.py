@@ -16,10 +16,10 @@ from ..errors import MismatchError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, holding_rows, qualified
 from ..postgres.connect import explain_errors
+from ..postgres.key_ranges import WHOLE, KeyRange, Part
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
 from .queue import Job, part_of
-from .transfer.parts import WHOLE, KeyRange, Part
 from .transfer.source_reader import seen_now
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Column, Table
 from ..postgres.connect import explain_errors
 from ..postgres.key_order import TYPE_NAMES, from_text
-from .transfer.parts import KeyRange, cut_by_key, in_order
+from ..postgres.key_ranges import KeyRange
+from .transfer.parts import cut_by_key, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

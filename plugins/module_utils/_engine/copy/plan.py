@@ -14,6 +14,7 @@ from ..plan import Change, Plan
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
+from ..postgres.key_ranges import WHOLE, Part
 from ..schema.table_builds import analyze_statement, behind_copy
 from ..state.task import read_control
 from .enqueue import resume_parts
@@ -32,7 +33,6 @@ from .transfer.columns import (
     stored,
     truncate_statement,
 )
-from .transfer.parts import WHOLE, Part
 from .workers import Limits
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from ..errors import StateError
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
+from ..postgres.key_ranges import WHOLE, KeyRange, Part
 from ..postgres.lsn import Lsn
 from ..state.store import lsn_text
 from .transfer.columns import FREEZE_FROM
-from .transfer.parts import WHOLE, KeyRange, Part
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Table

@@ -19,13 +19,14 @@ from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import connect, explain_errors
+from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
 from ..state.task import read_control, set_wanted, wait_gone
 from .enqueue import enqueue, resume_parts
 from .key_parts import cut_large
 from .queue import Job, begin_run, close_run, set_run, waiting_parts
-from .transfer.parts import WHOLE, cut
+from .transfer.parts import cut
 from .workers import Limits, Run, copy_run
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from ..errors import ConnectError, ServerError
 from ..large_objects.objects import ObjectWish
 from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import explain_errors, open_session
+from ..postgres.key_ranges import Part
 from ..postgres.lsn import Lsn
 from ..schema.build_limits import BuildLimits
 from .index_builder import Builder
@@ -34,7 +35,6 @@ from .transfer.columns import (
     stage_statements,
 )
 from .transfer.pace import Pace, rows_in
-from .transfer.parts import Part
 from .transfer.pipe import Copied, Sink, pump
 from .transfer.source_reader import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
 from .transfer.table_fingerprint import Fingerprint
