@@ -25,7 +25,8 @@ from .postgres.connect import explain_errors
 from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot.sampling import report_now
-from .state.task import Holder, holder, read_control
+from .state.advisory import Holder, holder
+from .state.task import read_control
 from .state.tombstone import read_tombstone
 from .units import duration, size
 from .writers.fence import fence_state

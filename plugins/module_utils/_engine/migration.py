@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,13 +12,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import names
 from .errors import MismatchError, SpecError, StateError
 from .objects.selection import SchemaRule, Selection, compile_rules, select
 from .plan import SqlChange, as_change
 from .postgres.catalog import Catalog, observe_catalog
 from .postgres.connect import Endpoint, connect, explain_errors
 from .postgres.server import Server, observe_server
+from .state.advisory import lock_run, lock_schema
 from .state.store import MigrationState, StateStore, TableCopy
 from .state.tombstone import read_tombstone, without_tombstone
 
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 # A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not. And
 # what it has made and recorded must outlive a crash together: the slot at the source is on disk before its record is.
 _WRITING = {"default_transaction_read_only": "off", "synchronous_commit": "on"}
-
-_GOING = 3.0
-"""Seconds for which the lock is tried: the session of the task before may not have ended at the server yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,35 +248,7 @@ class Migration:
 
     def lock(self, *, shared: bool = False) -> None:
         """Keep other runs of this migration out until this call ends. Raises StateError, naming the holder."""
-        function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
-        key = names.lock_key(self.name, "run")
-        deadline = time.monotonic() + _GOING
-        with explain_errors("taking the lock of the migration", self.name):
-            while True:
-                row = self.destination.execute(f"SELECT pg_catalog.{function}(%s)", (key,)).fetchone()
-                if row and row[0]:
-                    return
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.1)
-            holders = self.destination.execute(
-                "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start::text"
-                "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
-                " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-                "   AND l.classid::bigint = %s AND l.objid::bigint = %s",
-                names.lock_halves(key),
-            ).fetchall()
-        # Of another account's session only a member of pg_read_all_stats sees more than the pid.
-        held = "; ".join(
-            f"pid {pid} ({name}) from {address} since {since}" if since else f"pid {pid}, of another account"
-            for pid, name, address, since in holders
-        )
-        raise StateError(
-            "taking the lock of the migration",
-            self.name,
-            f"another run works on it: {held or 'it has just gone'}",
-            "Wait until it has finished. If its machine is gone, end that session at the destination.",
-        )
+        lock_run(self.destination, self.name, shared=shared)
 
     def registration(self) -> tuple[Change, ...]:
         """What has to be written before anything else can be: the state schema and the migration's row."""
@@ -299,9 +267,8 @@ class Migration:
     def lock_state_schema(self) -> None:
         """Until the transaction ends: migrations that share the schema may begin and end at once, and the second has to
         find what the first has made or taken away. Raises ServerError."""
-        key = (names.lock_key(self.spec.state_schema, "state"),)
         with explain_errors("waiting for the state tables of", self.name):
-            self.destination.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", key)
+            lock_schema(self.destination, self.spec.state_schema, "state")
 
     def ensure_registered(self) -> None:
         """Make the state tables and the migration's row, in one transaction. Idempotent. Raises ServerError."""

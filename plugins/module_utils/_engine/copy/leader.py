@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .. import names
 from ..errors import StateError
 from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
-from ..postgres._psycopg import psycopg, sql
+from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.advisory import building, is_held, try_to_lead
 from .index_builder import Builder
 from .progress import begin, set_pace
 from .queue import Job, part_of
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 POLL = 0.3
 """Seconds between two looks at what the others do."""
-
-_LEADER = "copy"
-_BUILD = "build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def run_copy(
     require_asyncpg()
     runs = parts = last = 0
     while True:
-        with _lead(migration) as leading:
+        with try_to_lead(migration.destination, migration.name) as leading:
             if leading:
                 if limits.pace is not None:  # who only helps, and took over, leaves it as it is
                     set_pace(migration.store, limits.pace)
@@ -79,7 +76,8 @@ def run_copy(
                     objects.copy()  # under a snapshot of its own what no run could copy under the run's
                     if beside.builder is not None:
                         beside.builder.finish()
-                while _held(migration, _BUILD):  # the sections that come next find what the others build
+                # The sections that come next find what the others build.
+                while is_held(migration.destination, migration.name, "build"):
                     time.sleep(POLL)
                 migration.store.advance("copied")
                 return HostShare(runs, parts, True, objects.copied)
@@ -138,44 +136,15 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
     False when there is nothing to do, or when nobody has worked on the migration for ``patience`` seconds.
     """
     seen = time.monotonic()
-    while not _held(migration, _LEADER):
+    while not is_held(migration.destination, migration.name, "copy"):
         if finished(migration):
             return False
-        if _held(migration, "run"):
+        if is_held(migration.destination, migration.name, "run"):
             seen = time.monotonic()
         elif time.monotonic() - seen > patience:
             return False
         time.sleep(POLL)
     return True
-
-
-@contextmanager
-def _lead(migration: Migration) -> Iterator[bool]:
-    """Try to become the one leader, without waiting; given back at the end, or by the end of the session."""
-    key = (names.lock_key(migration.name, _LEADER),)
-    with explain_errors("looking for who leads the copy of migration", migration.name):
-        row = migration.destination.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
-    leading = bool(row and row[0])
-    try:
-        yield leading
-    finally:
-        if leading:
-            try:
-                migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", key)
-            except psycopg.Error:  # a session that has gone leads no more
-                pass
-
-
-def _held(migration: Migration, purpose: str) -> bool:
-    """Whether any session holds this lock of the migration."""
-    with explain_errors("looking for who works on migration", migration.name):
-        row = migration.destination.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted"
-            " AND l.objsubid = 1 AND l.classid::bigint = %s AND l.objid::bigint = %s AND l.database ="
-            " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
-            names.lock_halves(names.lock_key(migration.name, purpose)),
-        ).fetchone()
-    return bool(row and row[0])
 
 
 def find_open_run(store: StateStore) -> OpenRun | None:
@@ -194,10 +163,8 @@ def find_open_run(store: StateStore) -> OpenRun | None:
 
 def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
     """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
-    key = (names.lock_key(migration.name, _BUILD),)
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
-    migration.destination.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", key)
-    try:
+    with building(migration.destination, migration.name):
         jobs, unknown = _jobs(migration, found.number)
         with _beside(migration, limits, behind) as beside:
             run = Run(migration, limits, found.number, found.form, found.snapshot, jobs, beside.builder, beside.gauge)
@@ -205,11 +172,6 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
             work_through(run)
             if beside.builder is not None:
                 beside.builder.finish()
-    finally:
-        try:
-            migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock_shared(%s)", key)
-        except psycopg.Error:  # a session that has gone builds no more
-            pass
     return run.copied
 
 

@@ -12,7 +12,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .. import names
 from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
@@ -22,7 +21,8 @@ from ..postgres.connect import connect, explain_errors
 from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
-from ..state.task import read_control, set_wanted, wait_gone
+from ..state.advisory import keep_worker_away, wait_gone
+from ..state.task import read_control, set_wanted
 from .enqueue import enqueue, resume_parts
 from .key_parts import cut_large
 from .queue import Job, begin_run, close_run, set_run, waiting_parts
@@ -150,23 +150,8 @@ def exclude_worker(migration: Migration) -> Iterator[None]:
     if control is not None and control.wanted in ("started", "paused"):
         set_wanted(store, "stopped")
     wait_gone(conn, migration.name, WORKER_PATIENCE)
-    key = (names.lock_key(migration.name, "worker"),)
-    with explain_errors("keeping the CDC worker away in migration", migration.name):
-        row = conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
-    if row is None or not row[0]:
-        raise StateError(
-            "keeping the CDC worker away in migration",
-            migration.name,
-            "a worker has started in this moment",
-            "Run the playbook again.",
-        )
-    try:
+    with keep_worker_away(conn, migration.name):
         yield
-    finally:
-        try:
-            conn.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", key)
-        except psycopg.Error:  # a session that has gone holds no lock, and what ended it is told by who met it first
-            pass
 
 
 def copy_tables(

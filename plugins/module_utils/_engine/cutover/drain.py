@@ -12,8 +12,9 @@ from ..errors import StateError, TimeoutExpired
 from ..flow.rates import Rates, forecast
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.advisory import holder, wait_gone
 from ..state.heartbeat import wait_applied
-from ..state.task import holder, set_wanted, wait_gone
+from ..state.task import set_wanted
 from ..units import size
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from ..errors import StateError
 from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.advisory import holder
 from ..state.heartbeat import heartbeat_table
 from ..state.source_schema import observe_bookkeeping
 from ..state.tables import drop_statements
-from ..state.task import holder
 
 if TYPE_CHECKING:
     from ..migration import Migration

@@ -16,7 +16,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
 from ..postgres.server import identify_system
-from ..state.task import holder
+from ..state.advisory import holder
 from . import queries
 from .observe_host import observe_host
 from .observed import (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
+    from ..state.advisory import Holder
     from ..state.store import MigrationState
-    from ..state.task import Holder
 
 
 @dataclass(frozen=True, slots=True)

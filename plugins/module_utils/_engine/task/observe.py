@@ -15,7 +15,8 @@ from ..cdc.control.config import PID_FILE
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import explain_errors
-from ..state.task import ControlRow, Holder, holder, read_control
+from ..state.advisory import Holder, holder
+from ..state.task import ControlRow, read_control
 from .detach import held_by
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
 from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
-from ..state.task import holder, wait_gone
+from ..state.advisory import holder, wait_gone
 from .detach import held_by, launch, worker_environment
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from ..plan import Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
 from ..postgres.connect import explain_errors
-from ..state.task import holder, read_control
+from ..state.advisory import holder
+from ..state.task import read_control
 from .compare import compare_tables
 from .verdicts import Verdict
 

@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ... import names
-from ...errors import LossError, ServerError, StateError
+from ...errors import LossError, ServerError
 from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, format_lsn, parse_lsn
 from ...postgres.sqlstates import policy_for
-from ...state.task import holder
+from ...state.advisory import lock_worker
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
@@ -98,28 +97,11 @@ class ProgressStore:
         return Progress(row[0], row[1], parse_lsn(row[2]), parse_lsn(row[3]), row[4], row[5], row[6])
 
     def take_lock(self, timeout: float) -> None:
-        """Take the worker's lock on the connection that applies; it goes with the session.
+        """Take the worker's lock on the connection that applies, waiting up to ``timeout`` seconds.
 
-        A worker that has just died may leave a session that still finishes a statement: waits for it up to
-        ``timeout`` seconds. Raises StateError, naming the holder.
+        Raises StateError, naming the holder.
         """
-        deadline = time.monotonic() + timeout
-        key = names.lock_key(self._name, "worker")
-        while True:
-            with explain_errors("taking the lock of the CDC worker of migration", self._name):
-                row = self._conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
-            if row and row[0]:
-                return
-            if time.monotonic() > deadline:
-                found = holder(self._conn, self._name)
-                who = f"pid {found.pid} ({found.application}) from {found.address}" if found else "somebody else"
-                raise StateError(
-                    "taking the lock of the CDC worker of migration",
-                    self._name,
-                    f"{who} applies already",
-                    "One worker is enough. If its machine is gone, end that session at the destination.",
-                )
-            time.sleep(0.1)
+        lock_worker(self._conn, self._name, timeout)
 
     def begin(self) -> None:
         """Make the row this worker's, under the lock: what goes wrong from here on is its to say.

@@ -43,8 +43,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.advisory import Holder
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import MigrationState
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Holder
 
 PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"
 SETTINGS = {
