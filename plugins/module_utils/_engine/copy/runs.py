@@ -22,6 +22,7 @@ from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
 from ..state.advisory import keep_worker_away, wait_gone
+from ..state.progress import read_progress
 from ..state.task import read_control, set_wanted
 from .enqueue import enqueue, resume_parts
 from .key_parts import cut_large
@@ -253,21 +254,17 @@ def can_import(migration: Migration, snapshot: str) -> bool:
 
 def _require_behind(migration: Migration, mark: Lsn) -> None:
     """What was applied must lie below the mark to come: changes between the two would be applied to no table."""
-    store = migration.store
-    with explain_errors("reading the progress of migration", migration.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT applied::text FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
-            (migration.name,),
-        ).fetchone()
-        if row is None:
-            return
-        if not mark:
+    progress = read_progress(migration.store)
+    if progress is None:
+        return
+    if not mark:
+        with explain_errors("reading the WAL position of the", "source"):
             position = migration.source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
-            mark = parse_lsn(position[0]) if position else 0
-    if parse_lsn(row[0]) > mark:
+        mark = parse_lsn(position[0]) if position else 0
+    if progress.applied > mark:
         raise StateError(
             "copying into migration",
             migration.name,
-            f"changes up to {row[0]} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
+            f"changes up to {format_lsn(progress.applied)} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
             "The source has lost changes, as after a failover: release the migration and begin again.",
         )

@@ -18,9 +18,9 @@ from ..postgres.connect import explain_errors, simple_query
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
-    from ..cdc.apply.progress import Progress
     from ..postgres.connect import Connection
     from ..postgres.server import System
+    from ..state.progress import Progress
     from ..state.store import StateStore, TableCopy
     from .plan import Slot
 
@@ -181,13 +181,3 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
         f"{why}; they hold rows that never happened there",
         "Run the migrate playbook: it copies just these tables again, under a new mark, and CDC goes on for all others.",
     )
-
-
-def heartbeat_tables(source: Connection) -> tuple[int, ...]:
-    """OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
-    with explain_errors("looking for the heartbeat table at the", "source"):
-        rows = source.execute(
-            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'causeway' AND c.relkind = 'r'"
-        ).fetchall()
-    return tuple([row[0] for row in rows])

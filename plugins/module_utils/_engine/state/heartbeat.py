@@ -17,6 +17,7 @@ from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn, parse_lsn
+from .progress import Progress, read_progress
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -78,15 +79,6 @@ def write_marker(source: Connection, name: str) -> Marker:
     return Marker(int(row[0]), parse_lsn(position[0]))
 
 
-def applied_marker(store: StateStore) -> int:
-    """The number of the last marker that the worker has applied; 0 before the first. Raises ServerError."""
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT marker FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
 def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float = 0.02) -> float:
     """Wait until the worker has applied ``marker``. Returns the seconds it took.
 
@@ -94,9 +86,11 @@ def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float 
     """
     began = time.monotonic()
     while True:
-        if applied_marker(store) >= marker.number:
-            return time.monotonic() - began
-        _raise_if_stopped(store)
+        row = read_progress(store)
+        if row is not None:
+            if row.marker >= marker.number:
+                return time.monotonic() - began
+            _raise_if_stopped(store.name, row)
         if time.monotonic() - began > timeout:
             raise TimeoutExpired(
                 "waiting for the CDC worker to catch up in migration",
@@ -107,17 +101,23 @@ def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float 
         time.sleep(poll)
 
 
-def _raise_if_stopped(store: StateStore) -> None:
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT state, last_error FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
-            (store.name,),
-        ).fetchone()
-    if row and row[0] in ("failed", "disarmed"):
-        error = row[1] or {}
+def _raise_if_stopped(name: str, row: Progress) -> None:
+    if row.state in ("failed", "disarmed"):
+        error = row.error
         raise StateError(
             "waiting for the CDC worker to catch up in migration",
-            store.name,
-            f"the task is {row[0]}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
+            name,
+            f"the task is {row.state}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
             str(error.get("remedy", "") or "Look at the task with the status playbook."),
         )
+
+
+def heartbeat_tables(source: Connection) -> tuple[int, ...]:
+    """Return the OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
+    with explain_errors("looking for the heartbeat table at the", "source"):
+        rows = source.execute(
+            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relkind = 'r'",
+            (SOURCE_SCHEMA,),
+        ).fetchall()
+    return tuple([row[0] for row in rows])

@@ -19,6 +19,7 @@ from ..errors import SpecError, StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..state.heartbeat import wait_applied, write_marker
+from ..state.progress import mark_stopped
 from ..state.task import ControlRow, set_wanted
 from ..units import size
 from .observe import ObservedTask, observe_task
@@ -26,7 +27,6 @@ from .process import (
     Detached,
     end_process,
     first_progress,
-    mark_stopped,
     start_process,
     wait_paused,
     wake_process,
@@ -225,7 +225,7 @@ class _Start:
         self._engine = self._find_engine()
         if self._again:
             end_process(migration, folder, wanted.stop_timeout)
-            mark_stopped(migration)
+            mark_stopped(migration.store)
         if not self._elsewhere:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

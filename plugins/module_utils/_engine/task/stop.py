@@ -14,9 +14,10 @@ from ..errors import StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.progress import mark_stopped
 from ..state.task import read_control, set_wanted
 from .observe import observe_task
-from .process import end_process, mark_stopped
+from .process import end_process
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -32,7 +33,7 @@ def stop_task(migration: Migration, folder: Path, timeout: float, systemd: Syste
     if systemd is not None:
         systemd.stop()  # which may be about to start it again
     if migration.store.load() is not None:
-        mark_stopped(migration)
+        mark_stopped(migration.store)
 
 
 def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Systemd | None) -> Plan:

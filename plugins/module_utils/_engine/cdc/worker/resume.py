@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ...postgres.connect import Connection
     from ...postgres.server import System
+    from ...state.progress import Progress
     from ...state.store import MigrationState, StateStore
-    from ..apply.progress import Progress
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.progress import Progress
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot
@@ -20,6 +19,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.t
     position_after_switch,
     switch_point,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.progress import Progress
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import TableCopy
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}
