@@ -29,12 +29,14 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.enqueue import enqueue
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, begin_run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.job import Job
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables, lay_out
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import Part
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.claims import Claims
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.copy_queue import begin_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import read_control, set_wanted
 
 from .test_copy_snapshot import too_large_for_a_slot

@@ -19,7 +19,8 @@ from .postgres.catalog import Catalog, observe_catalog
 from .postgres.connect import Endpoint, connect, explain_errors
 from .postgres.server import Server, observe_server
 from .state.advisory import lock_run, lock_schema
-from .state.store import MigrationState, StateStore, TableCopy
+from .state.copies import TableCopy, table_copies
+from .state.store import MigrationState, StateStore
 from .state.tombstone import read_tombstone, without_tombstone
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class Migration:
 
     def copies(self) -> dict[int, TableCopy]:
         """The copy state of every table; empty where the state is."""
-        return self.store.table_copies() if self.state() is not None else {}
+        return table_copies(self.store) if self.state() is not None else {}
 
     def opened_at(self) -> str:
         """When the destination was opened; empty before. Survives a release (`tombstone`)."""

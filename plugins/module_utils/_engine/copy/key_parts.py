@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..migration import Migration
     from ..postgres.connect import Connection
-    from .queue import Job
+    from .job import Job
 
 PartBy = Literal["auto", "ctid", "key"]
 

@@ -13,19 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from ..errors import StateError
 from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
 from ..state.advisory import building, is_held, try_to_lead
+from ..state.copy_queue import OpenRun, find_open_run, parts_to_copy
 from .index_builder import Builder
+from .job import Job
 from .progress import begin, set_pace
-from .queue import Job, part_of
 from .reporter import CopyReporter
 from .resync import reset
 from .runs import CopyServices, HostShare, bytes_of, copy_tables, exclude_worker, unfinished, work_through
@@ -36,19 +35,9 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..schema.table_builds import TableBuilds
-    from ..state.store import StateStore
 
 POLL = 0.3
 """Seconds between two looks at what the others do."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A run that has not ended, as its leader recorded it."""
-
-    number: int
-    form: Form
-    snapshot: str
 
 
 def run_copy(
@@ -147,27 +136,14 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
     return True
 
 
-def find_open_run(store: StateStore) -> OpenRun | None:
-    """The run that tables have been given to and that has not ended, if it is the latest; None before the first."""
-    with explain_errors("looking for an open copy run of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL(
-                "SELECT r.run, r.form, coalesce(r.snapshot, '') FROM {run} r WHERE r.migration = %s"
-                " AND r.finished_at IS NULL AND r.run = (SELECT max(run) FROM {run} WHERE migration = %s)"
-                " AND EXISTS (SELECT FROM {part} p WHERE p.migration = r.migration AND p.run = r.run)"
-            ).format(run=store.table("copy_run"), part=store.table("copy_part")),
-            (store.name, store.name),
-        ).fetchone()
-    return None if row is None else OpenRun(*row)
-
-
 def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
     """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
     with building(migration.destination, migration.name):
         jobs, unknown = _jobs(migration, found.number)
         with _beside(migration, limits, behind) as beside:
-            run = Run(migration, limits, found.number, found.form, found.snapshot, jobs, beside.builder, beside.gauge)
+            form = cast("Form", found.form)
+            run = Run(migration, limits, found.number, form, found.snapshot, jobs, beside.builder, beside.gauge)
             run.changed.update(unknown)
             work_through(run)
             if beside.builder is not None:
@@ -177,25 +153,14 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
 
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:
     """The tables of a run, by source OID, as its leader gave them to it; and those that are not there any more."""
-    store = migration.store
-    with explain_errors("reading the tables of a copy run of migration", store.name):
-        rows = store.conn.execute(
-            sql.SQL(
-                "SELECT t.relation::bigint, t.schema_name, t.table_name, NOT coalesce(t.found_empty, true),"
-                " p.part, p.first_page, p.end_page, p.key_column, p.key_type::bigint, p.key_from, p.key_to"
-                " FROM {table} t JOIN {part} p USING (migration, relation)"
-                " WHERE t.migration = %s AND t.run = %s AND p.run = t.run AND p.state = 'waiting' ORDER BY p.ordinal"
-            ).format(table=store.table("table_copy"), part=store.table("copy_part")),
-            (store.name, number),
-        ).fetchall()
     here, there = migration.source_catalog.tables, migration.destination_catalog().tables_by_name()
     jobs: dict[int, Job] = {}
     unknown: set[int] = set()
-    for relation, schema, name, merge, *part in rows:
-        source, destination = here.get(relation), there.get((schema, name))
+    for waits in parts_to_copy(migration.store, number):
+        source, destination = here.get(waits.relation), there.get(waits.name)
         if source is None or destination is None:
-            unknown.add(relation)
+            unknown.add(waits.relation)
             continue
-        job = jobs.setdefault(relation, Job(source, destination, (), merge=merge))
-        jobs[relation] = replace(job, parts=(*job.parts, part_of(part)))
+        job = jobs.setdefault(waits.relation, Job(source, destination, (), merge=waits.merge))
+        jobs[waits.relation] = replace(job, parts=(*job.parts, waits.part))
     return jobs, unknown

@@ -16,11 +16,12 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
 from ..postgres.key_ranges import WHOLE, Part
 from ..schema.table_builds import analyze_statement, behind_copy
+from ..state.copies import observed_copies, partly_copied
 from ..state.task import read_control
 from .enqueue import resume_parts
+from .job import Job
 from .leader import finished, run_copy, wait_for_leader
 from .progress import read_pace, set_pace
-from .queue import Job, observed, partly_copied
 from .resync import tables_again
 from .runs import HostShare, lay_out, missing_tables, unfinished
 from .transfer.columns import (
@@ -207,7 +208,9 @@ def _plan_help(migration: Migration, limits: Limits, patience: float, programs: 
 
 def _result(migration: Migration, limits: Limits, share: HostShare | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
-    known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
+    known = (
+        {entry["table"]: entry for entry in observed_copies(migration.store)} if migration.state() is not None else {}
+    )
     tables: list[Mapping[str, Any]] = []
     for table in migration.selected().leaves:
         empty = {"table": str(table), "state": "waiting", "rows": 0, "bytes": 0, "mark": "", "run": 0, "seconds": 0.0}

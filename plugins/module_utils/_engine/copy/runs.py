@@ -22,11 +22,13 @@ from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
 from ..state.advisory import keep_worker_away, wait_gone
+from ..state.copies import uncopied
+from ..state.copy_queue import begin_run, close_run, set_run, waiting_parts
 from ..state.progress import read_progress
 from ..state.task import read_control, set_wanted
 from .enqueue import enqueue, resume_parts
+from .job import Job
 from .key_parts import cut_large
-from .queue import Job, begin_run, close_run, set_run, waiting_parts
 from .transfer.parts import cut
 from .workers import Limits, Run, copy_run
 
@@ -72,12 +74,7 @@ class HostShare:
 
 def unfinished(migration: Migration) -> list[Table]:
     """The selected tables whose rows do not all stand at the destination under their present name."""
-    copies = migration.copies()
-    return [
-        table
-        for table in migration.selected().leaves
-        if (copy := copies.get(table.oid)) is None or copy.state != "complete" or copy.name != table.qualified_name
-    ]
+    return uncopied(migration.selected().leaves, migration.copies())
 
 
 def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there: Catalog) -> dict[int, Job | None]:

@@ -21,9 +21,10 @@ from ..postgres.async_connect import explain_errors, open_session
 from ..postgres.key_ranges import Part
 from ..postgres.lsn import Lsn
 from ..schema.build_limits import BuildLimits
+from ..state.claims import Claims
 from .index_builder import Builder
+from .job import Job
 from .key_parts import PartBy
-from .queue import Claims, Job
 from .reporter import CopyReporter
 from .transfer.columns import (
     STAGE,

@@ -17,6 +17,7 @@ from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
 from ..postgres.server import identify_system
 from ..state.advisory import holder
+from ..state.copies import table_copies
 from ..state.progress import read_progress
 from . import queries
 from .observe_host import observe_host
@@ -260,7 +261,7 @@ def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Nam
     if state is None:
         return frozenset()
     return frozenset(
-        copy.name for copy in migration.store.table_copies().values() if copy.state != "waiting" or copy.found_empty
+        copy.name for copy in table_copies(migration.store).values() if copy.state != "waiting" or copy.found_empty
     )
 
 

@@ -12,16 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError, LossError, MismatchError, StateError
-from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors, simple_query
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from ..state.copies import take_back_copies
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from ..postgres.server import System
+    from ..state.copies import TableCopy
     from ..state.progress import Progress
-    from ..state.store import StateStore, TableCopy
+    from ..state.store import StateStore
     from .plan import Slot
 
 _BEGIN_AGAIN = (
@@ -167,13 +168,7 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
             "Compare these tables with the validate playbook; to be sure, release the migration and begin again.",
         )
     with explain_errors("taking back the copies of migration", store.name), store.conn.transaction():
-        store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = 'copying' WHERE migration = %s AND relation = ANY (%s::oid[])"
-                " AND state = 'complete'"
-            ).format(store.table("table_copy")),
-            (store.name, [copy.relation for copy in late]),
-        )
+        take_back_copies(store, [copy.relation for copy in late])
         store.event("replicating", "tables to be copied again after a failover", {"timeline": present, "said": why})
     return StateError(
         doing,

@@ -18,6 +18,7 @@ from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_s
 from ..errors import SpecError, StateError
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
+from ..state.copies import describe_uncopied, uncopied
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.progress import mark_stopped
 from ..state.task import ControlRow, set_wanted
@@ -277,14 +278,9 @@ def _require_ready(migration: Migration) -> None:
         raise StateError(doing, migration.name, "the migration has no replication slot yet", remedy)
     if "full" in migration.spec.types:
         copies = migration.copies()
-        missing = [
-            str(table)
-            for table in migration.selected().leaves
-            if table.oid not in copies or copies[table.oid].state != "complete"
-        ]
+        missing = uncopied(migration.selected().leaves, copies)
         if missing:
-            why = f"{len(missing)} tables are not copied completely: {', '.join(missing[:10])}"
-            raise StateError(doing, migration.name, why, remedy)
+            raise StateError(doing, migration.name, describe_uncopied(missing, copies), remedy)
 
 
 def _plan_resting(migration: Migration, wanted: TaskOptions, systemd: Systemd | None) -> Plan:

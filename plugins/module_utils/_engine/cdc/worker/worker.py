@@ -24,6 +24,7 @@ from ...postgres.connect import connect, explain_errors, server_error
 from ...postgres.lsn import Lsn, format_lsn
 from ...postgres.server import identify_system
 from ...slot.timeline import require_primary
+from ...state.copies import table_copies
 from ...state.heartbeat import heartbeat_tables
 from ...state.progress import asked_or_alive_recently, record_state
 from ...state.store import StateStore
@@ -266,7 +267,7 @@ class Worker:
                 batcher.types,
                 lambda oid: _uniques_at(source, oid),
                 binary=binary,
-                copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
+                copied_as={oid: copy.name for oid, copy in table_copies(ends.store).items()},
                 cut_by={oid: part.column for oid, part in parts.items()},
                 conflict_policy=self._steering.settings.conflict_policy,
             )

@@ -19,8 +19,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.t
     position_after_switch,
     switch_point,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.copies import TableCopy
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.progress import Progress
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import TableCopy
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}
 SYSTEM = System("7", 1, 5000)
