@@ -21,10 +21,10 @@ from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
 from ..state.advisory import building, is_held, try_to_lead
+from ..state.copy_pace import begin_copy, set_pace
 from ..state.copy_queue import OpenRun, find_open_run, parts_to_copy
 from .index_builder import Builder
 from .job import Job
-from .progress import begin, set_pace
 from .reporter import CopyReporter
 from .resync import reset
 from .runs import CopyServices, HostShare, bytes_of, copy_tables, exclude_worker, unfinished, work_through
@@ -54,7 +54,7 @@ def run_copy(
         with try_to_lead(migration.destination, migration.name) as leading:
             if leading:
                 if limits.pace is not None:  # who only helps, and took over, leaves it as it is
-                    set_pace(migration.store, limits.pace)
+                    set_pace(migration.store, limits.pace.stored())
                 with _beside(migration, limits, behind) as beside:
                     objects = ObjectCopy(migration, limits.objects, beside.gauge)
                     objects.begin()
@@ -94,12 +94,12 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
     size = objects.size if objects is not None else 0
     if not again and not unfinished(migration):
         if size:
-            begin(migration.store, tables, size)
+            begin_copy(migration.store, tables, size)
         return HostShare()
     with exclude_worker(migration):
         if again:
             reset(migration, again)
-        begin(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
+        begin_copy(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
         return copy_tables(migration, limits, beside=beside)
 
 

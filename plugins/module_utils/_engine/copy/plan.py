@@ -17,11 +17,11 @@ from ..postgres.catalog import Table, holding_rows, qualified
 from ..postgres.key_ranges import WHOLE, Part
 from ..schema.table_builds import analyze_statement, behind_copy
 from ..state.copies import observed_copies, partly_copied
+from ..state.copy_pace import read_pace, set_pace
 from ..state.task import read_control
 from .enqueue import resume_parts
 from .job import Job
 from .leader import finished, run_copy, wait_for_leader
-from .progress import read_pace, set_pace
 from .resync import tables_again
 from .runs import HostShare, lay_out, missing_tables, unfinished
 from .transfer.columns import (
@@ -34,6 +34,7 @@ from .transfer.columns import (
     stored,
     truncate_statement,
 )
+from .transfer.pace import Pace, pace_of
 from .workers import Limits
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..runner import Runner
     from ..schema.table_builds import TableBuilds
-    from .transfer.pace import Pace
 
 
 def plan(
@@ -108,12 +108,13 @@ def plan(
 
 def plan_pace(migration: Migration, pace: Pace) -> Plan:
     """Other limits for the copy that runs, or for the next one."""
-    known = read_pace(migration.store) if migration.state() is not None else None
+    settings = read_pace(migration.store) if migration.state() is not None else None
+    known = None if settings is None else pace_of(settings)
     if known == pace:
         return Plan()
 
     def apply() -> Mapping[str, object]:
-        set_pace(migration.store, pace)
+        set_pace(migration.store, pace.stored())
         return {}
 
     before = None if known is None else known.stored()

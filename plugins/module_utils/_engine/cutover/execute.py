@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
-from ..large_objects.objects import read_copied
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
 from ..state.copies import describe_uncopied, uncopied
 from ..state.heartbeat import wait_applied, write_marker
+from ..state.large_objects import read_copied
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions

@@ -10,12 +10,12 @@ before-image.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.events import amend_event
+from ..state.large_objects import copies_objects
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -57,8 +57,7 @@ def written_warning(source: Connection, store: StateStore, before_image: Mapping
 
 def remedy_of(store: StateStore) -> str:
     """What to do about writes to them: whether this migration copies them decides. Raises psycopg.Error."""
-    query = sql.SQL("SELECT FROM {} WHERE migration = %s").format(store.table("large_object_copy"))
-    return REMEDY if store.conn.execute(query, (store.name,)).fetchone() is not None else REMEDY_LEFT_OUT
+    return REMEDY if copies_objects(store) else REMEDY_LEFT_OUT
 
 
 class LargeObjectWatch:
@@ -88,15 +87,9 @@ class LargeObjectWatch:
     def _report(store: StateStore, count: int) -> None:
         """One event, as long as they are not copied again."""
         detail = {"rows_written": count, "remedy": remedy_of(store)}
-        values = (json.dumps(detail), store.name, WRITTEN, store.name, COPIED)
-        if store.conn.execute(sql.SQL(_TOLD).format(event=store.table("event")), values).rowcount == 0:
+        if not amend_event(store, WRITTEN, COPIED, detail):
             store.event("replicating", WRITTEN, detail)
 
-
-_TOLD = """
-UPDATE {event} SET detail = detail || %s::jsonb WHERE migration = %s AND what = %s
-   AND id > (SELECT coalesce(max(id), 0) FROM {event} WHERE migration = %s AND what = %s)
-"""
 
 REMEDY: Final = (
     "Large objects stand as they were when they were copied: what is written to them is in no stream. Let the application"

@@ -206,6 +206,23 @@ class StateStore:
             (key, key, list(names), self.name),
         )
 
+    def record_schema_mark(self, mark: Lsn) -> None:
+        """Record the snapshot LSN that the schema was read under. Raises ServerError."""
+        self._run(
+            "recording the snapshot of the schema in the state of the migration",
+            "UPDATE {s}.migration SET schema_mark = %s::pg_lsn WHERE name = %s",
+            (lsn_text(mark), self.name),
+        )
+
+    def record_opened(self, certificate: Mapping[str, object], opened_at: str) -> None:
+        """Record certificate and opening; nothing where they are recorded already. Raises ServerError."""
+        self._run(
+            "recording the opening in the state of the migration",
+            "UPDATE {s}.migration SET certificate = %s::jsonb, opened_at = %s::timestamptz, phase = 'opened',"
+            " updated_at = pg_catalog.now() WHERE name = %s AND opened_at IS NULL",
+            (json.dumps(certificate), opened_at, self.name),
+        )
+
     def event(self, phase: str, what: str, detail: Mapping[str, object] | None = None) -> None:
         """One line of the timeline. ``detail`` holds names, counts and LSNs only."""
         self._run(

@@ -17,6 +17,8 @@ from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
     from .store import StateStore
 
 CHANNEL_PREFIX = "causeway_"
@@ -62,3 +64,23 @@ def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | 
             (store.name, wanted, *(2 * (None if settings is None else json.dumps(settings),))),
         )
         store.conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (channel(store.name), wanted))
+
+
+def control_statement(store: StateStore, wanted: str, settings: Mapping[str, object], *, exists: bool) -> Composed:
+    """Return what makes the control row so, for a person to read; `set_wanted` is what carries it out."""
+    text = (
+        "UPDATE {table} SET wanted = {wanted}, settings = {settings} WHERE migration = {name}"
+        if exists
+        else "INSERT INTO {table} (migration, wanted, settings) VALUES ({name}, {wanted}, {settings})"
+    )
+    return sql.SQL(text).format(
+        table=store.table("cdc_task"),
+        name=sql.Literal(store.name),
+        wanted=sql.Literal(wanted),
+        settings=sql.Literal(json.dumps(settings, sort_keys=True)),
+    )
+
+
+def delete_control(store: StateStore) -> Composed:
+    """Return the statement that deletes the control row."""
+    return sql.SQL("DELETE FROM {} WHERE migration = {}").format(store.table("cdc_task"), sql.Literal(store.name))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import sys
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
 from ..errors import SpecError, StateError
 from ..plan import Change, Plan
-from ..postgres._psycopg import sql
 from ..state.copies import describe_uncopied, uncopied
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.progress import mark_stopped
-from ..state.task import ControlRow, set_wanted
+from ..state.task import ControlRow, control_statement, set_wanted
 from ..units import size
 from .observe import ObservedTask, observe_task
 from .process import (
@@ -326,16 +324,7 @@ def _control_changes(
     """What makes the control row so; nothing where it is."""
     if before is not None and (before.wanted, dict(before.settings)) == (wanted, settings):
         return ()
-    text = (
-        sql.SQL("INSERT INTO {table} (migration, wanted, settings) VALUES ({name}, {wanted}, {settings})")
-        if before is None
-        else sql.SQL("UPDATE {table} SET wanted = {wanted}, settings = {settings} WHERE migration = {name}")
-    ).format(
-        table=migration.store.table("cdc_task"),
-        name=sql.Literal(migration.name),
-        wanted=sql.Literal(wanted),
-        settings=sql.Literal(json.dumps(settings, sort_keys=True)),
-    )
+    text = control_statement(migration.store, wanted, settings, exists=before is not None)
     return (
         Change(
             "destination",
