@@ -10,6 +10,7 @@ applied in the transaction that carries it. Nothing is concluded from a WAL byte
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,44 @@ def write_marker(source: Connection, name: str) -> Marker:
     if row is None or position is None:
         raise StateError("writing a marker at the source for migration", name, "nothing came back", "Name the primary.")
     return Marker(int(row[0]), parse_lsn(position[0]))
+
+
+def refresh_heartbeat(source: Connection, name: str) -> None:
+    """Have the stream carry a change of ours, without another marker. Raises psycopg.Error."""
+    query = sql.SQL("UPDATE ONLY {} SET written_at = pg_catalog.clock_timestamp() WHERE migration = %s")
+    source.execute(query.format(heartbeat_table()), (name,), prepare=True)
+
+
+def forget_heartbeat(name: str) -> Composed:
+    """Return the statement that deletes a migration's row."""
+    return sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
+
+
+def read_fence(source: Connection, name: str) -> str:
+    """Return where the fence is: none, fenced, closed or reopened; ``none`` too before there is a heartbeat table.
+
+    Raises ServerError.
+    """
+    with explain_errors("looking for the fence of migration", name):
+        there = source.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(source),)).fetchone()
+        if there is None or there[0] is None:
+            return "none"
+        row = source.execute(
+            sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table()), (name,)
+        ).fetchone()
+    return str(row[0]) if row and row[0] else "none"
+
+
+def move_fence(source: Connection, name: str, to: str, origins: Sequence[str]) -> bool:
+    """Change the fence's value in the open transaction, if it is one of ``origins``; a second session waits, and changes
+    nothing. Raises psycopg.Error."""
+    cursor = source.execute(
+        sql.SQL("UPDATE ONLY {} SET fence = %s WHERE migration = %s AND coalesce(fence, 'none') = ANY (%s)").format(
+            heartbeat_table()
+        ),
+        (to, name, list(origins)),
+    )
+    return cursor.rowcount == 1
 
 
 def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float = 0.02) -> float:

@@ -18,7 +18,7 @@ from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from .advisory import lock_schema
-from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
+from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, forget_heartbeat, heartbeat_table
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -107,8 +107,7 @@ def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
     if name not in found.rows:
         return []
     if found.rows - {name}:
-        delete = sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
-        return [SqlChange("source", f"heartbeat row of migration {name}", "there", None, (delete,))]
+        return [SqlChange("source", f"heartbeat row of migration {name}", "there", None, (forget_heartbeat(name),))]
     drop = sql.SQL("DROP TABLE {}").format(heartbeat_table())
     changes = [SqlChange("source", f"table {qualified(HEARTBEAT_NAME)}", "heartbeat and markers", None, (drop,))]
     if not found.others:
