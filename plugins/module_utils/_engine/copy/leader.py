@@ -25,10 +25,12 @@ from ..state.copy_pace import begin_copy, set_pace
 from ..state.copy_queue import OpenRun, find_open_run, parts_to_copy
 from .index_builder import Builder
 from .job import Job
+from .layout import bytes_of, unfinished
+from .limits import Limits
 from .reporter import CopyReporter
 from .resync import reset
-from .runs import CopyServices, HostShare, bytes_of, copy_tables, exclude_worker, unfinished, work_through
-from .workers import Limits, Run
+from .runs import CopyServices, HostShare, copy_tables, exclude_worker, work_through
+from .workers import Run
 
 if TYPE_CHECKING:
     from ..capture.snapshot import Form
@@ -107,7 +109,7 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
 def _beside(migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None) -> Iterator[CopyServices]:
     """Builder and gauge of this host."""
     with (
-        CopyReporter(migration, limits.progress_file, limits.progress_interval) as gauge,
+        CopyReporter(migration, limits.progress.path, limits.progress.interval) as gauge,
         Builder(migration, behind or {}, limits.build) as builder,
     ):
         yield CopyServices(builder, gauge)

@@ -21,9 +21,11 @@ from ..state.copy_pace import read_pace, set_pace
 from ..state.task import read_control
 from .enqueue import resume_parts
 from .job import Job
+from .layout import lay_out, missing_tables, unfinished
 from .leader import finished, run_copy, wait_for_leader
+from .limits import Limits
 from .resync import tables_again
-from .runs import HostShare, lay_out, missing_tables, unfinished
+from .runs import HostShare
 from .transfer.columns import (
     STAGE,
     Format,
@@ -35,7 +37,6 @@ from .transfer.columns import (
     truncate_statement,
 )
 from .transfer.pace import Pace, pace_of
-from .workers import Limits
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -72,7 +73,7 @@ def plan(
     if not waiting and not objects and reached:
         return Plan(result=_result(migration, limits))
     there = migration.destination_catalog()
-    jobs = lay_out(migration, waiting, limits, there)
+    jobs = lay_out(migration, waiting, limits.layout, there)
     going_on = [job for oid, job in jobs.items() if job is not None and oid not in anew]
     jobs.update({job.source.oid: job for job in resume_parts(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
