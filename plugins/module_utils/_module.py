@@ -16,9 +16,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._arguments import migration_arguments
 from ._engine.errors import EngineError
-from ._engine.migration import Migration, spec_of
+from ._engine.migration import Migration
 from ._engine.plan import Change, Plan
 from ._engine.runner import Outcome
+from ._engine.spec import spec_of
 from ._ranges import require_ranges
 
 STATEMENTS_SHOWN = 500

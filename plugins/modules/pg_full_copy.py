@@ -286,11 +286,12 @@ from typing import Any
 
 from ..module_utils._arguments import client_arguments, lock_timeout_arguments
 from ..module_utils._engine.copy import plan as full_copy
+from ..module_utils._engine.copy.limits import Layout, Limits, ProgressFile
 from ..module_utils._engine.copy.transfer.pace import MEGABYTE, Pace
-from ..module_utils._engine.copy.workers import Limits
 from ..module_utils._engine.large_objects.objects import LARGE_OBJECTS, ObjectWish
 from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
+from ..module_utils._engine.postgres.locks import Patience
 from ..module_utils._engine.runner import Runner
 from ..module_utils._engine.schema.build_limits import BuildLimits
 from ..module_utils._module import run
@@ -309,13 +310,10 @@ def _pace(options: Mapping[str, Any]) -> Pace:
 def _limits(options: Mapping[str, Any]) -> Limits:
     return Limits(
         parallel=options["parallel"],
-        part_size=options["part_size"],
-        part_by=options["part_by"],
-        lock_timeout=float(options["lock_timeout"]),
-        lock_retries=options["lock_retries"],
+        layout=Layout(options["part_size"], options["part_by"]),
+        patience=Patience(float(options["lock_timeout"]), options["lock_retries"]),
         pace=None if options["assist"] else _pace(options),
-        progress_file=str(options.get("progress_file") or ""),
-        progress_interval=options["progress_interval"],
+        progress=ProgressFile(str(options.get("progress_file") or ""), options["progress_interval"]),
         objects=ObjectWish(
             options["large_objects"], LARGE_OBJECTS in options["resync"], options["privileges"] == "keep"
         ),

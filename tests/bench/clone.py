@@ -13,10 +13,10 @@ from bench.engine import Steps, carry_out
 from bench.harness import SCALE, Bench, clusters, in_turn, report, timed
 from bench.playbook import overhead
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
 
 DBNAME = "clone"
-LIMITS = Limits(parallel=2, part_size=64 << 20)
+LIMITS = Limits(parallel=2, layout=Layout(part_size=64 << 20))
 
 
 def fill(bench: Bench, peers: Peers) -> int:

@@ -19,7 +19,7 @@ from bench.engine import call
 from bench.harness import Bench, clusters, in_turn, peak_rss_mb, report
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import plan as full_copy
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
 
 DBNAME = "copy_scale"
 PART_SIZE = 16 << 20
@@ -33,7 +33,7 @@ PROCESSES = multiprocessing.get_context("spawn")
 def host(options: Mapping[str, Any], workers: int, start: Any, told: Any) -> None:
     """One worker host: a process of its own. Tells the parts that it copied, and its peak memory in MB."""
     start.wait()
-    limits = Limits(parallel=workers, part_size=PART_SIZE)
+    limits = Limits(parallel=workers, layout=Layout(part_size=PART_SIZE))
     result = call(options, lambda migration: full_copy.plan(migration, limits), writes=False)
     told.put((result["parts"], peak_rss_mb()))
 

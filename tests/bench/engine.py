@@ -14,13 +14,14 @@ from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication, replica_identity
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import plan as full_copy
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan as slot
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 Planner = Callable[[Migration], Plan]
 

@@ -14,7 +14,7 @@ from bench.engine import Steps, carry_out
 from bench.harness import Bench, timed
 from demo.playbooks import Playbooks
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 
 DBNAME = "small"
 TAGS = "schema,full_copy,finalize"

@@ -12,7 +12,7 @@ from bench.clone_peers import contents
 from bench.engine import Steps, carry_out
 from bench.harness import SCALE, Bench, clusters, in_turn, report, timed
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 
 ROWS = 10
 LOCKS = "512"

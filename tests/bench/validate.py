@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.harness import Bench, clusters, in_turn, report, timed
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.compare import compare_tables
 
 ROWS = 2_000_000

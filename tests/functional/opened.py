@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.config import WorkerConfig
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat, task
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.tables import (

@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import endpoint_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 

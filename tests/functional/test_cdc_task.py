@@ -100,6 +100,16 @@ def test_it_refuses_while_a_table_is_not_copied(task: Task) -> None:
     assert task.streaming.progress("state") is None
 
 
+def test_it_refuses_while_a_table_has_another_name_than_it_was_copied_under(task: Task) -> None:
+    """The copy would copy it again: the task and the worker may not call it copied."""
+    task.streaming.pair.run("ALTER TABLE t RENAME TO u")
+    with pytest.raises(ModuleFailed, match=r"not copied completely: public\.u \(copied as public\.t\)") as refused:
+        task.run()
+    assert "migrate" in refused.value.result["error"]["remedy"]
+    task.streaming.pair.run("ALTER TABLE u RENAME TO t")
+    task.run(wait="caught_up")
+
+
 def test_a_dry_run_on_a_fresh_pair_changes_nothing(pair: Pair, tmp_path: pathlib.Path) -> None:
     unpack_engine(tmp_path)
     pair.run("CREATE TABLE t (id int PRIMARY KEY, v text)")

@@ -25,8 +25,9 @@ from functional.modules import Migration, ModuleFailed
 from functional.opened import open_migration
 from functional.waiting import until
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.locks import Patience
 
 from .test_copy_hosts import parts
 from .test_full_copy import LARGE, LARGE_ROWS, held_up, waits_at_the_gate
@@ -234,7 +235,7 @@ def test_writers_never_wait_behind_us_for_longer_than_lock_timeout(pair: Any) ->
     waits = "SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock' AND NOT granted AND relation = 'busy'::regclass"
     with open_migration(pair) as migration, ThreadPoolExecutor(2) as pool, pair.source.connect() as holder:
         holder.execute("BEGIN; INSERT INTO busy VALUES (2)")
-        copying = pool.submit(copy_tables, migration, Limits(lock_timeout=0.5, lock_retries=1000), "share")
+        copying = pool.submit(copy_tables, migration, Limits(patience=Patience(0.5, 1000)), "share")
         writing = pool.submit(write)
         until(lambda: pair.source.value(waits))
         held = time.monotonic()

@@ -29,12 +29,15 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.enqueue import enqueue
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.queue import Claims, Job, begin_run
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables, lay_out
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import Part
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.job import Job
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.layout import lay_out
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import Part
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.claims import Claims
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.copy_queue import begin_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import read_control, set_wanted
 
 from .test_copy_snapshot import too_large_for_a_slot
@@ -137,7 +140,7 @@ def test_each_table_holds_what_was_committed_before_its_mark(judged: Any, form: 
         time.sleep(0.5)
         for tables in (("one",), ("one", "two", "three")):
             with open_migration(judged, tables=tables) as migration:
-                assert copy_tables(migration, Limits(parallel=2, part_size=50_000), form).runs == 1
+                assert copy_tables(migration, Limits(parallel=2, layout=Layout(part_size=50_000)), form).runs == 1
             time.sleep(0.4)
     marks = assert_exact(judged)
     assert marks["one"] != marks["two"]
@@ -245,7 +248,7 @@ def test_who_is_left_over_from_an_earlier_run_claims_nothing(pair: Any) -> None:
 
     with open_migration(pair) as migration:
         tables = list(migration.selected().leaves)
-        jobs = [job for job in lay_out(migration, tables, Limits(), migration.destination_catalog()).values() if job]
+        jobs = [job for job in lay_out(migration, tables, Layout(), migration.destination_catalog()).values() if job]
         first, second = begin_run(migration.store, "slot"), begin_run(migration.store, "slot")
         enqueue(migration.store, first, 16, jobs, keep_foreign_rows=False)
         assert asyncio.run(claims(migration, first)) == (tables[0].oid, Part(0))
@@ -357,7 +360,7 @@ def test_between_versions(make_pair: Any, source: str, destination: str) -> None
         "INSERT INTO t SELECT n, n / 3.0, now(), to_jsonb(n), n * interval '1 h' FROM generate_series(1, 20000) n"
     )
     with open_migration(pair) as migration:
-        assert copy_tables(migration, Limits(part_size=200_000)).runs == 1
+        assert copy_tables(migration, Limits(layout=Layout(part_size=200_000))).runs == 1
     assert witness.assert_identical(pair) == 20000
 
 

@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import fence, sessions
 

@@ -21,8 +21,8 @@ from functional.modules import Migration, ModuleFailed
 from functional.opened import open_migration
 from functional.waiting import until
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.workers import Limits
 
 FULL = {"types": ["full"]}
 TYPES = """
@@ -144,7 +144,7 @@ def test_rows_beyond_the_last_page_that_was_there_when_the_table_was_cut(pair: A
     with pair.source.connect() as older, pair.source.connect() as late:
         older.execute("BEGIN; INSERT INTO other VALUES (1)")
         with open_migration(pair) as opened, ThreadPoolExecutor(1) as beside:
-            copying = beside.submit(copy_tables, opened, Limits(part_size=300_000))
+            copying = beside.submit(copy_tables, opened, Limits(layout=Layout(part_size=300_000)))
             # the table has been cut; the slot waits for the older transaction
             until(
                 lambda: pair.source.value(

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tokenize
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.tables import TABLE_NAMES
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 MODULE_UTILS = PLUGINS / "module_utils"
@@ -70,6 +73,57 @@ def test_the_face_is_not_known_to_the_engine(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     for word in ("fail_json", "exit_json", "check_mode", "AnsibleModule"):
         assert word not in text, f"{file.name} speaks of {word}"
+
+
+STATE = ENGINE / "state"
+# what moves with the rows is written in their own transaction
+WRITER_OF_PROGRESS = ENGINE / "cdc" / "apply" / "progress.py"
+OF_STATE_TABLES = re.compile(
+    r"\b(?:FROM|INTO|UPDATE|JOIN|TABLE|ONLY|ANALYZE)\s+(?:[\w{}]*\.)?(" + "|".join(TABLE_NAMES) + r")\b"
+)
+UNMISTAKABLE = re.compile(r"cdc_progress|table_copy|copy_part|\bcdc_task\b")
+
+
+def speaks_of_a_state_table(file: Path) -> list[str]:
+    """The state tables that a file names in SQL, or asks a store for."""
+    found = []
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += OF_STATE_TABLES.findall(node.value)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "table":
+            found += [word.value for word in node.args if isinstance(word, ast.Constant) and word.value in TABLE_NAMES]
+    return found
+
+
+@per_file
+def test_the_state_tables_have_one_owner(file: Path) -> None:
+    """Every other room asks a reader in state/ for what a migration remembers."""
+    if STATE in file.parents:
+        return
+    text = file.read_text(encoding="utf-8")
+    assert "heartbeat_table(" not in text
+    assert not re.search(r"pg_\w*advisory_\w*lock", text), f"{file.name} takes an advisory lock past state/advisory.py"
+    if file != WRITER_OF_PROGRESS:
+        assert speaks_of_a_state_table(file) == []
+        assert not UNMISTAKABLE.search(text), f"{file.name} names a state table"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('store.table("event")', ["event"]),
+        ('sql.SQL("SELECT 1 FROM {s}.migration WHERE name = %s")', ["migration"]),
+        ('"UPDATE {schema}.cdc_progress SET state = 1"', ["cdc_progress"]),
+        ('"INSERT INTO causeway.large_object VALUES (1)"', ["large_object"]),
+        ('"SELECT a FROM {} WHERE migration = %s"', []),
+        ('"SELECT migration FROM pg_catalog.pg_class"', []),
+        ('explain_errors("reading from event", name)', []),
+    ],
+)
+def test_a_state_table_is_recognized(tmp_path: Path, line: str, named: list[str]) -> None:
+    file = tmp_path / "some.py"
+    file.write_text(line, encoding="utf-8")
+    assert speaks_of_a_state_table(file) == named
 
 
 def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:

@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from . import names
 from .cdc.changes.compiled import says_compiled, version_of
-from .copy.progress import read_progress
+from .copy.progress import show_copy_progress
 from .errors import EngineError
 from .flow.rates import Rates, forecast
-from .large_objects.objects import read_copied
 from .plan import Plan
-from .postgres._psycopg import sql
 from .postgres.catalog import qualified
 from .postgres.connect import explain_errors
 from .postgres.lsn import parse_lsn
 from .precheck.run import summary
 from .slot.sampling import report_now
-from .state.task import Holder, holder, read_control
+from .state.advisory import Holder, holder
+from .state.copies import show_copies
+from .state.events import recent_events
+from .state.large_objects import read_copied
+from .state.progress import COUNTERS, read_slot_report, show_whole_progress
+from .state.task import read_control
 from .state.tombstone import read_tombstone
+from .state.validation import read_verdicts
 from .task.caught_up import wait_caught_up
 from .units import duration, size
 from .writers.fence import fence_state
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
 
 EVENTS = 20
 
+_FRESH = 30.0
+"""Seconds for which what the slot monitor recorded counts as seen now."""
+
 # to_jsonb, since wal_status and safe_wal_size came with 13.
 _SLOT = """
 SELECT pg_catalog.to_jsonb(s),
@@ -45,39 +52,6 @@ SELECT pg_catalog.to_jsonb(s),
        pg_catalog.pg_current_wal_insert_lsn()::text
   FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %s
 """
-
-_TABLES = """
-SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark::text, ''),
-       greatest(t.rows, coalesce(p.rows, 0))::bigint, greatest(t.bytes, coalesce(p.bytes, 0))::bigint,
-       extract(epoch FROM coalesce(t.finished_at, pg_catalog.clock_timestamp()) - t.started_at)::float8
-  FROM {s}.table_copy t
-  LEFT JOIN (SELECT relation, sum(rows) AS rows, sum(bytes) AS bytes FROM {s}.copy_part
-              WHERE migration = %(name)s GROUP BY 1) p ON p.relation = t.relation
- WHERE t.migration = %(name)s ORDER BY 1, 2
-"""
-
-_PROGRESS = """
-SELECT pg_catalog.to_jsonb(p) - 'token' - 'migration',
-       extract(epoch FROM pg_catalog.clock_timestamp() - p.heartbeat)::float8
-  FROM {s}.cdc_progress p WHERE p.migration = %(name)s
-"""
-
-_GUARD = """
-SELECT slot_guard, extract(epoch FROM pg_catalog.clock_timestamp() - heartbeat)::float8
-  FROM {s}.cdc_progress WHERE migration = %(name)s
-"""
-_FRESH = 30.0
-
-_VALIDATION = """
-SELECT schema_name, table_name, verdict, source_rows, destination_rows, differing, checked_at::text
-  FROM {s}.validation WHERE migration = %(name)s ORDER BY 1, 2
-"""
-
-_EVENTS = """
-SELECT at::text, who, phase, what, detail FROM {s}.event WHERE migration = %(name)s ORDER BY id DESC LIMIT %(limit)s
-"""
-
-_COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
 
 
 def plan(migration: Migration, engine: str = "") -> Plan:
@@ -106,7 +80,7 @@ def plan(migration: Migration, engine: str = "") -> Plan:
         "tables": tables,
         "totals": _totals(tables),
         "large_objects": _large_objects(migration.store) if state else {},
-        "full_copy": dict(read_progress(migration.store)) if state else {},
+        "full_copy": dict(show_copy_progress(migration.store)) if state else {},
         "slot": {key: value for key, value in slot.items() if key != "source_position"},
         "cdc": cdc,
         "validation": _validation(migration.store) if state else {},
@@ -155,25 +129,8 @@ def _selected(migration: Migration) -> dict[str, Any]:
     return {"tables": len(leaves), "bytes": sum(table.bytes for table in leaves)}
 
 
-def _ask(store: StateStore, what: str, template: str, **more: object) -> list[Any]:
-    query = sql.SQL(template).format(s=sql.Identifier(store.schema))
-    with explain_errors(f"reading {what} of migration", store.name):
-        return store.conn.execute(query, {"name": store.name, **more}).fetchall()
-
-
 def _tables(store: StateStore) -> list[dict[str, Any]]:
-    return [
-        {
-            "table": qualified((schema, name)),
-            "state": state,
-            "run": run,
-            "mark": mark,
-            "rows": rows,
-            "bytes": count,
-            "seconds": round(seconds, 3) if seconds is not None else None,
-        }
-        for schema, name, state, run, mark, rows, count, seconds in _ask(store, "the copy", _TABLES)
-    ]
+    return [dataclasses.asdict(copy) for copy in show_copies(store)]
 
 
 def _totals(tables: list[dict[str, Any]]) -> dict[str, Any]:
@@ -218,12 +175,12 @@ def _slot(migration: Migration, state: MigrationState | None) -> dict[str, Any]:
 def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the last report of the worker's slot guard; while no worker runs, a report made now."""
     store = migration.store
-    rows = _ask(store, "the slot guard", _GUARD)
-    recorded, age = (rows[0][0] or {}, rows[0][1]) if rows else ({}, None)
-    if recorded and age is not None and age < _FRESH and holder(store.conn, store.name) is not None:
-        return dict(recorded)
+    recorded = read_slot_report(store)
+    fresh = recorded.age is not None and recorded.age < _FRESH
+    if recorded.seen and fresh and holder(store.conn, store.name) is not None:
+        return dict(recorded.seen)
     publication, disk = names.publication_name(migration.name), int(known.get("wal_disk_size", 0))
-    return report_now(migration.source, name, publication, recorded, disk)
+    return report_now(migration.source, name, publication, recorded.seen, disk)
 
 
 def _one(conn: Connection, query: str, name: str) -> Any:
@@ -234,10 +191,10 @@ def _one(conn: Connection, query: str, name: str) -> Any:
 def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, Any]:
     """Return the CDC task's wanted state, its worker and its progress; empty before there is a task."""
     control = read_control(store)
-    rows = _ask(store, "the progress", _PROGRESS)
-    if control is None and not rows:
+    whole = show_whole_progress(store)
+    if control is None and whole is None:
         return {}
-    shown, age = rows[0] if rows else ({}, None)
+    shown, age = (whole.values, whole.age) if whole else ({}, None)
     worker = holder(store.conn, store.name)
     wanted = control.wanted if control else ""
     lag = _lag(shown, slot, running=worker is not None)
@@ -253,7 +210,7 @@ def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, A
         **lag,
         **_rates(str(shown.get("state") or "") if worker else "", shown, lag),
         "settings": dict(control.settings) if control else {},
-        "counters": {name: shown.get(name) or 0 for name in _COUNTERS},
+        "counters": {name: shown.get(name) or 0 for name in COUNTERS},
         "last_error": shown.get("last_error") or {},
         "retrying_since": shown.get("retrying_since") or "",
         "engine": runs,
@@ -295,27 +252,25 @@ def _rates(state: str, shown: Mapping[str, Any], lag: Mapping[str, Any]) -> dict
 
 
 def _validation(store: StateStore) -> dict[str, Any]:
-    rows = _ask(store, "the validation", _VALIDATION)
+    rows = read_verdicts(store)
     verdicts: dict[str, int] = {}
     for row in rows:
-        verdicts[row[2]] = verdicts.get(row[2], 0) + 1
+        verdicts[row.verdict] = verdicts.get(row.verdict, 0) + 1
     return {
         "tables": len(rows),
         "verdicts": verdicts,
         "differing": [
-            {"table": qualified((row[0], row[1])), "verdict": row[2], "differing": row[5]} for row in rows if row[5]
+            {"table": qualified(row.name), "verdict": row.verdict, "differing": row.differing}
+            for row in rows
+            if row.differing
         ],
-        "checked_at": max((row[6] for row in rows), default=""),
+        "checked_at": max((row.checked_at for row in rows), default=""),
     }
 
 
 def _events(store: StateStore) -> list[dict[str, Any]]:
     """Return the last events, the oldest of them first."""
-    rows = _ask(store, "the timeline", _EVENTS, limit=EVENTS)
-    return [
-        {"at": at, "who": who, "phase": phase, "what": what, "detail": detail}
-        for at, who, phase, what, detail in reversed(rows)
-    ]
+    return [dataclasses.asdict(event) for event in recent_events(store, EVENTS)]
 
 
 def _sentence(result: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from ..postgres.async_connect import explain_errors, open_session
 from ..schema.build_limits import BuildLimits
 from ..schema.deferred_indexes import held_back
 from ..schema.table_builds import TableBuilds, analyze_statement
+from ..state.copies import uncopied
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -69,10 +70,10 @@ class Builder:
 
     def begin_complete(self) -> None:
         """The same for tables that an earlier call has copied, where something is still missing."""
-        copies = self._migration.copies()
-        for table in self._migration.selected().leaves:
-            copy = copies.get(table.oid)
-            if copy is not None and copy.state == "complete" and copy.name == table.qualified_name:
+        leaves = self._migration.selected().leaves
+        left = {table.oid for table in uncopied(leaves, self._migration.copies())}
+        for table in leaves:
+            if table.oid not in left:
                 self.begin(table)
 
     def finish(self) -> None:

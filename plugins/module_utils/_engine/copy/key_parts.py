@@ -12,22 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Column, Table
 from ..postgres.connect import explain_errors
 from ..postgres.key_order import TYPE_NAMES, from_text
-from .transfer.parts import KeyRange, cut_by_key, in_order
+from ..postgres.key_ranges import KeyRange
+from .transfer.parts import cut_by_key, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..migration import Migration
     from ..postgres.connect import Connection
-    from .queue import Job
-
-PartBy = Literal["auto", "ctid", "key"]
+    from .job import Job
+    from .limits import Layout
 
 CLUSTERED = 0.8
 """How far rows must lie in the order of the key for ranges of it to be read about as fast as ranges of pages."""
@@ -80,13 +80,12 @@ def excluded(destination: Connection, tables: Sequence[int]) -> set[int]:
     return {row[0] for row in rows}
 
 
-def cut_large(
-    migration: Migration, jobs: Mapping[int, Job | None], part_size: int, part_by: PartBy
-) -> dict[int, Job | None]:
+def cut_large(migration: Migration, jobs: Mapping[int, Job | None], layout: Layout) -> dict[int, Job | None]:
     """The jobs, those of large tables cut by a key where that is wanted and possible.
 
     ``auto``: where their parts can be gone on with after a crash, and their rows lie in the order of the key.
     """
+    part_size, part_by = layout.part_size, layout.part_by
     laid = dict(jobs)
     large = {oid: job for oid, job in jobs.items() if job is not None and job.heap > part_size and part_by != "ctid"}
     barred = excluded(migration.destination, [job.destination.oid for job in large.values()]) if large else set()

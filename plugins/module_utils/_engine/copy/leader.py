@@ -13,45 +13,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
-from .. import names
 from ..errors import StateError
 from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
 from ..postgres._asyncpg import require_asyncpg
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import explain_errors
+from ..state.advisory import building, is_held, try_to_lead
+from ..state.copy_pace import begin_copy, set_pace
+from ..state.copy_queue import OpenRun, find_open_run, parts_to_copy
 from .index_builder import Builder
-from .progress import begin, set_pace
-from .queue import Job, part_of
+from .job import Job
+from .layout import bytes_of, unfinished
+from .limits import Limits
 from .reporter import CopyReporter
 from .resync import reset
-from .runs import CopyServices, HostShare, bytes_of, copy_tables, exclude_worker, unfinished, work_through
-from .workers import Limits, Run
+from .runs import CopyServices, HostShare, copy_tables, exclude_worker, work_through
+from .workers import Run
 
 if TYPE_CHECKING:
     from ..capture.snapshot import Form
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
     from ..schema.table_builds import TableBuilds
-    from ..state.store import StateStore
 
 POLL = 0.3
 """Seconds between two looks at what the others do."""
-
-_LEADER = "copy"
-_BUILD = "build"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A run that has not ended, as its leader recorded it."""
-
-    number: int
-    form: Form
-    snapshot: str
 
 
 def run_copy(
@@ -65,10 +53,10 @@ def run_copy(
     require_asyncpg()
     runs = parts = last = 0
     while True:
-        with _lead(migration) as leading:
+        with try_to_lead(migration.destination, migration.name) as leading:
             if leading:
                 if limits.pace is not None:  # who only helps, and took over, leaves it as it is
-                    set_pace(migration.store, limits.pace)
+                    set_pace(migration.store, limits.pace.stored())
                 with _beside(migration, limits, behind) as beside:
                     objects = ObjectCopy(migration, limits.objects, beside.gauge)
                     objects.begin()
@@ -79,7 +67,8 @@ def run_copy(
                     objects.copy()  # under a snapshot of its own what no run could copy under the run's
                     if beside.builder is not None:
                         beside.builder.finish()
-                while _held(migration, _BUILD):  # the sections that come next find what the others build
+                # The sections that come next find what the others build.
+                while is_held(migration.destination, migration.name, "build"):
                     time.sleep(POLL)
                 migration.store.advance("copied")
                 return HostShare(runs, parts, True, objects.copied)
@@ -107,12 +96,12 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
     size = objects.size if objects is not None else 0
     if not again and not unfinished(migration):
         if size:
-            begin(migration.store, tables, size)
+            begin_copy(migration.store, tables, size)
         return HostShare()
     with exclude_worker(migration):
         if again:
             reset(migration, again)
-        begin(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
+        begin_copy(migration.store, tables, bytes_of(migration, unfinished(migration)) + size)
         return copy_tables(migration, limits, beside=beside)
 
 
@@ -120,7 +109,7 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
 def _beside(migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None) -> Iterator[CopyServices]:
     """Builder and gauge of this host."""
     with (
-        CopyReporter(migration, limits.progress_file, limits.progress_interval) as gauge,
+        CopyReporter(migration, limits.progress.path, limits.progress.interval) as gauge,
         Builder(migration, behind or {}, limits.build) as builder,
     ):
         yield CopyServices(builder, gauge)
@@ -138,10 +127,10 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
     False when there is nothing to do, or when nobody has worked on the migration for ``patience`` seconds.
     """
     seen = time.monotonic()
-    while not _held(migration, _LEADER):
+    while not is_held(migration.destination, migration.name, "copy"):
         if finished(migration):
             return False
-        if _held(migration, "run"):
+        if is_held(migration.destination, migration.name, "run"):
             seen = time.monotonic()
         elif time.monotonic() - seen > patience:
             return False
@@ -149,91 +138,31 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
     return True
 
 
-@contextmanager
-def _lead(migration: Migration) -> Iterator[bool]:
-    """Try to become the one leader, without waiting; given back at the end, or by the end of the session."""
-    key = (names.lock_key(migration.name, _LEADER),)
-    with explain_errors("looking for who leads the copy of migration", migration.name):
-        row = migration.destination.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
-    leading = bool(row and row[0])
-    try:
-        yield leading
-    finally:
-        if leading:
-            try:
-                migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", key)
-            except psycopg.Error:  # a session that has gone leads no more
-                pass
-
-
-def _held(migration: Migration, purpose: str) -> bool:
-    """Whether any session holds this lock of the migration."""
-    with explain_errors("looking for who works on migration", migration.name):
-        row = migration.destination.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted"
-            " AND l.objsubid = 1 AND l.classid::bigint = %s AND l.objid::bigint = %s AND l.database ="
-            " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
-            names.lock_halves(names.lock_key(migration.name, purpose)),
-        ).fetchone()
-    return bool(row and row[0])
-
-
-def find_open_run(store: StateStore) -> OpenRun | None:
-    """The run that tables have been given to and that has not ended, if it is the latest; None before the first."""
-    with explain_errors("looking for an open copy run of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL(
-                "SELECT r.run, r.form, coalesce(r.snapshot, '') FROM {run} r WHERE r.migration = %s"
-                " AND r.finished_at IS NULL AND r.run = (SELECT max(run) FROM {run} WHERE migration = %s)"
-                " AND EXISTS (SELECT FROM {part} p WHERE p.migration = r.migration AND p.run = r.run)"
-            ).format(run=store.table("copy_run"), part=store.table("copy_part")),
-            (store.name, store.name),
-        ).fetchone()
-    return None if row is None else OpenRun(*row)
-
-
 def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
     """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
-    key = (names.lock_key(migration.name, _BUILD),)
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
-    migration.destination.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", key)
-    try:
+    with building(migration.destination, migration.name):
         jobs, unknown = _jobs(migration, found.number)
         with _beside(migration, limits, behind) as beside:
-            run = Run(migration, limits, found.number, found.form, found.snapshot, jobs, beside.builder, beside.gauge)
+            form = cast("Form", found.form)
+            run = Run(migration, limits, found.number, form, found.snapshot, jobs, beside.builder, beside.gauge)
             run.changed.update(unknown)
             work_through(run)
             if beside.builder is not None:
                 beside.builder.finish()
-    finally:
-        try:
-            migration.destination.execute("SELECT pg_catalog.pg_advisory_unlock_shared(%s)", key)
-        except psycopg.Error:  # a session that has gone builds no more
-            pass
     return run.copied
 
 
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:
     """The tables of a run, by source OID, as its leader gave them to it; and those that are not there any more."""
-    store = migration.store
-    with explain_errors("reading the tables of a copy run of migration", store.name):
-        rows = store.conn.execute(
-            sql.SQL(
-                "SELECT t.relation::bigint, t.schema_name, t.table_name, NOT coalesce(t.found_empty, true),"
-                " p.part, p.first_page, p.end_page, p.key_column, p.key_type::bigint, p.key_from, p.key_to"
-                " FROM {table} t JOIN {part} p USING (migration, relation)"
-                " WHERE t.migration = %s AND t.run = %s AND p.run = t.run AND p.state = 'waiting' ORDER BY p.ordinal"
-            ).format(table=store.table("table_copy"), part=store.table("copy_part")),
-            (store.name, number),
-        ).fetchall()
     here, there = migration.source_catalog.tables, migration.destination_catalog().tables_by_name()
     jobs: dict[int, Job] = {}
     unknown: set[int] = set()
-    for relation, schema, name, merge, *part in rows:
-        source, destination = here.get(relation), there.get((schema, name))
+    for waits in parts_to_copy(migration.store, number):
+        source, destination = here.get(waits.relation), there.get(waits.name)
         if source is None or destination is None:
-            unknown.add(relation)
+            unknown.add(waits.relation)
             continue
-        job = jobs.setdefault(relation, Job(source, destination, (), merge=merge))
-        jobs[relation] = replace(job, parts=(*job.parts, part_of(part)))
+        job = jobs.setdefault(waits.relation, Job(source, destination, (), merge=waits.merge))
+        jobs[waits.relation] = replace(job, parts=(*job.parts, waits.part))
     return jobs, unknown

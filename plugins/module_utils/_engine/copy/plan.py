@@ -14,14 +14,18 @@ from ..plan import Change, Plan
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
+from ..postgres.key_ranges import WHOLE, Part
 from ..schema.table_builds import analyze_statement, behind_copy
+from ..state.copies import observed_copies, partly_copied
+from ..state.copy_pace import read_pace, set_pace
 from ..state.task import read_control
 from .enqueue import resume_parts
+from .job import Job
+from .layout import lay_out, missing_tables, unfinished
 from .leader import finished, run_copy, wait_for_leader
-from .progress import read_pace, set_pace
-from .queue import Job, observed, partly_copied
+from .limits import Limits
 from .resync import tables_again
-from .runs import HostShare, lay_out, missing_tables, unfinished
+from .runs import HostShare
 from .transfer.columns import (
     STAGE,
     Format,
@@ -32,15 +36,13 @@ from .transfer.columns import (
     stored,
     truncate_statement,
 )
-from .transfer.parts import WHOLE, Part
-from .workers import Limits
+from .transfer.pace import Pace, pace_of
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name
     from ..runner import Runner
     from ..schema.table_builds import TableBuilds
-    from .transfer.pace import Pace
 
 
 def plan(
@@ -71,7 +73,7 @@ def plan(
     if not waiting and not objects and reached:
         return Plan(result=_result(migration, limits))
     there = migration.destination_catalog()
-    jobs = lay_out(migration, waiting, limits, there)
+    jobs = lay_out(migration, waiting, limits.layout, there)
     going_on = [job for oid, job in jobs.items() if job is not None and oid not in anew]
     jobs.update({job.source.oid: job for job in resume_parts(migration, going_on)})
     without = [table.qualified_name for table in waiting if jobs[table.oid] is None]
@@ -107,12 +109,13 @@ def plan(
 
 def plan_pace(migration: Migration, pace: Pace) -> Plan:
     """Other limits for the copy that runs, or for the next one."""
-    known = read_pace(migration.store) if migration.state() is not None else None
+    settings = read_pace(migration.store) if migration.state() is not None else None
+    known = None if settings is None else pace_of(settings)
     if known == pace:
         return Plan()
 
     def apply() -> Mapping[str, object]:
-        set_pace(migration.store, pace)
+        set_pace(migration.store, pace.stored())
         return {}
 
     before = None if known is None else known.stored()
@@ -207,7 +210,9 @@ def _plan_help(migration: Migration, limits: Limits, patience: float, programs: 
 
 def _result(migration: Migration, limits: Limits, share: HostShare | None = None) -> Mapping[str, object]:
     """Every selected table as it stands: those that nobody has begun are waiting."""
-    known = {entry["table"]: entry for entry in observed(migration.store)} if migration.state() is not None else {}
+    known = (
+        {entry["table"]: entry for entry in observed_copies(migration.store)} if migration.state() is not None else {}
+    )
     tables: list[Mapping[str, Any]] = []
     for table in migration.selected().leaves:
         empty = {"table": str(table), "state": "waiting", "rows": 0, "bytes": 0, "mark": "", "run": 0, "seconds": 0.0}

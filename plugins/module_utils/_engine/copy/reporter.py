@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import EngineError
-from ..postgres._psycopg import sql
 from ..postgres.connect import connect, explain_errors
 from ..postgres.lsn import Lsn, parse_lsn
+from ..state.copy_pace import HostReport, report_host
 from ..state.store import StateStore
-from .progress import ALIVE, read_progress
+from .progress import show_copy_progress
 from .transfer.pace import Pace, Throttle, pace_of
 
 if TYPE_CHECKING:
@@ -36,19 +36,6 @@ TICK = 0.5
 
 LARGE = 100_000_000
 """Bytes of a table that is told of when it is complete."""
-
-_TELL = """
-WITH me AS (
-    INSERT INTO {host} AS h (migration, host, pid, active, rows, bytes, size, rate, held, heartbeat)
-    VALUES (%(name)s, %(host)s, %(pid)s, %(active)s, %(rows)s, %(bytes)s, %(size)s, %(rate)s, %(held)s,
-            pg_catalog.clock_timestamp())
-    ON CONFLICT (migration, host, pid) DO UPDATE SET (active, rows, bytes, size, rate, held, heartbeat) =
-        (excluded.active, excluded.rows, excluded.bytes, excluded.size, excluded.rate, excluded.held, excluded.heartbeat)
-)
-SELECT coalesce((SELECT settings FROM {task} WHERE migration = %(name)s), '{{}}'::jsonb),
-       coalesce((SELECT sum(active) FROM {host} WHERE migration = %(name)s AND (host, pid) <> (%(host)s, %(pid)s)
-           AND heartbeat > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(alive)s)), 0)::int
-"""
 
 _STANDBYS = """
 SELECT pg_catalog.pg_current_wal_lsn()::text, min(r.replay_lsn)::text
@@ -102,7 +89,7 @@ class CopyReporter:
         self.throttle = Throttle()
         self.active = self.rows = self.bytes = self.size = 0
         self._migration = migration
-        self._key = {"name": migration.name, "host": socket.gethostname(), "pid": os.getpid()}
+        self._key = (socket.gethostname(), os.getpid())
         self._file, self._interval, self._told = progress_file, interval, 0.0
         self._lines: IO[str] | None = None
         self._large: deque[dict[str, Any]] = deque()
@@ -158,14 +145,12 @@ class CopyReporter:
         self._sizes.append((now, self.size))
         began, before = self._sizes[0]
         rate = (self.size - before) / (now - began) if now > began else 0.0
-        counts = {"active": self.active, "rows": self.rows, "bytes": self.bytes, "size": self.size, "rate": rate}
-        query = sql.SQL(_TELL).format(host=store.table("copy_host"), task=store.table("copy_task"))
-        held = self.throttle.held
-        with explain_errors("telling how far the copy has come of migration", self._migration.name):
-            row = self._conn.execute(query, {**self._key, **counts, "held": held, "alive": ALIVE}).fetchone()
-        if row is not None:
-            pace = pace_of(row[0])
-            self.throttle.tell(pace, share_of(self.active, row[1]), self._held(pace, now))
+        report = HostReport(
+            *self._key, self.active, self.rows, self.bytes, self.size, rate=rate, held=self.throttle.held
+        )
+        settings, others = report_host(store, report)
+        pace = pace_of(settings)
+        self.throttle.tell(pace, share_of(self.active, others), self._held(pace, now))
         if self._lines is not None and (last or self._large or now - self._told >= self._interval):
             self._write(store, now, last=last)
 
@@ -197,7 +182,7 @@ class CopyReporter:
             lines.append(self._large.popleft())
         if last or now - self._told >= self._interval:
             self._told = now
-            lines.append(dict(read_progress(store)))
+            lines.append(dict(show_copy_progress(store)))
         if self._lines is not None:
             for line in lines:
                 if line:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError, StateError
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
+from ..state.copies import reset_copies
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -62,11 +61,5 @@ def _with_all_below(tables: Sequence[Table], children: Mapping[int, Sequence[Tab
 def reset(migration: Migration, tables: Sequence[Table]) -> None:
     """Forget that these tables are complete: the next run empties them, and no part of theirs stays."""
     store = migration.store
-    with explain_errors("preparing to copy tables again in migration", store.name):
-        store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = 'copying', fingerprint = NULL WHERE migration = %s AND relation = ANY (%s::oid[])"
-            ).format(store.table("table_copy")),
-            (store.name, [table.oid for table in tables]),
-        )
+    reset_copies(store, [table.oid for table in tables])
     store.event("copied", "tables are copied again", {"tables": [str(table) for table in tables][:50]})

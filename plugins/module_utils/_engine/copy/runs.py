@@ -12,27 +12,27 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .. import names
 from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import connect, explain_errors
+from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.former import observe_system
-from ..state.task import read_control, set_wanted, wait_gone
+from ..state.advisory import keep_worker_away, wait_gone
+from ..state.copy_queue import begin_run, close_run, set_run, waiting_parts
+from ..state.progress import read_progress
+from ..state.task import read_control, set_wanted
 from .enqueue import enqueue, resume_parts
-from .key_parts import cut_large
-from .queue import Job, begin_run, close_run, set_run, waiting_parts
-from .transfer.parts import WHOLE, cut
-from .workers import Limits, Run, copy_run
+from .job import Job
+from .layout import lay_out, missing_tables, unfinished
+from .limits import Limits
+from .workers import Run, copy_run
 
 if TYPE_CHECKING:
     from ..large_objects.copy import ObjectCopy
     from ..migration import Migration
-    from ..postgres.catalog import Catalog
-    from ..postgres.connect import Connection
     from .index_builder import Builder
     from .reporter import CopyReporter
 
@@ -68,79 +68,6 @@ class HostShare:
     objects: int = 0
 
 
-def unfinished(migration: Migration) -> list[Table]:
-    """The selected tables whose rows do not all stand at the destination under their present name."""
-    copies = migration.copies()
-    return [
-        table
-        for table in migration.selected().leaves
-        if (copy := copies.get(table.oid)) is None or copy.state != "complete" or copy.name != table.qualified_name
-    ]
-
-
-def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there: Catalog) -> dict[int, Job | None]:
-    """A job for each table, cut into parts; None where the destination has no table of that name."""
-    server = migration.source_server
-    sizes = _sizes(migration.source, [table.oid for table in tables])
-    block = int(server.setting("block_size", "8192"))
-    by_name = there.tables_by_name()
-    jobs: dict[int, Job | None] = {}
-    for table in tables:
-        destination = by_name.get(table.qualified_name)
-        heap, whole = sizes.get(table.oid, (0, 0))
-        parts = cut(heap, block, limits.part_size, server.version)
-        jobs[table.oid] = None if destination is None else Job(table, destination, parts, heap, whole)
-    return cut_large(migration, jobs, limits.part_size, limits.part_by)
-
-
-def bytes_of(migration: Migration, tables: Sequence[Table]) -> int:
-    """Bytes of these tables at the source, TOAST included."""
-    return sum(whole for dummy, whole in _sizes(migration.source, [table.oid for table in tables]).values())
-
-
-_SIZES = """
-SELECT c.oid::bigint, {heap}, {heap} + {toast}
-  FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
- WHERE c.oid = ANY (%s::oid[])
-"""
-_EXACT = """CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = c.oid
-                                AND l.mode = 'AccessExclusiveLock')
-       THEN c.relpages * pg_catalog.current_setting('block_size')::bigint ELSE pg_catalog.pg_relation_size(c.oid) END"""
-_COUNTED = "c.relpages * pg_catalog.current_setting('block_size')::bigint"
-_TOAST = "coalesce(t.relpages, 0) * pg_catalog.current_setting('block_size')::bigint"
-
-
-def _sizes(source: Connection, relations: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Bytes of heap now, and with what is known of TOAST, by OID.
-
-    pg_relation_size() waits behind whoever alters a table: there the number of pages that was last counted stands.
-    """
-
-    def ask(heap: str) -> dict[int, tuple[int, int]]:
-        query = sql.SQL(_SIZES).format(heap=sql.SQL(heap), toast=sql.SQL(_TOAST))
-        return {row[0]: (row[1], row[2]) for row in source.execute(query, (list(relations),)).fetchall()}
-
-    with explain_errors("asking for the sizes of tables at the", "source"):
-        try:
-            with source.transaction():
-                source.execute("SET LOCAL lock_timeout = '1s'")
-                return ask(_EXACT)
-        except psycopg.errors.LockNotAvailable:
-            return ask(_COUNTED)
-
-
-def missing_tables(names_missing: Sequence[Name]) -> MismatchError:
-    """The error for tables that the destination does not have."""
-    listed = ", ".join(qualified(name) for name in names_missing[:5])
-    more = f" and {len(names_missing) - 5} more" if len(names_missing) > 5 else ""
-    return MismatchError(
-        "copying table",
-        f"{listed}{more}",
-        "the destination has no table of that name",
-        "Run the migrate playbook, whose schema phase makes it; with types [full] make it yourself.",
-    )
-
-
 @contextmanager
 def exclude_worker(migration: Migration) -> Iterator[None]:
     """Stop the CDC worker at a commit and keep its lock until the marks are stored (design: A copy run, 1 and 6)."""
@@ -149,23 +76,8 @@ def exclude_worker(migration: Migration) -> Iterator[None]:
     if control is not None and control.wanted in ("started", "paused"):
         set_wanted(store, "stopped")
     wait_gone(conn, migration.name, WORKER_PATIENCE)
-    key = (names.lock_key(migration.name, "worker"),)
-    with explain_errors("keeping the CDC worker away in migration", migration.name):
-        row = conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", key).fetchone()
-    if row is None or not row[0]:
-        raise StateError(
-            "keeping the CDC worker away in migration",
-            migration.name,
-            "a worker has started in this moment",
-            "Run the playbook again.",
-        )
-    try:
+    with keep_worker_away(conn, migration.name):
         yield
-    finally:
-        try:
-            conn.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", key)
-        except psycopg.Error:  # a session that has gone holds no lock, and what ended it is told by who met it first
-            pass
 
 
 def copy_tables(
@@ -185,7 +97,7 @@ def copy_tables(
         tables = unfinished(migration)
         if not tables:
             return HostShare(number, parts, True)
-        jobs = lay_out(migration, tables, limits, migration.destination_catalog())
+        jobs = lay_out(migration, tables, limits.layout, migration.destination_catalog())
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
             raise missing_tables(without)
@@ -213,7 +125,9 @@ def _one_run(
         taken: Snapshot | None = None
         if form in ("slot", "plain"):
             try:
-                taken = stack.enter_context(open_snapshot(migration, number, wait=limits.patience, slot=form == "slot"))
+                taken = stack.enter_context(
+                    open_snapshot(migration, number, wait=limits.slot_patience, slot=form == "slot")
+                )
             except SnapshotTooLarge:
                 form = "share"
             else:
@@ -267,21 +181,17 @@ def can_import(migration: Migration, snapshot: str) -> bool:
 
 def _require_behind(migration: Migration, mark: Lsn) -> None:
     """What was applied must lie below the mark to come: changes between the two would be applied to no table."""
-    store = migration.store
-    with explain_errors("reading the progress of migration", migration.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT applied::text FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
-            (migration.name,),
-        ).fetchone()
-        if row is None:
-            return
-        if not mark:
+    progress = read_progress(migration.store)
+    if progress is None:
+        return
+    if not mark:
+        with explain_errors("reading the WAL position of the", "source"):
             position = migration.source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
-            mark = parse_lsn(position[0]) if position else 0
-    if parse_lsn(row[0]) > mark:
+        mark = parse_lsn(position[0]) if position else 0
+    if progress.applied > mark:
         raise StateError(
             "copying into migration",
             migration.name,
-            f"changes up to {row[0]} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
+            f"changes up to {format_lsn(progress.applied)} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
             "The source has lost changes, as after a failover: release the migration and begin again.",
         )

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture.snapshot import Form, Snapshot, open_shared_snapshot
 from ..errors import ConnectError, ServerError
-from ..large_objects.objects import ObjectWish
 from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import explain_errors, open_session
+from ..postgres.key_ranges import Part
 from ..postgres.lsn import Lsn
-from ..schema.build_limits import BuildLimits
+from ..state.claims import Claims
 from .index_builder import Builder
-from .key_parts import PartBy
-from .queue import Claims, Job
+from .job import Job
+from .limits import Limits
 from .reporter import CopyReporter
 from .transfer.columns import (
     STAGE,
@@ -33,8 +33,7 @@ from .transfer.columns import (
     select_statement,
     stage_statements,
 )
-from .transfer.pace import Pace, rows_in
-from .transfer.parts import Part
+from .transfer.pace import rows_in
 from .transfer.pipe import Copied, Sink, pump
 from .transfer.source_reader import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
 from .transfer.table_fingerprint import Fingerprint
@@ -48,27 +47,6 @@ QUERIES = 7
 
 NO_BINARY = ("22P03", "42883", "0A000")
 """What a destination says that cannot take a type's binary form after all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How a copy is done: parts at once, bytes of heap in a part, what parts are ranges of, and how patiently locks are asked for (seconds)."""
-
-    parallel: int = 2
-    part_size: int = 1 << 30
-    part_by: PartBy = "auto"
-    lock_timeout: float = 2.0
-    lock_retries: int = 60
-    build: BuildLimits = field(default_factory=BuildLimits)
-    objects: ObjectWish = field(default_factory=ObjectWish)
-    pace: Pace | None = None
-    progress_file: str = ""
-    progress_interval: float = 0.0
-
-    @property
-    def patience(self) -> float:
-        """Seconds for what nobody waits behind: transactions that were open when a slot was asked for."""
-        return self.lock_timeout * max(1, self.lock_retries)
 
 
 @dataclass(slots=True)
@@ -240,10 +218,10 @@ class _Worker:
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:
         """The source side of one part, in the run's form. What the stack holds is given back after the part."""
-        run, limits = self._run, self._run.limits
+        run, patience = self._run, self._run.limits.patience
         source = run.migration.source
         if run.form == "own_slot":
-            walsender = OwnSlotReading(run.migration, run.number, limits.lock_timeout, limits.lock_retries)
+            walsender = OwnSlotReading(run.migration, run.number, patience.timeout, patience.retries)
             stack.callback(walsender.close)
             mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
             return _Reader(walsender, seen, mark)
@@ -251,20 +229,20 @@ class _Worker:
         if run.form == "share":
             taken = await self._share(job, stack)
             snapshot, mark = taken.name, taken.mark
-        reading = SnapshotReading(self._source, source, limits.lock_timeout, limits.lock_retries)
+        reading = SnapshotReading(self._source, source, patience.timeout, patience.retries)
         return _Reader(reading, await reading.begin(snapshot, job.source), mark)
 
     async def _share(self, job: Job, stack: ExitStack) -> Snapshot:
         """A snapshot for this table alone; asked for again and again, since each attempt keeps writers waiting."""
-        limits = self._run.limits
-        for attempt in range(limits.lock_retries + 1):
+        patience = self._run.limits.patience
+        for attempt in range(patience.retries + 1):
             try:
-                holding = open_shared_snapshot(self._run.migration, job.source, limits.lock_timeout)
+                holding = open_shared_snapshot(self._run.migration, job.source, patience.timeout)
                 return await asyncio.to_thread(stack.enter_context, holding)
             except ServerError as exc:
                 if exc.sqlstate in ("42P01", "3F000"):
                     raise TableChanged(exc.doing, exc.what, exc.why, exc.remedy, sqlstate=exc.sqlstate) from exc
-                if exc.sqlstate != "55P03" or attempt == limits.lock_retries:
+                if exc.sqlstate != "55P03" or attempt == patience.retries:
                     raise
             await asyncio.sleep(random.uniform(0.1, 0.5))  # writers that queued up behind us go first
         raise RuntimeError("unreachable")

@@ -9,11 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import StateError, TimeoutExpired
-from ..flow.rates import Rates, forecast
-from ..postgres._psycopg import sql
+from ..flow.rates import forecast
 from ..postgres.connect import explain_errors
+from ..state.advisory import holder, wait_gone
 from ..state.heartbeat import wait_applied
-from ..state.task import holder, set_wanted, wait_gone
+from ..state.progress import read_progress
+from ..state.task import set_wanted
 from ..units import size
 
 if TYPE_CHECKING:
@@ -56,49 +57,32 @@ def _lives(migration: Migration) -> bool:
     """Return whether a worker is connected, or has reported that it starts or retries."""
     if holder(migration.destination, migration.name) is not None:
         return True
-    store = migration.store
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT state FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
-        ).fetchone()
-    return row is not None and row[0] in ("retrying", "starting")
+    row = read_progress(migration.store)
+    return row is not None and row.state in ("retrying", "starting")
 
 
 def require_catching_up(migration: Migration, timeout: float) -> None:
     """Raise StateError if the worker cannot catch up, or not within ``timeout`` seconds: better now than fenced."""
     store = migration.store
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL(
-                "SELECT state, lag_bytes, lag_seconds, source_rate, apply_rate FROM {} WHERE migration = %s"
-            ).format(store.table("cdc_progress")),
-            (store.name,),
-        ).fetchone()
+    row = read_progress(store)
     if row is None:
         return
-    rates = None if None in row[3:] else Rates(row[3], row[4])
-    found = forecast(row[0], row[1], row[2], rates)
+    found = forecast(row.state, row.lag_bytes, row.lag_seconds, row.rates)
     late = found.verdict == "catching_up" and found.seconds is not None and found.seconds > timeout
     if found.verdict == "never" or late:
         raise StateError(
             "cutting over migration",
             store.name,
-            f"it is {size(row[1])} behind; {found.sentence(rates)}",
+            f"it is {size(row.lag_bytes or 0)} behind; {found.sentence(row.rates)}",
             "Choose a quieter hour, raise causeway_cdc_rows_per_second or causeway_cdc_mb_per_second where they limit"
             " it, and see with the status playbook that it has caught up.",
         )
 
 
 def changes_applied(store: StateStore) -> int:
-    """How many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT inserts + updates + deletes + truncates FROM {} WHERE migration = %s").format(
-                store.table("cdc_progress")
-            ),
-            (store.name,),
-        ).fetchone()
-    return int(row[0]) if row else 0
+    """Return how many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
+    row = read_progress(store)
+    return row.changes if row else 0
 
 
 def see_worker_gone(migration: Migration, timeout: float) -> None:

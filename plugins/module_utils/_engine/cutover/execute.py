@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
-from ..large_objects.objects import read_copied
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
+from ..state.copies import describe_uncopied, uncopied
 from ..state.heartbeat import wait_applied, write_marker
+from ..state.large_objects import read_copied
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions
@@ -292,14 +293,9 @@ def require_copied(migration: Migration) -> None:
     """Raise StateError while a selected table has not been copied, for instance one that was created since; or while
     only some of the large objects have been."""
     copies = migration.copies()
-    missing = [str(t) for t in migration.selected().leaves if t.oid not in copies or copies[t.oid].state != "complete"]
+    missing = uncopied(migration.selected().leaves, copies)
     if missing:
-        raise StateError(
-            _DOING,
-            migration.name,
-            f"{len(missing)} selected tables have not been copied: {', '.join(missing[:5])}",
-            _MIGRATE,
-        )
+        raise StateError(_DOING, migration.name, describe_uncopied(missing, copies), _MIGRATE)
     objects = read_copied(migration.store)
     if objects is not None and objects.state != "complete":
         raise StateError(

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import ServerError, StateError
 from ..large_objects.objects import certified
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 from ..state.tombstone import with_tombstone
 from .certificate import Evidence
@@ -48,13 +46,7 @@ def open_destination(migration: Migration, proofs: Evidence) -> None:
         "comment": _leave_tombstone(conn, with_tombstone(conn, migration.name, opened_at)),
     }
     with explain_errors("opening the destination of migration", migration.name), conn.transaction():
-        conn.execute(
-            sql.SQL(
-                "UPDATE {} SET certificate = %s::jsonb, opened_at = %s::timestamptz, phase = 'opened',"
-                " updated_at = pg_catalog.now() WHERE name = %s AND opened_at IS NULL"
-            ).format(migration.store.table("migration")),
-            (json.dumps(certificate), opened_at, migration.name),
-        )
+        migration.store.record_opened(certificate, opened_at)
         migration.store.event("opened", "destination opened", {"pause_ms": pause_ms})
 
 

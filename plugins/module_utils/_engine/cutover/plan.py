@@ -12,7 +12,8 @@ from ..errors import SpecError, StateError
 from ..large_objects.writes import written_warning
 from ..plan import Change, Plan
 from ..schema.triggers import enable_triggers_statements
-from ..state.task import holder, read_control
+from ..state.advisory import holder
+from ..state.task import read_control
 from ..writers import fence
 from ..writers.sessions import require_nothing_prepared
 from . import opening

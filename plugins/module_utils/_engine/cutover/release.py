@@ -12,12 +12,11 @@ from .. import names
 from ..capture.publication import observe_publication
 from ..errors import StateError
 from ..plan import Leftover, Plan, SqlChange, as_change
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
-from ..state.heartbeat import heartbeat_table
+from ..state.advisory import holder
+from ..state.heartbeat import forget_heartbeat
 from ..state.source_schema import observe_bookkeeping
 from ..state.tables import drop_statements
-from ..state.task import holder
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -83,8 +82,6 @@ def _still_there(migration: Migration) -> list[Leftover]:
         left.append(Leftover("source", f"publication {publication}", "pg_publication did not drop it", (statement,)))
     if migration.name in observe_bookkeeping(conn).rows:
         why = "pg_publication did not drop it"
-        delete = sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(
-            heartbeat_table(), sql.Literal(migration.name)
-        )
+        delete = forget_heartbeat(migration.name)
         left.append(Leftover("source", "heartbeat row", why, (delete.as_string(conn),)))
     return left

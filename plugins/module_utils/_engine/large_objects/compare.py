@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError
-from ..postgres._psycopg import psycopg, sql
+from ..postgres._psycopg import psycopg
 from ..postgres.connect import connect, explain_errors
-from .objects import LARGE_OBJECTS, PAGE, PIECE, read_copied
+from ..state.large_objects import count_own_objects, read_copied
+from .objects import LARGE_OBJECTS, PAGE, PIECE
 from .writes import REMEDY
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ SELECT p.oid::bigint, pg_catalog.length(p.d), pg_catalog.sha256(p.d)
   FROM (SELECT m.oid, pg_catalog.lo_get(m.oid, %(offset)s, %(length)s) AS d
           FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%(objects)s::oid[]) OFFSET 0) p
 """
-_OURS = "SELECT count(*) FROM {} WHERE migration = %s"
-_OF_THESE = _OURS + " AND object = ANY (%s::oid[])"
 
 Digests = Mapping[int, Sequence[bytes]]
 
@@ -85,19 +84,12 @@ def compare_objects(migration: Migration) -> ObjectVerdict | None:
         after = 0
         with explain_errors("comparing the large objects of migration", migration.name):
             while oids := [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]:
-                verdict.gone -= _made(destination, migration, _OF_THESE, oids)
+                verdict.gone -= count_own_objects(migration.store, destination, oids)
                 with source.transaction(), destination.transaction():
                     verdict.judge(oids, _digests(source, oids), _digests(destination, oids))
                 after = oids[-1]
-            verdict.gone += _made(destination, migration, _OURS)
+            verdict.gone += count_own_objects(migration.store, destination)
     return verdict
-
-
-def _made(conn: Connection, migration: Migration, query: str, *values: object) -> int:
-    """How many this migration has made, of all or of some."""
-    table = migration.store.table("large_object")
-    row = conn.execute(sql.SQL(query).format(table), (migration.name, *values)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:

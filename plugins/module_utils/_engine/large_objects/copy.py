@@ -18,6 +18,16 @@ from ..capture.snapshot import SNAPSHOT_GONE
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, explain_errors
+from ..state.large_objects import (
+    begin_objects,
+    complete_objects,
+    forget_objects,
+    objects_before_run,
+    objects_of_run,
+    own_objects,
+    read_copied,
+    record_objects,
+)
 from .objects import (
     CREATE,
     PAGE,
@@ -30,7 +40,6 @@ from .objects import (
     count,
     destination_roles,
     present_objects,
-    read_copied,
     require_free,
     require_readable,
     stored_bytes,
@@ -46,27 +55,6 @@ if TYPE_CHECKING:
 
 _COPYING = "copying large objects"
 _RIGHTS_REMEDY = "Make the migration's account a member of the roles that own large objects, at the destination, or set privileges: skip."
-
-_DONE = """
-INSERT INTO {large_object} (migration, object, run) SELECT %s, o, %s FROM pg_catalog.unnest(%s::oid[]) o
-    ON CONFLICT (migration, object) DO UPDATE SET run = excluded.run
-"""
-_COUNTED = """
-UPDATE {large_object_copy} SET objects = objects + %s, bytes = bytes + %s WHERE migration = %s AND run = %s
-"""
-_BEGUN = """
-INSERT INTO {large_object_copy} AS c (migration, run, state, total) VALUES (%s, 1, 'copying', %s)
-    ON CONFLICT (migration) DO UPDATE SET (run, state, total, objects, bytes, started_at, finished_at) =
-       (c.run + 1, 'copying', excluded.total, 0, 0, excluded.started_at, NULL)
-    RETURNING run
-"""
-_COMPLETE = """
-UPDATE {large_object_copy} SET state = 'complete', finished_at = pg_catalog.clock_timestamp()
- WHERE migration = %s AND run = %s
-"""
-_OF_RUN = "SELECT object::bigint FROM {large_object} WHERE migration = %s AND run = %s AND object = ANY (%s::oid[])"
-_OLDER = "SELECT object::bigint FROM {large_object} WHERE migration = %s AND run < %s ORDER BY object LIMIT %s"
-_FORGET = "DELETE FROM {large_object} WHERE migration = %s AND object = ANY (%s::oid[])"
 
 
 class Pace(Protocol):
@@ -126,8 +114,7 @@ class ObjectCopy:
         with explain_errors("beginning to copy the large objects of migration", store.name), store.conn.transaction():
             store.drop_original(BEFORE, ["written"])
             store.record_original(BEFORE, {"written": written})
-            row = store.conn.execute(self._sql(_BEGUN), (store.name, total)).fetchone()
-        self._run = int(row[0]) if row else 0
+            self._run = begin_objects(store, total)
 
     def copy(self, snapshot: str = "") -> None:
         """Copy what is left, under this exported snapshot of the source, or one of its own. Nothing is done if nothing
@@ -164,8 +151,7 @@ class ObjectCopy:
     def _copy_page(self, source: Connection, page: Sequence[SourceObject]) -> None:
         store = self._migration.store
         with explain_errors("reading which large objects are copied in migration", store.name):
-            values = (store.name, self._run, [one.oid for one in page])
-            done = {row[0] for row in store.conn.execute(self._sql(_OF_RUN), values).fetchall()}
+            done = set(objects_of_run(store, self._run, [one.oid for one in page]))
         todo = [one for one in page if one.oid not in done]
         if not todo:
             return
@@ -197,7 +183,7 @@ class ObjectCopy:
         with explain_errors("writing at the destination large object", _span(oids)):
             try:
                 with store.conn.transaction():
-                    self._remove(self._ours(oids))
+                    self._remove(own_objects(store, oids))
                     first = self._read(source, oids, 0)
                     store.conn.execute(CREATE, {"objects": oids, "pieces": [first[oid] for oid in oids]})
                     for offset in range(PIECE, size, PIECE):  # only an object that is alone exceeds it
@@ -224,23 +210,13 @@ class ObjectCopy:
             ):
                 conn.execute(sql.SQL("; ").join(statements))
 
-    def _ours(self, oids: list[int]) -> list[int]:
-        """Those of them that an earlier run has made: they are made anew."""
-        store = self._migration.store
-        query = sql.SQL("SELECT object::bigint FROM {} WHERE migration = %s AND object = ANY (%s::oid[])").format(
-            store.table("large_object")
-        )
-        return [row[0] for row in store.conn.execute(query, (store.name, oids)).fetchall()]
-
     def _remove(self, oids: list[int]) -> None:
         if oids:
             self._migration.destination.execute(REMOVE, {"objects": oids})
 
     def _note(self, oids: list[int], size: int) -> None:
         store = self._migration.store
-        store.conn.execute(self._sql(_DONE), (store.name, self._run, oids))
-        found = store.conn.execute(self._sql(_COUNTED), (len(oids), size, store.name, self._run))
-        if found.rowcount != 1:
+        if not record_objects(store, self._run, oids, size):
             raise StateError(
                 _COPYING, store.name, "a later run has taken them over", "Nothing is lost: the other run copies them."
             )
@@ -253,27 +229,21 @@ class ObjectCopy:
                 explain_errors("removing at the destination large objects that the source no longer has"),
                 store.conn.transaction(),
             ):
-                rows = store.conn.execute(self._sql(_OLDER), (store.name, self._run, PAGE)).fetchall()
-                gone = [row[0] for row in rows]
+                gone = objects_before_run(store, self._run, PAGE)
                 if not gone:
                     return
                 self._remove(gone)
-                store.conn.execute(self._sql(_FORGET), (store.name, gone))
+                forget_objects(store, gone)
             self.copied += len(gone)
 
     def _finish(self) -> None:
         store = self._migration.store
         with explain_errors("finishing the large objects of migration", store.name), store.conn.transaction():
-            store.conn.execute(self._sql(_COMPLETE), (store.name, self._run))
+            complete_objects(store, self._run)
             known = read_copied(store)
             if known is not None and (known.objects or known.run > 1):
                 store.event("copied", COPIED, {"objects": known.objects, "bytes": known.bytes, "run": known.run})
         self._run = 0
-
-    def _sql(self, template: str) -> sql.Composed:
-        store = self._migration.store
-        tables = {name: store.table(name) for name in ("large_object", "large_object_copy")}
-        return sql.SQL(template).format(**tables)
 
 
 def _imported(source: Connection, snapshot: str) -> bool:

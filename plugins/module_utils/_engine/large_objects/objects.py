@@ -4,7 +4,7 @@
 """Large objects: what the source holds, what prevents its copy, what has been copied, and the plan.
 
 They are no relations: no stream carries what is written to them, and their OIDs are their names. Each that this migration
-has made is a row of `large_object`, so that one of somebody else's is never overwritten and never removed.
+has made is recorded (`state.large_objects`), so that another's is never overwritten and never removed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import MismatchError, ServerError, SpecError
 from ..plan import Change
-from ..postgres._psycopg import psycopg, sql
+from ..postgres._psycopg import psycopg
 from ..postgres.connect import explain_errors
+from ..state.large_objects import ObjectsCopied, foreign_objects, read_copied
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -60,29 +61,6 @@ class ObjectWish:
     copied: bool = True
     again: bool = False
     privileges: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectsCopied:
-    """The row of `large_object_copy`: ``state`` is copying or complete, ``run`` counts how often all were copied.
-
-    ``total`` is what the source held when this run began, ``objects`` and ``bytes`` what it has copied.
-    """
-
-    run: int
-    state: str
-    total: int
-    objects: int
-    bytes: int
-    finished_at: str
-
-
-def read_copied(store: StateStore) -> ObjectsCopied | None:
-    """How it stands with the large objects of a migration; None before they were begun. Raises ServerError."""
-    query = "SELECT run, state, total, objects, bytes, coalesce(finished_at::text, '') FROM {} WHERE migration = %s"
-    with explain_errors("reading the state of the large objects of migration", store.name):
-        row = store.conn.execute(sql.SQL(query).format(store.table("large_object_copy")), (store.name,)).fetchone()
-    return None if row is None else ObjectsCopied(*row)
 
 
 def as_result(migration: Migration, wish: ObjectWish, moved: int) -> Mapping[str, Any]:
@@ -169,14 +147,9 @@ def require_readable(source: Connection) -> None:
 def standing_objects(migration: Migration, *, ours: bool) -> tuple[int, ...]:
     """Large objects of the destination that this migration has not made and whose OIDs the source has too: some of them,
     in ascending order. ``ours`` says that the migration has a state, which knows what is ours. Raises ServerError."""
-    others = sql.SQL("SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid{} LIMIT {}")
-    made = sql.SQL(" AND NOT EXISTS (SELECT FROM {} o WHERE o.migration = {} AND o.object = m.oid)").format(
-        migration.store.table("large_object"), sql.Literal(migration.name)
-    )
-    query = others.format(sql.SQL("{} ORDER BY m.oid").format(made if ours else sql.SQL("")), sql.Literal(_LOOKED_AT))
     after = 0
     with explain_errors("comparing the OIDs of large objects at", "both ends"):
-        while page := [row[0] for row in migration.destination.execute(query, (after,)).fetchall()]:
+        while page := foreign_objects(migration.store, after, _LOOKED_AT, known=ours):
             if found := present_objects(migration.source, page):
                 return found
             after = page[-1]

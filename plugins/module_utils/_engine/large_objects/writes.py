@@ -9,12 +9,12 @@ were rolled back too. The count before they were copied, or else when the task f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..state.events import amend_event
+from ..state.large_objects import copies_objects
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -56,8 +56,7 @@ def written_warning(source: Connection, store: StateStore, before_image: Mapping
 
 def remedy_of(store: StateStore) -> str:
     """What to do about writes to them: whether this migration copies them decides. Raises psycopg.Error."""
-    query = sql.SQL("SELECT FROM {} WHERE migration = %s").format(store.table("large_object_copy"))
-    return REMEDY if store.conn.execute(query, (store.name,)).fetchone() is not None else REMEDY_LEFT_OUT
+    return REMEDY if copies_objects(store) else REMEDY_LEFT_OUT
 
 
 class LargeObjectWatch:
@@ -87,15 +86,9 @@ class LargeObjectWatch:
     def _report(store: StateStore, count: int) -> None:
         """Write one event, and update it until they are copied again."""
         detail = {"rows_written": count, "remedy": remedy_of(store)}
-        values = (json.dumps(detail), store.name, WRITTEN, store.name, COPIED)
-        if store.conn.execute(sql.SQL(_TOLD).format(event=store.table("event")), values).rowcount == 0:
+        if not amend_event(store, WRITTEN, COPIED, detail):
             store.event("replicating", WRITTEN, detail)
 
-
-_TOLD = """
-UPDATE {event} SET detail = detail || %s::jsonb WHERE migration = %s AND what = %s
-   AND id > (SELECT coalesce(max(id), 0) FROM {event} WHERE migration = %s AND what = %s)
-"""
 
 REMEDY: Final = (
     "Large objects are as they were when they were copied: no stream carries what is written to them. Stop the"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import names
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
-from ..postgres._psycopg import psycopg, sql
+from ..postgres._psycopg import psycopg
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
 from ..postgres.server import identify_system
-from ..state.task import holder
+from ..state.advisory import holder
+from ..state.copies import table_copies
+from ..state.progress import read_progress
 from . import queries
 from .observe_host import observe_host
 from .observed import (
@@ -212,7 +214,7 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         state_failure=state_failure,
         copied=guard("destination: copies", lambda: _copied(migration, state), frozenset()),
         worker=guard("destination: worker", lambda: holder(conn, migration.name), None),
-        worker_host=_worker_host(migration, ask, state),
+        worker_host=_worker_host(migration, guard, state),
         standing_large_objects=guard(
             "destination: large objects", lambda: _large_objects(migration, source, state), ()
         ),
@@ -259,14 +261,10 @@ def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Nam
     if state is None:
         return frozenset()
     return frozenset(
-        copy.name for copy in migration.store.table_copies().values() if copy.state != "waiting" or copy.found_empty
+        copy.name for copy in table_copies(migration.store).values() if copy.state != "waiting" or copy.found_empty
     )
 
 
-def _worker_host(migration: Migration, ask: _Asker, state: MigrationState | None) -> str:
-    if state is None:
-        return ""
-    query = sql.SQL("SELECT coalesce(host, '') FROM {} WHERE migration = %s").format(
-        migration.store.table("cdc_progress")
-    )
-    return ask.value("progress", query.as_string(migration.destination), "", (migration.name,))
+def _worker_host(migration: Migration, guard: _Guard, state: MigrationState | None) -> str:
+    row = guard("destination: progress", lambda: read_progress(migration.store), None) if state else None
+    return row.host if row else ""

@@ -18,8 +18,8 @@ from ..task.systemd import observe_place
 from .observed import HostView
 
 if TYPE_CHECKING:
-    from ..migration import MigrationSpec
     from ..runner import Runner
+    from ..spec import MigrationSpec
 
 CLIENT_TOOLS = ("pg_dump", "pg_restore")
 

@@ -13,12 +13,12 @@ from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
     from ..errors import EngineError
-    from ..migration import MigrationSpec
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
+    from ..spec import MigrationSpec
+    from ..state.advisory import Holder
     from ..state.store import MigrationState
-    from ..state.task import Holder
 
 
 @dataclass(frozen=True, slots=True)

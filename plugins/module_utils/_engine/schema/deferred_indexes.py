@@ -13,31 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
+from ..state.copies import columns_between_marks
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Name, Table
-    from ..state.store import StateStore
     from .inventory import DatabaseObject
     from .toc import Entry
 
 DeferredIndexes = Mapping["Name", frozenset[str]]
 """By table, the names of its unique indexes that need not wait."""
-
-
-def columns_between_marks(store: StateStore) -> dict[int, str]:
-    """The tables, by source OID, of which ranges of a key have or are about to get more than one mark: that key."""
-    with explain_errors("reading the marks of the copy of migration", store.name):
-        rows = store.conn.execute(
-            sql.SQL(
-                "SELECT relation::bigint, min(key_column) FROM {} WHERE migration = %s AND key_column IS NOT NULL"
-                " GROUP BY relation HAVING count(DISTINCT mark) > 1 OR count(DISTINCT state) > 1"
-            ).format(store.table("copy_part")),
-            (store.name,),
-        ).fetchall()
-    return dict(rows)
 
 
 def held_back(migration: Migration) -> DeferredIndexes:

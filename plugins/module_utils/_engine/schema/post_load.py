@@ -15,6 +15,7 @@ from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, qualified
 from ..postgres.connect import explain_errors
+from ..state.progress import passed_every_copy
 from .execute import DeferredStatement
 from .partitioned_foreign_keys import NOT_VALID_ON_PARTITIONED
 
@@ -147,15 +148,7 @@ def require_one_position(migration: Migration) -> None:
     """
     if not migration.spec.incremental:
         return
-    with explain_errors("reading how far the changes are applied for", migration.name):
-        row = migration.destination.execute(
-            sql.SQL(
-                "SELECT coalesce((SELECT applied FROM {} WHERE migration = %s) >="
-                " coalesce((SELECT max(mark) FROM {} WHERE migration = %s), '0/0'), false)"
-            ).format(migration.store.table("cdc_progress"), migration.store.table("table_copy")),
-            (migration.name, migration.name),
-        ).fetchone()
-    if row is None or not row[0]:
+    if not passed_every_copy(migration.store):
         raise StateError(
             "making foreign keys for",
             migration.name,

@@ -22,7 +22,6 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import connect, explain_errors
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
-from ..state.store import lsn_text
 from . import post_load
 from .adjust import adjust
 from .build_limits import BuildLimits
@@ -357,11 +356,7 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
         store.record_original("made", {qualified(thing.relation): True for thing in tables})
     remember_asleep(store, disabled_triggers(done))
     if mark:
-        with explain_errors("recording the mark of the", "schema"):
-            conn.execute(
-                sql.SQL("UPDATE {} SET schema_mark = %s::pg_lsn WHERE name = %s").format(store.table("migration")),
-                (lsn_text(mark), store.name),
-            )
+        store.record_schema_mark(mark)
     if todo.steps:
         store.event(work.section, "schema objects made", {"section": work.section, "objects": len(todo.steps)})
 

@@ -19,10 +19,10 @@ from ..capture.publication import observe_publication
 from ..capture.publication_members import BEFORE as PUBLICATION
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
 from ..plan import Change, Leftover, Plan
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
-from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 from ..postgres.server import Server, System, identify_system
+from ..state.progress import read_progress
 from .creation import create_slot, creation_statement, drop_slot, wait_inactive
 from .former import following, observe_system, with_former
 
@@ -182,17 +182,6 @@ def check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -
         )
 
 
-def _confirmable(migration: Migration) -> Lsn:
-    with explain_errors("reading the progress of migration", migration.name):
-        row = migration.destination.execute(
-            sql.SQL("SELECT confirmable::text FROM {} WHERE migration = %s").format(
-                migration.store.table("cdc_progress")
-            ),
-            (migration.name,),
-        ).fetchone()
-    return parse_lsn(row[0]) if row and row[0] else 0
-
-
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     """``options``: failover (auto, always, never), former_sources, wal_disk_size (bytes), wait_timeout (s),
     state (present, absent)."""
@@ -208,7 +197,8 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     state = migration.state()
     # In this order: the worker records a position before it confirms it, so what we read later is never behind.
     found = observe_slot(migration.source, name)
-    confirmable = _confirmable(migration) if state else 0
+    progress = read_progress(migration.store) if state else None
+    confirmable = progress.confirmable if progress else NO_LSN
     recorded = state.slot if state else None
     copied = bool(confirmable) or any(copy.mark for copy in migration.copies().values())
     system = observe_system(migration)

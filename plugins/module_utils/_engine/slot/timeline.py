@@ -12,16 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError, LossError, MismatchError, StateError
-from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors, simple_query
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from ..state.copies import take_back_copies
 
 if TYPE_CHECKING:
-    from ..cdc.apply.progress import Progress
     from ..postgres.connect import Connection
     from ..postgres.server import System
-    from ..state.store import StateStore, TableCopy
+    from ..state.copies import TableCopy
+    from ..state.progress import Progress
+    from ..state.store import StateStore
     from .plan import Slot
 
 _BEGIN_AGAIN = (
@@ -167,13 +168,7 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
             "Compare these tables with the validate playbook; to be sure, release the migration and begin again.",
         )
     with explain_errors("taking back the copies of migration", store.name), store.conn.transaction():
-        store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = 'copying' WHERE migration = %s AND relation = ANY (%s::oid[])"
-                " AND state = 'complete'"
-            ).format(store.table("table_copy")),
-            (store.name, [copy.relation for copy in late]),
-        )
+        take_back_copies(store, [copy.relation for copy in late])
         store.event("replicating", "tables to be copied again after a failover", {"timeline": present, "said": why})
     return StateError(
         doing,
@@ -181,13 +176,3 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
         f"{why}; they hold rows that never happened there",
         "Run the migrate playbook: it copies just these tables again, under a new mark, and CDC goes on for all others.",
     )
-
-
-def heartbeat_tables(source: Connection) -> tuple[int, ...]:
-    """OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
-    with explain_errors("looking for the heartbeat table at the", "source"):
-        rows = source.execute(
-            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'causeway' AND c.relkind = 'r'"
-        ).fetchall()
-    return tuple([row[0] for row in rows])

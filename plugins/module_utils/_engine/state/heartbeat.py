@@ -10,6 +10,7 @@ applied in the transaction that carries it. Nothing is concluded from a WAL byte
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ..errors import StateError, TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 from ..postgres.lsn import Lsn, parse_lsn
+from .progress import Progress, read_progress
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -78,13 +80,42 @@ def write_marker(source: Connection, name: str) -> Marker:
     return Marker(int(row[0]), parse_lsn(position[0]))
 
 
-def applied_marker(store: StateStore) -> int:
-    """The number of the last marker that the worker has applied; 0 before the first. Raises ServerError."""
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT marker FROM {} WHERE migration = %s").format(store.table("cdc_progress")), (store.name,)
+def refresh_heartbeat(source: Connection, name: str) -> None:
+    """Have the stream carry a change of ours, without another marker. Raises psycopg.Error."""
+    query = sql.SQL("UPDATE ONLY {} SET written_at = pg_catalog.clock_timestamp() WHERE migration = %s")
+    source.execute(query.format(heartbeat_table()), (name,), prepare=True)
+
+
+def forget_heartbeat(name: str) -> Composed:
+    """Return the statement that deletes a migration's row."""
+    return sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
+
+
+def read_fence(source: Connection, name: str) -> str:
+    """Return where the fence is: none, fenced, closed or reopened; ``none`` too before there is a heartbeat table.
+
+    Raises ServerError.
+    """
+    with explain_errors("looking for the fence of migration", name):
+        there = source.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(source),)).fetchone()
+        if there is None or there[0] is None:
+            return "none"
+        row = source.execute(
+            sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table()), (name,)
         ).fetchone()
-    return int(row[0]) if row else 0
+    return str(row[0]) if row and row[0] else "none"
+
+
+def move_fence(source: Connection, name: str, to: str, origins: Sequence[str]) -> bool:
+    """Change the fence's value in the open transaction, if it is one of ``origins``; a second session waits, and changes
+    nothing. Raises psycopg.Error."""
+    cursor = source.execute(
+        sql.SQL("UPDATE ONLY {} SET fence = %s WHERE migration = %s AND coalesce(fence, 'none') = ANY (%s)").format(
+            heartbeat_table()
+        ),
+        (to, name, list(origins)),
+    )
+    return cursor.rowcount == 1
 
 
 def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float = 0.02) -> float:
@@ -94,9 +125,11 @@ def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float 
     """
     began = time.monotonic()
     while True:
-        if applied_marker(store) >= marker.number:
-            return time.monotonic() - began
-        _raise_if_stopped(store)
+        row = read_progress(store)
+        if row is not None:
+            if row.marker >= marker.number:
+                return time.monotonic() - began
+            _raise_if_stopped(store.name, row)
         if time.monotonic() - began > timeout:
             raise TimeoutExpired(
                 "waiting for the CDC worker to catch up in migration",
@@ -107,17 +140,23 @@ def wait_applied(store: StateStore, marker: Marker, timeout: float, poll: float 
         time.sleep(poll)
 
 
-def _raise_if_stopped(store: StateStore) -> None:
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT state, last_error FROM {} WHERE migration = %s").format(store.table("cdc_progress")),
-            (store.name,),
-        ).fetchone()
-    if row and row[0] in ("failed", "disarmed"):
-        error = row[1] or {}
+def _raise_if_stopped(name: str, row: Progress) -> None:
+    if row.state in ("failed", "disarmed"):
+        error = row.error
         raise StateError(
             "waiting for the CDC worker to catch up in migration",
-            store.name,
-            f"the task is {row[0]}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
+            name,
+            f"the task is {row.state}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
             str(error.get("remedy", "") or "Look at the task with the status playbook."),
         )
+
+
+def heartbeat_tables(source: Connection) -> tuple[int, ...]:
+    """Return the OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
+    with explain_errors("looking for the heartbeat table at the", "source"):
+        rows = source.execute(
+            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relkind = 'r'",
+            (SOURCE_SCHEMA,),
+        ).fetchall()
+    return tuple([row[0] for row in rows])

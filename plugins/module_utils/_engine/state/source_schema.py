@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import names
 from ..errors import MismatchError, StateError
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
-from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, heartbeat_table
+from .advisory import lock_schema
+from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, forget_heartbeat, heartbeat_table
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -88,7 +88,7 @@ def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
 def _one_at_a_time(conn: Connection, lock_timeout: float) -> None:
     """Whoever makes or drops the bookkeeping of this source waits here for the one before, who is quick."""
     in_lock_timeout(conn, lock_timeout)
-    conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (names.lock_key(SOURCE_SCHEMA, "bookkeeping"),))
+    lock_schema(conn, SOURCE_SCHEMA, "bookkeeping")
 
 
 def make(conn: Connection, name: str, lock_timeout: float) -> None:
@@ -107,8 +107,7 @@ def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
     if name not in found.rows:
         return []
     if found.rows - {name}:
-        delete = sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
-        return [SqlChange("source", f"heartbeat row of migration {name}", "there", None, (delete,))]
+        return [SqlChange("source", f"heartbeat row of migration {name}", "there", None, (forget_heartbeat(name),))]
     drop = sql.SQL("DROP TABLE {}").format(heartbeat_table())
     changes = [SqlChange("source", f"table {qualified(HEARTBEAT_NAME)}", "heartbeat and markers", None, (drop,))]
     if not found.others:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of a migration between two runs: read and written here, and nowhere else but by CDC's own `store`.
+"""The row of a migration, and the state schema that holds it.
 
 The state tables are the only memory: no file, no Ansible fact. All calls take the destination's connection.
 """
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StateError
 from ..postgres._psycopg import sql
-from ..postgres.catalog import Name
 from ..postgres.connect import explain_errors
-from ..postgres.lsn import Lsn, format_lsn, parse_lsn
+from ..postgres.lsn import Lsn, format_lsn
 from .tables import STATE_FORMAT, TABLE_NAMES, create_statements
 
 if TYPE_CHECKING:
@@ -51,22 +50,6 @@ class MigrationState:
     def reached(self, phase: str) -> bool:
         """Whether the migration has come to ``phase`` or beyond."""
         return PHASES.index(self.phase) >= PHASES.index(phase)
-
-
-@dataclass(frozen=True, slots=True)
-class TableCopy:
-    """The row of `table_copy`: ``mark`` is 0 while there is none; ``found_empty`` None until we looked; ``timeline`` the
-    source's when the mark was taken, 0 where that is not known."""
-
-    relation: int
-    name: Name
-    state: str
-    found_empty: bool | None
-    run: int
-    mark: Lsn
-    rows: int
-    bytes: int
-    timeline: int = 0
 
 
 class StateStore:
@@ -223,6 +206,23 @@ class StateStore:
             (key, key, list(names), self.name),
         )
 
+    def record_schema_mark(self, mark: Lsn) -> None:
+        """Record the snapshot LSN that the schema was read under. Raises ServerError."""
+        self._run(
+            "recording the snapshot of the schema in the state of the migration",
+            "UPDATE {s}.migration SET schema_mark = %s::pg_lsn WHERE name = %s",
+            (lsn_text(mark), self.name),
+        )
+
+    def record_opened(self, certificate: Mapping[str, object], opened_at: str) -> None:
+        """Record certificate and opening; nothing where they are recorded already. Raises ServerError."""
+        self._run(
+            "recording the opening in the state of the migration",
+            "UPDATE {s}.migration SET certificate = %s::jsonb, opened_at = %s::timestamptz, phase = 'opened',"
+            " updated_at = pg_catalog.now() WHERE name = %s AND opened_at IS NULL",
+            (json.dumps(certificate), opened_at, self.name),
+        )
+
     def event(self, phase: str, what: str, detail: Mapping[str, object] | None = None) -> None:
         """One line of the timeline. ``detail`` holds names, counts and LSNs only."""
         self._run(
@@ -230,41 +230,6 @@ class StateStore:
             "INSERT INTO {s}.event (migration, phase, what, detail) VALUES (%s, %s, %s, %s::jsonb)",
             (self.name, phase, what, json.dumps(detail or {})),
         )
-
-    def table_copies(self) -> dict[int, TableCopy]:
-        """What is known of every table's copy, by source OID."""
-        rows = self._run(
-            "reading the state of the copy",
-            "SELECT t.relation::bigint, t.schema_name, t.table_name, t.state, t.found_empty, coalesce(t.run, 0),"
-            " t.mark::text, t.rows, t.bytes, coalesce(r.timeline, 0)"
-            " FROM {s}.table_copy t LEFT JOIN {s}.copy_run r USING (migration, run)"
-            " WHERE t.migration = %s ORDER BY t.schema_name, t.table_name",
-            (self.name,),
-        )
-        return {
-            row[0]: TableCopy(
-                *(row[0], (row[1], row[2]), row[3], row[4], row[5]),
-                *(parse_lsn(row[6]) if row[6] else 0, row[7], row[8], row[9]),
-            )
-            for row in rows
-        }
-
-    def parts_of_several_marks(self) -> dict[int, list[tuple[str, int, int | None, int | None, Lsn]]]:
-        """The ranges of each table that was copied in ranges of a key under more than one mark, by source OID, in
-        ascending order: column, its type's OID, low, high (`key_order`), mark."""
-        rows = self._run(
-            "reading the state of the copy",
-            "SELECT relation::bigint, key_column, key_type::bigint, key_from, key_to, mark::text FROM {s}.copy_part"
-            " WHERE migration = %s AND relation IN (SELECT relation FROM {s}.copy_part WHERE migration = %s"
-            "  AND key_column IS NOT NULL GROUP BY relation HAVING count(DISTINCT mark) > 1 AND count(mark) = count(*))"
-            " ORDER BY relation, key_from NULLS FIRST",
-            (self.name, self.name),
-        )
-        tables: dict[int, list[tuple[str, int, int | None, int | None, Lsn]]] = {}
-        for relation, column, type_oid, low, high, mark in rows:
-            bounds = [None if bound is None else int(bound) for bound in (low, high)]
-            tables.setdefault(relation, []).append((column, type_oid, bounds[0], bounds[1], parse_lsn(mark)))
-        return tables
 
 
 def lsn_text(value: Lsn) -> str | None:

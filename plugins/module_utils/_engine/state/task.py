@@ -1,27 +1,24 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control row of a CDC task, and who holds the worker's lock: what everybody but the worker needs of it.
+"""The control row of a CDC task.
 
-``wanted`` is the wanted state; ``generation`` goes up with every change, so that a worker knows what it has seen.
-The advisory lock is held by the very connection that applies: whoever finds it free knows that nobody writes.
-"""
+``wanted`` is the wanted state; ``generation`` goes up with every change, so that a worker knows what it has seen."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import names
-from ..errors import TimeoutExpired
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
-    from ..postgres.connect import Connection
+    from psycopg.sql import Composed
+
     from .store import StateStore
 
 CHANNEL_PREFIX = "causeway_"
@@ -34,16 +31,6 @@ class ControlRow:
     wanted: str
     settings: Mapping[str, Any]
     generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The session that holds the worker's lock."""
-
-    pid: int
-    application: str
-    address: str
-    since: str
 
 
 def channel(name: str) -> str:
@@ -79,29 +66,21 @@ def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | 
         store.conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (channel(store.name), wanted))
 
 
-def holder(conn: Connection, name: str) -> Holder | None:
-    """Who holds the worker's lock of this migration at the destination; None when nobody applies."""
-    with explain_errors("looking for the CDC worker of migration", name):
-        row = conn.execute(
-            "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start::text"
-            "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid::bigint = %s"
-            "   AND l.objid::bigint = %s AND l.database = (SELECT oid FROM pg_catalog.pg_database"
-            "       WHERE datname = pg_catalog.current_database())",
-            names.lock_halves(names.lock_key(name, "worker")),
-        ).fetchone()
-    return Holder(*row) if row else None
+def control_statement(store: StateStore, wanted: str, settings: Mapping[str, object], *, exists: bool) -> Composed:
+    """Return what makes the control row so, for a person to read; `set_wanted` is what carries it out."""
+    text = (
+        "UPDATE {table} SET wanted = {wanted}, settings = {settings} WHERE migration = {name}"
+        if exists
+        else "INSERT INTO {table} (migration, wanted, settings) VALUES ({name}, {wanted}, {settings})"
+    )
+    return sql.SQL(text).format(
+        table=store.table("cdc_task"),
+        name=sql.Literal(store.name),
+        wanted=sql.Literal(wanted),
+        settings=sql.Literal(json.dumps(settings, sort_keys=True)),
+    )
 
 
-def wait_gone(conn: Connection, name: str, timeout: float) -> None:
-    """Wait until nobody applies. Raises TimeoutExpired, naming who still does."""
-    deadline = time.monotonic() + timeout
-    while (found := holder(conn, name)) is not None:
-        if time.monotonic() > deadline:
-            raise TimeoutExpired(
-                "waiting for the CDC worker to stop in migration",
-                name,
-                f"pid {found.pid} ({found.application}) from {found.address} still applies after {timeout:g} s",
-                "It drains to a commit first: wait longer, or end that session at the destination if its host is gone.",
-            )
-        time.sleep(0.05)
+def delete_control(store: StateStore) -> Composed:
+    """Return the statement that deletes the control row."""
+    return sql.SQL("DELETE FROM {} WHERE migration = {}").format(store.table("cdc_task"), sql.Literal(store.name))

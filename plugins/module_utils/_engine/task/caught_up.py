@@ -13,10 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import StateError, TimeoutExpired
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
+from ..state.advisory import holder
 from ..state.heartbeat import wait_applied, write_marker
-from ..state.task import holder, read_control
+from ..state.progress import starting_or_retrying
+from ..state.task import read_control
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -82,13 +82,4 @@ def _lives(migration: Migration) -> bool:
     store = migration.store
     if holder(store.conn, store.name) is not None:
         return True
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL(
-                "SELECT state IN ('starting', 'retrying')"
-                " AND heartbeat > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)"
-                " FROM {} WHERE migration = %s"
-            ).format(store.table("cdc_progress")),
-            (_RETRIES, store.name),
-        ).fetchone()
-    return bool(row and row[0])
+    return starting_or_retrying(store, _RETRIES)

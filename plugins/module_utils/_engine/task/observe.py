@@ -13,36 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .. import names
 from ..cdc.control.config import PID_FILE
 from ..errors import EngineError
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import explain_errors
-from ..state.task import ControlRow, Holder, holder, read_control
+from ..postgres._psycopg import psycopg
+from ..state.advisory import Holder, holder
+from ..state.progress import show_progress
+from ..state.task import ControlRow, read_control
 from .detach import held_by
 
 if TYPE_CHECKING:
     from ..migration import Migration
-
-_COLUMNS = (
-    "state",
-    "applied",
-    "confirmable",
-    "confirmed",
-    "received",
-    "timeline",
-    "lag_bytes",
-    "lag_seconds",
-    "source_rate",
-    "apply_rate",
-    "transactions",
-    "inserts",
-    "updates",
-    "deletes",
-    "truncates",
-    "conflicts",
-    "last_error",
-    "engine",
-    "host",
-    "pid",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +61,10 @@ def observe_task(migration: Migration, folder: Path) -> ObservedTask:
     store = migration.store
     if store.load() is None:
         return ObservedTask(None, None, process, {})
-    with explain_errors("reading the progress of migration", store.name):
-        columns = sql.SQL(", ").join([sql.Identifier(column) for column in _COLUMNS])
-        cursor = store.conn.execute(
-            sql.SQL("SELECT {} FROM {} WHERE migration = %s").format(columns, store.table("cdc_progress")),
-            (store.name,),
-        )
-        row = cursor.fetchone()
-    progress = dict(zip(_COLUMNS, row, strict=True)) if row else {}
+    progress = show_progress(store)
     return ObservedTask(
-        read_control(store), holder(store.conn, store.name), process, progress, _retained(migration) if row else None
+        *(read_control(store), holder(store.conn, store.name), process, progress),
+        _retained(migration) if progress else None,
     )
 
 

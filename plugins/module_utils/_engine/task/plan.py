@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import sys
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
 from ..errors import SpecError, StateError
 from ..plan import Change, Plan
-from ..postgres._psycopg import sql
-from ..state.task import ControlRow, set_wanted
+from ..state.copies import describe_uncopied, uncopied
+from ..state.progress import mark_stopped
+from ..state.task import ControlRow, control_statement, set_wanted
 from ..units import size
 from .caught_up import wait_caught_up
 from .observe import ObservedTask, observe_task
@@ -26,7 +26,6 @@ from .process import (
     Detached,
     end_process,
     first_progress,
-    mark_stopped,
     start_process,
     wait_paused,
     wake_process,
@@ -225,7 +224,7 @@ class _Start:
         self._engine = self._find_engine()
         if self._again:
             end_process(migration, folder, wanted.stop_timeout)
-            mark_stopped(migration)
+            mark_stopped(migration.store)
         if not self._elsewhere:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -277,14 +276,9 @@ def _require_ready(migration: Migration) -> None:
         raise StateError(doing, migration.name, "the migration has no replication slot yet", remedy)
     if "full" in migration.spec.types:
         copies = migration.copies()
-        missing = [
-            str(table)
-            for table in migration.selected().leaves
-            if table.oid not in copies or copies[table.oid].state != "complete"
-        ]
+        missing = uncopied(migration.selected().leaves, copies)
         if missing:
-            why = f"{len(missing)} tables are not copied completely: {', '.join(missing[:10])}"
-            raise StateError(doing, migration.name, why, remedy)
+            raise StateError(doing, migration.name, describe_uncopied(missing, copies), remedy)
 
 
 def _plan_resting(migration: Migration, wanted: TaskOptions, systemd: Systemd | None) -> Plan:
@@ -330,16 +324,7 @@ def _control_changes(
     """What makes the control row so; nothing where it is."""
     if before is not None and (before.wanted, dict(before.settings)) == (wanted, settings):
         return ()
-    text = (
-        sql.SQL("INSERT INTO {table} (migration, wanted, settings) VALUES ({name}, {wanted}, {settings})")
-        if before is None
-        else sql.SQL("UPDATE {table} SET wanted = {wanted}, settings = {settings} WHERE migration = {name}")
-    ).format(
-        table=migration.store.table("cdc_task"),
-        name=sql.Literal(migration.name),
-        wanted=sql.Literal(wanted),
-        settings=sql.Literal(json.dumps(settings, sort_keys=True)),
-    )
+    text = control_statement(migration.store, wanted, settings, exists=before is not None)
     return (
         Change(
             "destination",

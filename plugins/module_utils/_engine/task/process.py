@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
 from ..errors import StateError, TimeoutExpired
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
-from ..state.task import holder, wait_gone
+from ..state.advisory import holder, wait_gone
+from ..state.progress import TABLE as PROGRESS_TABLE
+from ..state.progress import create_progress, read_progress
 from .detach import held_by, launch, worker_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..migration import Migration
 
 _START_TIMEOUT = 90.0
@@ -28,9 +30,9 @@ _OUTPUT_FILE = "worker.out"
 
 
 def first_progress(migration: Migration) -> None:
-    """Make the progress row at the slot's consistent point; where it stands only the state begins anew.
+    """Create the progress row at the slot's consistent point; where it exists only the state begins anew.
 
-    Raises StateError where it stood once and is gone: what was applied since would be applied again.
+    Raises StateError where it existed once and is gone: what was applied since would be applied again.
     """
     state = migration.state()
     slot = state.slot if state and state.slot else {}
@@ -39,24 +41,10 @@ def first_progress(migration: Migration) -> None:
         raise StateError(
             "starting the CDC worker of",
             migration.name,
-            f"its row in {store.schema}.cdc_progress is gone, and with it the position up to which changes were applied",
+            f"its row in {store.schema}.{PROGRESS_TABLE} is gone, and with it the position up to which changes were applied",
             "Put the row back from a backup of this moment; otherwise release the migration and begin again.",
         )
-    with explain_errors("recording where the CDC task of", migration.name):
-        store.conn.execute(
-            sql.SQL(
-                "INSERT INTO {} (migration, state, applied, confirmable, source_system, timeline)"
-                " VALUES (%s, 'starting', %s::pg_lsn, %s::pg_lsn, %s, %s) ON CONFLICT (migration) DO UPDATE"
-                " SET state = 'starting', last_error = NULL, retrying_since = NULL, token = NULL"
-            ).format(store.table("cdc_progress")),
-            (
-                store.name,
-                slot["consistent_point"],
-                slot["consistent_point"],
-                slot["system_identifier"],
-                slot["timeline"],
-            ),
-        )
+    create_progress(store, slot)
 
 
 class Launcher(Protocol):
@@ -157,16 +145,10 @@ def wake_process(folder: Path) -> None:
             os.kill(pid, signal.SIGHUP)
 
 
-def _observed(migration: Migration) -> tuple[str, dict[str, Any]]:
-    store = migration.store
-    with explain_errors("reading the progress of migration", store.name):
-        row = store.conn.execute(
-            sql.SQL("SELECT state, coalesce(last_error, '{{}}') FROM {} WHERE migration = %s").format(
-                store.table("cdc_progress")
-            ),
-            (store.name,),
-        ).fetchone()
-    return (str(row[0]), dict(row[1])) if row else ("absent", {})
+def _observed(migration: Migration) -> tuple[str, Mapping[str, Any]]:
+    """Return state and last error of the task; ``absent`` where there is no row."""
+    row = read_progress(migration.store)
+    return (row.state, row.error) if row else ("absent", {})
 
 
 def _lives(pid: int) -> bool:
@@ -215,16 +197,3 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
                 "Wait longer, or end that process: nothing that was committed is lost.",
             )
         time.sleep(0.05)
-
-
-def mark_stopped(migration: Migration) -> None:
-    """After the worker has gone: what it had no time to say itself."""
-    store = migration.store
-    with explain_errors("recording state stopped of migration", store.name):
-        store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = 'stopped' WHERE migration = %s"
-                " AND state IN ('starting', 'running', 'paused', 'retrying')"
-            ).format(store.table("cdc_progress")),
-            (store.name,),
-        )

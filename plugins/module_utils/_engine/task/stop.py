@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import StateError
 from ..plan import Change, Plan
-from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
-from ..state.task import read_control, set_wanted
+from ..state.progress import mark_stopped
+from ..state.task import delete_control, read_control, set_wanted
 from .observe import observe_task
-from .process import end_process, mark_stopped
+from .process import end_process
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -32,7 +32,7 @@ def stop_task(migration: Migration, folder: Path, timeout: float, systemd: Syste
     if systemd is not None:
         systemd.stop()  # which may be about to start it again
     if migration.store.load() is not None:
-        mark_stopped(migration)
+        mark_stopped(migration.store)
 
 
 def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Systemd | None) -> Plan:
@@ -43,7 +43,7 @@ def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Sys
         changes.append(Change("worker host", f"CDC worker of {migration.name}", "running", None))
     if task.control is not None:
         before = {"wanted": task.control.wanted, "settings": dict(task.control.settings)}
-        shown = (_delete_control(migration).as_string(migration.destination),)
+        shown = (delete_control(migration.store).as_string(migration.destination),)
         changes.append(Change("destination", f"CDC task of {migration.name}", before, None, shown))
     if folder.exists():
         changes.append(Change("worker host", str(folder), "configuration and log of the worker", None))
@@ -57,7 +57,7 @@ def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Sys
             systemd.remove()
         if task.control is not None:
             with explain_errors("removing the CDC task of", migration.name):
-                migration.destination.execute(_delete_control(migration))
+                migration.destination.execute(delete_control(migration.store))
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             raise StateError(
@@ -66,9 +66,3 @@ def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Sys
         return {"task": observe_task(migration, folder).result()}
 
     return Plan(tuple(changes), {"task": task.result()}, apply)
-
-
-def _delete_control(migration: Migration) -> sql.Composed:
-    return sql.SQL("DELETE FROM {} WHERE migration = {}").format(
-        migration.store.table("cdc_task"), sql.Literal(migration.name)
-    )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..errors import MismatchError, StateError
 from ..large_objects import compare
 from ..plan import Plan
-from ..postgres._psycopg import sql
 from ..postgres.catalog import Table
-from ..postgres.connect import explain_errors
-from ..state.task import holder, read_control
+from ..state.advisory import holder
+from ..state.task import read_control
+from ..state.validation import StoredVerdict, record_verdicts
 from .compare import compare_tables
 from .verdicts import Verdict
 
@@ -95,21 +95,12 @@ def as_result(table: Table, verdict: Verdict) -> dict[str, object]:
 
 def record(migration: Migration, tables: tuple[Table, ...], verdicts: Mapping[int, Verdict]) -> None:
     """Write the verdicts to the state tables: counts only."""
-    with explain_errors("recording the verdicts of migration", migration.name), migration.destination.transaction():
-        statement = sql.SQL(
-            "INSERT INTO {} AS v (migration, relation, schema_name, table_name, verdict, source_rows, destination_rows,"
-            " differing) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (migration, relation) DO UPDATE SET"
-            " verdict = excluded.verdict, source_rows = excluded.source_rows,"
-            " destination_rows = excluded.destination_rows, differing = excluded.differing,"
-            " checked_at = pg_catalog.now()"
-        ).format(migration.store.table("validation"))
-        with migration.destination.cursor() as cursor:
-            cursor.executemany(statement, [_row(migration.name, table, verdicts[table.oid]) for table in tables])
+    record_verdicts(migration.store, [_stored(table, verdicts[table.oid]) for table in tables])
 
 
-def _row(name: str, table: Table, verdict: Verdict) -> tuple[object, ...]:
+def _stored(table: Table, verdict: Verdict) -> StoredVerdict:
     counts = (verdict.source_rows, verdict.destination_rows, verdict.differing)
-    return (name, table.oid, table.schema, table.name, verdict.verdict, *counts)
+    return StoredVerdict(table.oid, table.qualified_name, verdict.verdict, *counts)
 
 
 def _require_worker(migration: Migration) -> None:

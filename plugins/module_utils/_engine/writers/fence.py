@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerError, StateError, TimeoutExpired
 from ..plan import SqlChange
-from ..postgres._psycopg import sql
 from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
-from ..state.heartbeat import heartbeat_table
+from ..state.heartbeat import move_fence, read_fence
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
 
 if TYPE_CHECKING:
@@ -116,26 +115,13 @@ def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Gran
 
 def fence_state(conn: Connection, name: str) -> str:
     """Return the fence's state: none, fenced, closed or reopened; none also where the heartbeat table is missing."""
-    with explain_errors("looking for the fence of migration", name):
-        there = conn.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(conn),)).fetchone()
-        if there is None or there[0] is None:
-            return "none"
-        row = conn.execute(
-            sql.SQL("SELECT fence FROM ONLY {} WHERE migration = %s").format(heartbeat_table()), (name,)
-        ).fetchone()
-    return str(row[0]) if row and row[0] else "none"
+    return read_fence(conn, name)
 
 
 def _move(conn: Connection, name: str, to: str, *origins: str) -> bool:
     """Set the state if it is one of ``origins``; return whether it was. A concurrent call waits and changes nothing."""
     conn.execute("SET LOCAL synchronous_commit = on")
-    cursor = conn.execute(
-        sql.SQL("UPDATE ONLY {} SET fence = %s WHERE migration = %s AND coalesce(fence, 'none') = ANY (%s)").format(
-            heartbeat_table()
-        ),
-        (to, name, list(origins)),
-    )
-    return cursor.rowcount == 1
+    return move_fence(conn, name, to, origins)
 
 
 def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) -> None:

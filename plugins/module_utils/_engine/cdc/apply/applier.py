@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ...copy.transfer.columns import where
-from ...copy.transfer.parts import KeyRange, Part
 from ...errors import ConnectError, EngineError, MismatchError, ServerError
 from ...failpoints import failpoint
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.catalog import qualified, quoted
 from ...postgres.connect import server_error
+from ...postgres.key_ranges import KeyRange, where
 from ...state import heartbeat
 from ..changes.batches import Batch, EmptyStep, RelationStep, Segment, SystemChange, TruncateStep
 from ..changes.compaction import compact, delete_then_insert
@@ -315,8 +314,8 @@ class Applier:
         """The rows of these ranges; what lies in the others was copied after the TRUNCATE."""
         table = sql.Identifier(step.relation.schema, step.relation.name)
         for low, high in step.ranges:
-            part = Part(0, key=KeyRange(step.column, step.type_oid, low, high))
-            self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, where(part)))
+            rows = where(KeyRange(step.column, step.type_oid, low, high))
+            self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, rows))
 
 
 def marker_of(system: SystemChange, name: str) -> int:

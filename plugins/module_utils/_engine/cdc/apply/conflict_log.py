@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The conflicts of one destination transaction: counted, and told in `causeway.event` by table and key hash.
+"""The conflicts of one destination transaction: counted, and told in the timeline by table and key hash.
 
 However many there are, each table has one event for each kind of conflict and hour, whose count goes up in the
 transaction of the rows themselves, so it is exact; a few key hashes stand for the rest. The task's own counter has them
@@ -10,12 +10,11 @@ all.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ...postgres._psycopg import sql
+from ...state.events import begin_event, count_up_event
 from ..changes.messages import Row
 from .conflicts import KEEP, OVERWRITE, STOP, ConflictError
 from .staging import row_values
@@ -112,26 +111,12 @@ class ConflictLog:
             if one not in hashes and len(hashes) < HASHES:
                 hashes.append(one)
         detail = {"table": table, "kind": kind, "policy": self.policy, "key_hashes": hashes}
-        event = self._store.table("event")
-        conn = self._store.conn
-        if not fresh and told is not None:
-            conn.execute(
-                sql.SQL(
-                    "UPDATE {} SET detail = %s::jsonb || pg_catalog.jsonb_build_object('count',"
-                    " (detail ->> 'count')::bigint + %s, 'last_at', pg_catalog.clock_timestamp()) WHERE id = %s"
-                ).format(event),
-                (json.dumps(detail), len(found), told.id),
-            )
+        if told is not None and not fresh:
+            count_up_event(self._store, told.id, detail, len(found))
             return
-        row_of_event = conn.execute(
-            sql.SQL(
-                "INSERT INTO {} (migration, phase, what, detail) VALUES (%s, 'replicating', 'conflict', %s::jsonb)"
-                " RETURNING id"
-            ).format(event),
-            (self._store.name, json.dumps({**detail, "count": len(found)})),
-        ).fetchone()
-        if row_of_event is not None:
-            self._told[(table, kind)] = _Told(row_of_event[0], time.monotonic(), hashes)
+        number = begin_event(self._store, "replicating", "conflict", {**detail, "count": len(found)})
+        if number is not None:
+            self._told[(table, kind)] = _Told(number, time.monotonic(), hashes)
 
     def hash_of(self, written: TargetTable, row: Row) -> str:
         """The hash of the row's key, made by the destination over its output text. Raises psycopg.Error."""

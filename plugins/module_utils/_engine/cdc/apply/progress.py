@@ -10,38 +10,22 @@ may be confirmed to the source: never less than ``applied``, and durable here be
 
 from __future__ import annotations
 
-import json
 import select
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ... import names
-from ...errors import LossError, ServerError, StateError
+from ...errors import LossError
 from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import explain_errors
-from ...postgres.lsn import Lsn, format_lsn, parse_lsn
-from ...postgres.sqlstates import policy_for
-from ...state.task import holder
+from ...postgres.lsn import Lsn, format_lsn
+from ...state.advisory import lock_worker
+from ...state.progress import FORWARD, Direction, Progress, progress_table, read_progress
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
     from ...state.store import StateStore
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The row of `cdc_progress`, as far as a worker goes by it."""
-
-    state: str
-    token: str
-    applied: Lsn
-    confirmable: Lsn
-    source_system: str
-    timeline: int
-    marker: int
 
 
 @dataclass(slots=True)
@@ -68,16 +52,17 @@ class Claimant:
 
 
 class ProgressStore:
-    """Reads and writes the progress of one migration over the connection that applies.
+    """Reads and writes the progress of one direction of a migration over ``conn``, the connection that applies.
 
     After ``claim`` it knows the position it expects to find; whatever else is found there aborts.
     """
 
-    def __init__(self, store: StateStore, claimant: Claimant) -> None:
+    def __init__(self, conn: Connection, store: StateStore, claimant: Claimant, direction: Direction = FORWARD) -> None:
         self.store = store
-        self._conn: Connection = store.conn
+        self._conn = conn
         self._name = store.name
-        self._table = store.table("cdc_progress")
+        self._direction = direction
+        self._table = progress_table(store, direction)
         self._claimant = claimant
         self.applied: Lsn = 0
         self.confirmable: Lsn = 0
@@ -85,41 +70,14 @@ class ProgressStore:
 
     def load(self) -> Progress | None:
         """The row, or None. Raises ServerError."""
-        with explain_errors("reading the progress of migration", self._name):
-            row = self._conn.execute(
-                sql.SQL(
-                    "SELECT state, coalesce(token, ''), applied::text, confirmable::text, source_system, timeline,"
-                    " marker FROM {} WHERE migration = %s"
-                ).format(self._table),
-                (self._name,),
-            ).fetchone()
-        if row is None:
-            return None
-        return Progress(row[0], row[1], parse_lsn(row[2]), parse_lsn(row[3]), row[4], row[5], row[6])
+        return read_progress(self.store, self._conn, self._direction)
 
     def take_lock(self, timeout: float) -> None:
-        """Take the worker's lock on the connection that applies; it goes with the session.
+        """Take the worker's lock on the connection that applies, waiting up to ``timeout`` seconds.
 
-        A worker that has just died may leave a session that still finishes a statement: waits for it up to
-        ``timeout`` seconds. Raises StateError, naming the holder.
+        Raises StateError, naming the holder.
         """
-        deadline = time.monotonic() + timeout
-        key = names.lock_key(self._name, "worker")
-        while True:
-            with explain_errors("taking the lock of the CDC worker of migration", self._name):
-                row = self._conn.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
-            if row and row[0]:
-                return
-            if time.monotonic() > deadline:
-                found = holder(self._conn, self._name)
-                who = f"pid {found.pid} ({found.application}) from {found.address}" if found else "somebody else"
-                raise StateError(
-                    "taking the lock of the CDC worker of migration",
-                    self._name,
-                    f"{who} applies already",
-                    "One worker is enough. If its machine is gone, end that session at the destination.",
-                )
-            time.sleep(0.1)
+        lock_worker(self._conn, self._name, timeout)
 
     def begin(self) -> None:
         """Make the row this worker's, under the lock: what goes wrong from here on is its to say.
@@ -262,7 +220,7 @@ class ProgressStore:
                 "recording the progress of migration",
                 self._name,
                 "its row is not as this worker left it: another worker or a person has changed it",
-                "See who applies (pg_locks, the row in cdc_progress); then run the migrate playbook again.",
+                "See who applies (pg_locks, and the progress row); then run the migrate playbook again.",
             )
 
     def _commits_are_durable(self) -> bool:
@@ -284,78 +242,3 @@ class ProgressStore:
                 if flushed and flushed[0]:
                     return
                 time.sleep(0.01)
-
-
-def record_state(store: StateStore, token: str, state: str, error: Mapping[str, str] | None = None) -> None:
-    """Write the observed state, and the last error with it, while the row is this worker's or nobody's.
-
-    ``retrying`` keeps when it began. Raises ServerError.
-    """
-    with explain_errors(f"recording state {state} of migration", store.name):
-        store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = %s, last_error = coalesce(%s::jsonb, CASE WHEN %s THEN last_error END),"
-                " retrying_since = CASE WHEN %s THEN coalesce(retrying_since, pg_catalog.now()) END,"
-                " heartbeat = pg_catalog.clock_timestamp() WHERE migration = %s AND coalesce(token, %s) = %s"
-            ).format(store.table("cdc_progress")),
-            (
-                state,
-                None if error is None else json.dumps(error),
-                state in ("failed", "retrying", "starting"),
-                state == "retrying",
-                store.name,
-                token,
-                token,
-            ),
-        )
-
-
-def asked_or_alive_recently(store: StateStore, days: int) -> bool:
-    """Whether a person has asked for the task, or a worker of it has lived, within so many days. Raises ServerError."""
-    with explain_errors("reading when somebody last asked for the CDC task of", store.name):
-        row = store.conn.execute(
-            sql.SQL(
-                "SELECT greatest(t.changed_at, p.heartbeat) > pg_catalog.clock_timestamp()"
-                " - pg_catalog.make_interval(days => %s) FROM {} t LEFT JOIN {} p USING (migration)"
-                " WHERE t.migration = %s"
-            ).format(store.table("cdc_task"), store.table("cdc_progress")),
-            (days, store.name),
-        ).fetchone()
-    return bool(row and row[0])
-
-
-def pin_applying_session(conn: Connection) -> None:
-    """What the session that applies needs beyond the pinned settings: commits that wait for the flush, and no
-    triggers, rules or foreign key checks of the destination. Raises ServerError, saying what to grant.
-    """
-    version = conn.info.server_version
-    with explain_errors("preparing the session that applies at the", "destination"):
-        conn.execute("SET synchronous_commit = on")
-        conn.execute("SET jit = off")
-        # A batch finds its rows by key. The planner, which takes the disk for slow and knows nothing of a staging table,
-        # would rather read the whole table to change a thousandth of it. Where there is no index it still does, and
-        # `Loader.join` lets it hash.
-        planner = ("enable_seqscan = off", "enable_mergejoin = off", "enable_hashjoin = off", "random_page_cost = 1")
-        for setting in (*planner, "temp_buffers = '32MB'"):  # a whole batch is staged without touching a file
-            conn.execute(f"SET {setting}")
-        if version >= 120000:
-            # Tables grow while a plan stands: each execution is planned for the size of the moment.
-            conn.execute("SET plan_cache_mode = force_custom_plan")
-    if version >= 140000:
-        try:
-            # A worker that was killed in a long statement must lose its lock before that ends.
-            conn.execute("SET client_connection_check_interval = '5s'")
-        except psycopg.Error:
-            pass  # the server's operating system cannot tell
-    try:
-        conn.execute("SET session_replication_role = replica")
-    except psycopg.Error as exc:
-        raise ServerError(
-            "preparing the session that applies at the",
-            "destination",
-            "its account may not set session_replication_role, without which triggers and foreign keys would fire",
-            "GRANT SET ON PARAMETER session_replication_role TO it (PostgreSQL 15 and later), or use a privileged one."
-            if exc.sqlstate == "42501"
-            else policy_for(exc.sqlstate or "").remedy,
-            sqlstate=exc.sqlstate or "",
-        ) from exc

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ...postgres.lsn import Lsn
 
 STATES = ("starting", "running", "paused", "stopped", "retrying", "failed", "disarmed")
-COUNTERS = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
 _LOOPBACK = "127.0.0.1"
 
 

@@ -22,10 +22,11 @@ from ...flow.rates import RateMeter
 from ...large_objects.writes import LargeObjectWatch
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.connect import connect
-from ...postgres.lsn import Lsn, format_lsn
+from ...postgres.lsn import Lsn
+from ...state.progress import record_heartbeat
 from ...state.store import StateStore
 from ...state.task import ControlRow, channel, read_control
-from .metrics import COUNTERS, Reading
+from .metrics import Reading
 from .source_monitor import SourceWatch
 
 if TYPE_CHECKING:
@@ -170,25 +171,8 @@ class Watcher:
     def _beat(self, store: StateStore) -> None:
         at = self._positions()
         self._measure(at)
-        lag, rates = self._reading.lag or (None, None), self._reading.rates
-        row = store.conn.execute(
-            sql.SQL(
-                "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = coalesce(%s, lag_bytes),"
-                " lag_seconds = coalesce(%s, lag_seconds), source_rate = %s, apply_rate = %s,"
-                " received = greatest(received, %s::pg_lsn) WHERE migration = %s AND token = %s"
-                " RETURNING {}"
-            ).format(store.table("cdc_progress"), sql.SQL(", ").join([sql.Identifier(name) for name in COUNTERS])),
-            (
-                *lag,
-                rates.source if rates else None,
-                rates.apply if rates else None,
-                format_lsn(at.received),
-                store.name,
-                self._token,
-            ),
-            prepare=True,
-        ).fetchone()
-        if row is not None:
-            self._reading.counters = dict(zip(COUNTERS, row, strict=True))
+        counters = record_heartbeat(store, self._token, at.received, self._reading.lag, self._reading.rates)
+        if counters is not None:
+            self._reading.counters = counters
         if self.source.large_objects is not None:
             self._large_objects.compare(self.source.large_objects, store)

@@ -9,7 +9,6 @@ that changes is an event and a line of the log, once.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,10 +18,11 @@ from ... import names
 from ...capture.publication_members import BEFORE as PUBLICATION
 from ...capture.publication_members import require_members
 from ...errors import EngineError, LossError, StateError
-from ...postgres._psycopg import psycopg, sql
-from ...postgres.connect import connect, explain_errors
+from ...postgres._psycopg import psycopg
+from ...postgres.connect import connect
 from ...slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ...slot.sampling import sample_slot
+from ...state.progress import record_slot_report
 from ...state.store import StateStore
 
 if TYPE_CHECKING:
@@ -139,14 +139,7 @@ class SlotWatch:
         changed = self._meter.take(str(seen["level"]))
         level = self._meter.level
         self._last = {**seen, "level": level}
-        with explain_errors("recording what the slot guard sees of migration", store.name):
-            store.conn.execute(
-                sql.SQL("UPDATE {} SET slot_guard = %s::jsonb WHERE migration = %s AND token = %s").format(
-                    store.table("cdc_progress")
-                ),
-                (json.dumps(self._last), store.name, self._token),
-                prepare=True,
-            )
+        record_slot_report(store, self._token, self._last)
         if not changed:
             return
         texts = [f"{finding['text']}. {finding['remedy']}" for finding in seen["findings"]]

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from ...errors import EngineError
 from ...large_objects.writes import written_rows
-from ...postgres._psycopg import psycopg, sql
+from ...postgres._psycopg import psycopg
 from ...postgres.connect import connect
 from ...postgres.lsn import Lsn, parse_lsn
-from ...state.heartbeat import heartbeat_table
+from ...state.heartbeat import refresh_heartbeat
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
@@ -104,9 +104,8 @@ class SourceWatch:
             self._sample = Sample(time.monotonic(), parse_lsn(row[0]), row[1])
 
     def _beat(self, conn: Connection) -> None:
-        query = sql.SQL("UPDATE ONLY {} SET written_at = pg_catalog.clock_timestamp() WHERE migration = %s")
         try:
-            conn.execute(query.format(heartbeat_table()), (self._name,), prepare=True)
+            refresh_heartbeat(conn, self._name)
         except psycopg.Error as exc:
             if not exc.sqlstate:
                 raise

@@ -15,6 +15,7 @@ from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, parse_lsn
 from ...slot.plan import observe_slot
 from ...slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
+from ...state.copies import describe_uncopied, ranges_of_several_marks, table_copies, uncopied
 from ..changes.part_marks import PartMarks, part_marks
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from ...postgres.connect import Connection
     from ...postgres.server import System
+    from ...state.progress import Progress
     from ...state.store import MigrationState, StateStore
-    from ..apply.progress import Progress
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:
@@ -33,25 +34,24 @@ def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) 
     if "full" not in migration.spec["types"]:
         point = parse_lsn(str((migration.slot or {})["consistent_point"]))
         return {table.oid: point for table in leaves}
-    copies = store.table_copies()
-    marks = {oid: copy.mark for oid, copy in copies.items() if copy.state == "complete"}
-    missing = [str(table) for table in leaves if table.oid not in marks]
+    copies = table_copies(store)
+    missing = uncopied(leaves, copies)
     if missing:
         raise StateError(
             "starting the CDC worker of",
             migration.name,
-            f"{len(missing)} tables are not copied completely: {', '.join(missing[:10])}",
+            describe_uncopied(missing, copies),
             "Run the migrate playbook: the full copy comes before the changes.",
         )
-    return marks
+    return {oid: copy.mark for oid, copy in copies.items() if copy.state == "complete"}
 
 
 def table_parts(store: StateStore) -> dict[int, PartMarks]:
     """The marks of the parts of every table that was copied in ranges of a key at different moments, by source OID."""
     found: dict[int, PartMarks] = {}
-    for oid, ranges in store.parts_of_several_marks().items():
-        column, type_oid = ranges[0][:2]
-        parts = part_marks(column, type_oid, [row[2:] for row in ranges])
+    for oid, ranges in ranges_of_several_marks(store).items():
+        first = ranges[0]
+        parts = part_marks(first.column, first.type_oid, [(one.low, one.high, one.mark) for one in ranges])
         if parts is not None:
             found[oid] = parts
     return found
@@ -73,7 +73,7 @@ def resume_position(
         confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
         log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
     check_slot(str(slot["name"]), found, slot, system, confirmable)
-    copies = store.table_copies().values()
+    copies = table_copies(store).values()
     if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
         history = read_history(walsender, system.timeline)
         late, point = copied_too_late(copies, row.timeline, system.timeline, history)

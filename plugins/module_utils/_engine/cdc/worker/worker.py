@@ -23,12 +23,16 @@ from ...postgres.catalog import observe_catalog
 from ...postgres.connect import connect, explain_errors, server_error
 from ...postgres.lsn import Lsn, format_lsn
 from ...postgres.server import identify_system
-from ...slot.timeline import heartbeat_tables, require_primary
+from ...slot.timeline import require_primary
+from ...state.copies import table_copies
+from ...state.heartbeat import heartbeat_tables
+from ...state.progress import asked_or_alive_recently, record_state
 from ...state.store import StateStore
 from ...state.task import read_control, set_wanted
 from ..apply.applier import Applier
 from ..apply.destination_table import observe_uniques
-from ..apply.progress import Claimant, ProgressStore, asked_or_alive_recently, pin_applying_session, record_state
+from ..apply.progress import Claimant, ProgressStore
+from ..apply.session import pin_applying_session
 from ..changes.batcher import Batcher
 from ..changes.compiled import running_engine
 from ..control.config import WorkerConfig, load_config
@@ -146,13 +150,13 @@ class Worker:
             migration = store.load()
             control = read_control(store) if migration is not None else None
             if migration is None or control is None:
-                self._log.error("%s has no row of this migration", "migration" if migration is None else "cdc_task")
+                self._log.error("there is no %s of this name", "migration" if migration is None else "CDC task")
                 return WorkerStep.LEAVE
             progress = ProgressStore(
-                store, Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine))
+                conn, store, Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine))
             )
             if progress.load() is None:
-                self._log.error("cdc_progress has no row of this migration")
+                self._log.error("the CDC task has no progress row")
                 return WorkerStep.LEAVE
             progress.take_lock(_LOCK_TIMEOUT)
             recent = self._ran or asked_or_alive_recently(store, RECOVERY_DAYS)
@@ -263,7 +267,7 @@ class Worker:
                 batcher.types,
                 lambda oid: _uniques_at(source, oid),
                 binary=binary,
-                copied_as={oid: copy.name for oid, copy in ends.store.table_copies().items()},
+                copied_as={oid: copy.name for oid, copy in table_copies(ends.store).items()},
                 cut_by={oid: part.column for oid, part in parts.items()},
                 conflict_policy=self._steering.settings.conflict_policy,
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...errors import MismatchError
 from ...postgres._psycopg import sql
-from .parts import Part
+from ...postgres.key_ranges import Part, where
 from .table_fingerprint import SeenColumn
 
 if TYPE_CHECKING:
@@ -63,17 +63,6 @@ def select_statement(schema: str, name: str, columns: Sequence[str], part: Part)
     fields = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     statement = sql.SQL("SELECT {} FROM ONLY {}").format(fields, sql.Identifier(schema, name))
     return sql.SQL("{}{}").format(statement, where(part))
-
-
-def where(part: Part) -> Composed:
-    """The clause that limits a statement to one part; empty for a whole table."""
-    limits = [
-        sql.SQL("{} {} {}::{}").format(
-            sql.Identifier(column), sql.SQL(operator), sql.Literal(value), sql.SQL(type_name)
-        )
-        for column, operator, value, type_name in part.limits
-    ]
-    return sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(limits)) if limits else sql.Composed([])
 
 
 def copy_out_statement(schema: str, name: str, columns: Sequence[str], part: Part, form: Format) -> Composed:

@@ -14,56 +14,12 @@ with the changes in between (`cdc.part_marks`). A cut is a round number, not a v
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from ...postgres.key_order import TYPE_NAMES, literal
+from ...postgres.key_order import literal
+from ...postgres.key_ranges import WHOLE, KeyRange, Part
 
 TID_RANGE_SCAN = 140000
 """Before this server version a range of ctid reads the whole table."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRange:
-    """Values of a column from ``low`` up to but not including ``high``, as `key_order` has them; None has no end."""
-
-    column: str
-    type_oid: int
-    low: int | None = None
-    high: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Heap pages ``first_page`` up to but not including ``end_page`` (None means to the end), or a range of a key.
-    ``number`` counts from 0."""
-
-    number: int
-    first_page: int = 0
-    end_page: int | None = None
-    key: KeyRange | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of its table."""
-        if self.key is not None:
-            return self.key.low is None and self.key.high is None
-        return self.first_page == 0 and self.end_page is None
-
-    @property
-    def limits(self) -> tuple[tuple[str, str, str, str], ...]:
-        """The conditions that rows of it meet: column, operator, literal, type."""
-        if self.key is None:
-            first = f"({self.first_page},0)" if self.first_page else None
-            end = f"({self.end_page},0)" if self.end_page is not None else None
-            column, type_name = "ctid", "tid"
-        else:
-            first, end = (None if v is None else literal(self.key.type_oid, v) for v in (self.key.low, self.key.high))
-            column, type_name = self.key.column, TYPE_NAMES[self.key.type_oid]
-        return tuple((column, op, value, type_name) for op, value in ((">=", first), ("<", end)) if value is not None)
-
-
-WHOLE = (Part(0),)
-"""A table that is not cut."""
 
 
 def cut(heap_bytes: int, block_size: int, part_size: int, source_version: int) -> tuple[Part, ...]:

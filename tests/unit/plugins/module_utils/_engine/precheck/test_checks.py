@@ -21,7 +21,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     SpecError,
     StateError,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import MigrationSpec
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
@@ -43,8 +42,9 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import MigrationSpec
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.advisory import Holder
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import MigrationState
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import Holder
 
 PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"
 SETTINGS = {

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration, spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import observe, observe_host, run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.catalogue import PrecheckError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 NOWHERE = {"login_host": "192.0.2.1", "login_db": "orders", "login_port": 1}
 OPTIONS = {

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.progress import Progress
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError, MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot
@@ -20,7 +19,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.t
     position_after_switch,
     switch_point,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import TableCopy
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.copies import TableCopy
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.progress import Progress
 
 MADE = {"name": "s", "plugin": "pgoutput", "database": "db", "system_identifier": "7", "timeline": 1}
 SYSTEM = System("7", 1, 5000)

@@ -8,13 +8,13 @@ import dataclasses
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer import columns
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.table_fingerprint import (
     SeenColumn,
     read,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Column, Table
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import Part
 
 ID = Column(1, "id", 23, -1, "integer", 23, "integer", True, "", "", True)
 NAME = dataclasses.replace(ID, number=2, name='Na"me', type_name="text")

@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.transfer.parts import (
-    WHOLE,
-    KeyRange,
-    Part,
     cut,
     cut_by_key,
     in_order,
@@ -24,6 +21,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
     TIMESTAMP,
     UUID,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import WHOLE, Part
 
 PAGE = 8192
 
@@ -55,13 +53,6 @@ def test_servers_without_tid_range_scans_read_tables_whole() -> None:
 @pytest.mark.parametrize("size", [0, 1, PAGE, 10 * PAGE])
 def test_a_table_that_fits_is_not_cut(size: int) -> None:
     assert cut(size, PAGE, 10 * PAGE, 170000) == WHOLE
-
-
-def test_bounds_are_tids_and_open_where_nothing_limits_them() -> None:
-    assert Part(0).limits == ()
-    assert Part(0, 0, 7).limits == (("ctid", "<", "(7,0)", "tid"),)
-    assert Part(3, 7, 9).limits == (("ctid", ">=", "(7,0)", "tid"), ("ctid", "<", "(9,0)", "tid"))
-    assert (Part(0).whole, Part(0, 0, 1).whole, Part(1, 1).whole) == (True, False, False)
 
 
 SAMPLES = {
@@ -104,18 +95,6 @@ def test_a_cut_is_a_round_number_and_no_value_of_a_row() -> None:
     cuts = [part.key.low for part in cut_by_key(values, 8, "k", INT8)[1:]]
     assert not set(cuts) & set(values)
     assert all(cut % (1 << 30) == 0 for cut in cuts)
-
-
-def test_limits_of_a_key_range_are_literals_of_its_type() -> None:
-    assert Part(0, key=KeyRange("k", INT4, None, -5)).limits == (("k", "<", "-5", "integer"),)
-    assert Part(1, key=KeyRange("d", DATE, 0, 366)).limits == (
-        ("d", ">=", "2000-01-01", "date"),
-        ("d", "<", "2001-01-01", "date"),
-    )
-    assert Part(1, key=KeyRange("u", UUID, 255, None)).limits == (
-        ("u", ">=", "00000000-0000-0000-0000-0000000000ff", "uuid"),
-    )
-    assert Part(0, key=KeyRange("k", INT4)).whole and not Part(0, key=KeyRange("k", INT4, 1)).whole
 
 
 def test_how_far_rows_lie_in_the_order_of_the_key() -> None:

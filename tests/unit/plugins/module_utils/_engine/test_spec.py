@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import SpecError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import spec_of
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 OPTIONS: dict[str, Any] = {
     "name": "orders",
