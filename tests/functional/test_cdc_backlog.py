@@ -10,7 +10,7 @@ from functional.conftest import Pair
 from functional.streaming import MakeStreaming
 from functional.witness import assert_identical
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import progress, staging
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import session, staging
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (
     observe_uniques,
 )
@@ -109,7 +109,7 @@ def test_an_index_that_sorts_otherwise_is_no_way_to_a_row(make_streaming: MakeSt
 def test_how_the_rows_of_a_staging_table_are_found(pair: Pair, indexed: bool, way: str) -> None:
     pair.destination.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 4000)")
     with pair.destination.connect() as conn, conn.transaction():
-        progress.pin_applying_session(conn)
+        session.pin_applying_session(conn)
         loader = staging.Loader(conn)
         stage = loader.stage("test", [("k0", "integer")], [[b"%d" % n] for n in range(3000)], binary=False)
         query = f"EXPLAIN DELETE FROM ONLY public.t AS t USING pg_temp.{stage} AS s WHERE t.id = s.k0"

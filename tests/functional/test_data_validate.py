@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from functional.modules import Migration, ModuleFailed
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import compare
 
 _TABLES = """
@@ -50,7 +51,7 @@ def verdicts(pair: Any) -> Any:
     }
 
     def compared() -> dict[str, Any]:
-        with engine.Migration(engine.spec_of(options)) as migration:
+        with EngineMigration(spec_of(options)) as migration:
             tables = migration.selected().leaves
             found = compare.compare_tables(migration, tables, live=False)
             return {str(table): found[table.oid] for table in tables}

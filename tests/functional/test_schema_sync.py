@@ -22,11 +22,12 @@ from functional.modules import Migration, ModuleFailed
 from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine import migration as engine_migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import observe_standing
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.partitioned_foreign_keys import Key
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 SECTIONS = ("pre_data", "keys", "indexes", "foreign_keys")
 
@@ -660,7 +661,7 @@ def test_a_column_renamed_between_snapshot_and_dump_makes_another_dump(
     runner = RenamingRunner(pair, clusters.bin_dir("17"))
     options = json.loads(job.arguments({}))["ANSIBLE_MODULE_ARGS"]
     shared = {"state_schema": "causeway", "allow_keyless": False, "conflicting_tables": "report", "restart": False}
-    with engine_migration.Migration(engine_migration.spec_of({**shared, **options})) as opened:
+    with EngineMigration(spec_of({**shared, **options})) as opened:
         plan = sync.plan(opened, {"section": "pre_data"}, runner)
         assert plan.changed
         opened.ensure_registered()
@@ -700,7 +701,7 @@ def test_who_locks_a_table_against_the_dump_is_named(pair: Any, clusters: Any, m
     shared = {"state_schema": "causeway", "allow_keyless": False, "conflicting_tables": "report", "restart": False}
     with pair.source.connect(application_name="nightly rewrite") as busy, busy.transaction():
         busy.execute("LOCK TABLE s.a IN ACCESS EXCLUSIVE MODE")
-        with engine_migration.Migration(engine_migration.spec_of({**shared, **options})) as opened:
+        with EngineMigration(spec_of({**shared, **options})) as opened:
             runner = RenamingRunner(pair, clusters.bin_dir("17"))
             with pytest.raises(errors.TimeoutExpired, match="nightly rewrite"):
                 sync.plan(opened, {"section": "pre_data"}, runner)
