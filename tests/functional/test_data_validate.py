@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from functional.modules import Migration, ModuleFailed
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import compare
 
@@ -51,7 +51,7 @@ def verdicts(pair: Any) -> Any:
     }
 
     def compared() -> dict[str, Any]:
-        with Migration(spec_of(options)) as migration:
+        with EngineMigration(spec_of(options)) as migration:
             tables = migration.selected().leaves
             found = compare.compare_tables(migration, tables, live=False)
             return {str(table): found[table.oid] for table in tables}

@@ -27,8 +27,8 @@ _BEFORE_ALL = -1
 class Claims:
     """Claiming and finishing parts of one run on a worker's own asyncpg session, inside its transaction.
 
-    A claim begins behind the last one: of ten thousand parts nobody looks at those that are done. Only when nothing is
-    found there, the whole run is looked at, for the parts that a dead host has let go of.
+    A claim begins behind the last one, so that of ten thousand parts those that are done are not looked at. Only when
+    nothing is found there, the whole run is looked at, for the parts that a dead host has released.
     """
 
     def __init__(self, store: StateStore, run: int) -> None:

@@ -28,7 +28,7 @@ PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalize
 """In order; a phase is reached and never left, but by a restart."""
 
 _UNMISTAKABLE = ("table_copy", "copy_part", "cdc_task", "cdc_progress")
-"""Names of ours that nobody else gives a table by chance."""
+"""Names of ours that no other table has by chance."""
 
 
 @dataclass(frozen=True, slots=True)
