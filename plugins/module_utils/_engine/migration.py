@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import names
 from .errors import MismatchError, SpecError, StateError
-from .objects.selection import SchemaRule, Selection, compile_rules, select
+from .objects.mapping import IDENTITY, ObjectMapping
+from .objects.rules import SchemaRule, compile_rules
+from .objects.selection import Selection, select
 from .plan import SqlChange, as_change
 from .postgres.catalog import Catalog, observe_catalog
 from .postgres.connect import Endpoint, connect, explain_errors
@@ -197,6 +199,11 @@ class Migration:
     def selection(self) -> Selection:
         """What is selected, problems included: precheck shows them, everything else calls `selected`."""
         return select(self.spec.rules, self.source_catalog)
+
+    @property
+    def mapping(self) -> ObjectMapping:
+        """What the selected objects are called at the destination."""
+        return IDENTITY
 
     def selected(self) -> Selection:
         """The selection without problems. Raises SpecError."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError
+from ..objects.mapping import DestinationName
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, holding_rows, qualified
 from ..postgres.connect import explain_errors
@@ -24,6 +25,7 @@ from .transfer.source_reader import seen_now
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..objects.mapping import ObjectMapping
     from ..postgres.catalog import Table
     from ..postgres.connect import Connection
     from ..state.store import StateStore
@@ -39,7 +41,9 @@ class _Known:
     parts_done: int
 
 
-def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep_foreign_rows: bool) -> tuple[Job, ...]:
+def enqueue(
+    store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], mapping: ObjectMapping, *, keep_foreign_rows: bool
+) -> tuple[Job, ...]:
     """Give tables to a run, in one transaction: what an earlier run left of them is emptied, their parts are laid out.
 
     Returns the jobs that are to be done, biggest first, less those that turned out to be complete. Only a table that
@@ -48,7 +52,7 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     """
     with explain_errors("preparing the copy of migration", store.name), store.conn.transaction():
         known = _lock_known(store, jobs)
-        _take_back_moved(store, jobs, known)
+        _take_back_moved(store, jobs, known, mapping)
         biggest_first = sorted(jobs, key=lambda job: (-job.size, job.source.qualified_name))
         open_jobs = [job for job in biggest_first if not is_complete(known.get(job.source.oid), job.source)]
         unknown = [job for job in open_jobs if not _is_ours(known.get(job.source.oid))]
@@ -102,7 +106,7 @@ def _lock_known(store: StateStore, jobs: Sequence[Job]) -> dict[int, _Known]:
     return {row[0]: _Known((row[1], row[2]), row[3], row[4], row[5]) for row in rows}
 
 
-def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, _Known]) -> None:
+def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, _Known], mapping: ObjectMapping) -> None:
     """A table that was renamed, or dropped and made anew, stands at the destination under a name that is, or may be,
     another table's by now: the rows that we copied there go first, and what is known of them."""
     present = {job.source.oid: job.source.qualified_name for job in jobs}
@@ -117,7 +121,7 @@ def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, _K
                 "Rename the destination's table, or release the migration and begin again.",
             )
         if found.parts_done:
-            empty_table(store.conn, found.name)
+            empty_table(store.conn, mapping.there(found.name))
         store.conn.execute(
             sql.SQL("DELETE FROM {} WHERE migration = %s AND relation = %s").format(store.table("table_copy")),
             (store.name, relation),
@@ -133,7 +137,7 @@ def _is_ours(found: _Known | None) -> bool:
 def _admit(conn: Connection, job: Job, found: _Known | None, filled: frozenset[Name], keep_foreign_rows: bool) -> Job:
     """Make sure that the destination's table may be filled, and say whether by copying or by merging. ``filled`` are the
     tables that hold rows which may be somebody's."""
-    name = job.destination.qualified_name
+    name = DestinationName(job.destination.qualified_name)
     if _is_ours(found):
         if not job.resumes:
             empty_table(conn, name)
@@ -158,7 +162,7 @@ def _admit(conn: Connection, job: Job, found: _Known | None, filled: frozenset[N
     return replace(job, parts=WHOLE, merge=True, resumes=False)
 
 
-def empty_table(conn: Connection, name: Name) -> None:
+def empty_table(conn: Connection, name: DestinationName) -> None:
     """Take away the rows that we copied; row by row where a foreign key forbids TRUNCATE. A missing table is empty."""
     table = sql.Identifier(*name)
     conn.execute("SET LOCAL session_replication_role = replica")

@@ -20,6 +20,7 @@ from .. import names
 from ..errors import StateError
 from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
+from ..objects.mapping import tables_there
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import explain_errors
@@ -226,11 +227,11 @@ def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int
             ).format(table=store.table("table_copy"), part=store.table("copy_part")),
             (store.name, number),
         ).fetchall()
-    here, there = migration.source_catalog.tables, migration.destination_catalog().tables_by_name()
+    here, there = migration.source_catalog.tables, tables_there(migration.destination_catalog())
     jobs: dict[int, Job] = {}
     unknown: set[int] = set()
     for relation, schema, name, merge, *part in rows:
-        source, destination = here.get(relation), there.get((schema, name))
+        source, destination = here.get(relation), there.get(migration.mapping.there((schema, name)))
         if source is None or destination is None:
             unknown.add(relation)
             continue

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .. import names
 from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
 from ..errors import MismatchError, StateError
+from ..objects.mapping import tables_there
 from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
@@ -79,14 +80,14 @@ def unfinished(migration: Migration) -> list[Table]:
 
 
 def lay_out(migration: Migration, tables: Sequence[Table], limits: Limits, there: Catalog) -> dict[int, Job | None]:
-    """A job for each table, cut into parts; None where the destination has no table of that name."""
+    """Return a job for each table, cut into parts; None where the destination lacks the table that it is mapped to."""
     server = migration.source_server
     sizes = _sizes(migration.source, [table.oid for table in tables])
     block = int(server.setting("block_size", "8192"))
-    by_name = there.tables_by_name()
+    by_name = tables_there(there)
     jobs: dict[int, Job | None] = {}
     for table in tables:
-        destination = by_name.get(table.qualified_name)
+        destination = by_name.get(migration.mapping.there(table.qualified_name))
         heap, whole = sizes.get(table.oid, (0, 0))
         parts = cut(heap, block, limits.part_size, server.version)
         jobs[table.oid] = None if destination is None else Job(table, destination, parts, heap, whole)
@@ -227,7 +228,7 @@ def _one_run(
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
-        todo = enqueue(store, number, mark, resume_parts(migration, jobs), keep_foreign_rows=keep)
+        todo = enqueue(store, number, mark, resume_parts(migration, jobs), migration.mapping, keep_foreign_rows=keep)
         run = Run(
             migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
         )

@@ -110,7 +110,7 @@ def _wal_disk_headroom(seen: Observation, source: SourceView) -> Iterator[Found]
 
 def _copied(seen: Observation, oid: int) -> bool:
     table = seen.source.catalog.tables.get(oid) if seen.source else None
-    return bool(seen.destination and table and table.qualified_name in seen.destination.copied)
+    return bool(seen.destination and table and seen.mapped(table).destination in seen.destination.copied)
 
 
 def _slot_failover(dummy: Observation, source: SourceView) -> Iterator[Found]:
