@@ -45,8 +45,9 @@ class TableMapping:
         return mapped.name if mapped else name
 
     def source_column(self, name: str) -> str:
-        """The source's name of a column of the destination; that name itself where no column is mapped to it."""
-        return next((here for here, mapped in self.columns.items() if mapped.name == name), name)
+        """The source's name of a column of the destination; empty where its name is that of one which is mapped away."""
+        own = "" if name in self.columns else name
+        return next((here for here, mapped in self.columns.items() if mapped.name == name), own)
 
     def type_name(self, column: str, at_source: str) -> str:
         """The type that a column has at the destination, given the one ``at_source`` (both as format_type prints them)."""

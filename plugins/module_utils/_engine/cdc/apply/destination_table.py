@@ -105,16 +105,7 @@ def fit(
     """
     there = mapping.table((relation.schema, relation.name))
     what = str(there)
-    if found is None or found.kind != "r":
-        raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
-    if found.firing:
-        raise MismatchError(
-            "applying changes to",
-            what,
-            f"{', '.join(found.firing)} would fire for the worker too, and do again what was done at the source",
-            f"Disable them (ALTER TABLE {qualified(there.destination)} DISABLE TRIGGER …, DISABLE RULE …) and give them their state back after the"
-            " cutover; then start the task again: it goes on where it stopped.",
-        )
+    found = _require_writable(there, found)
     by_name = {column.name: column for column in found.columns}
     mapped = [there.column(column.name) for column in relation.columns]
     missing = [quoted(name) for name in mapped if name not in by_name]
@@ -151,6 +142,22 @@ def fit(
         indexed=key is not None and enforced_at(relation, key, searchable),
         shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, uniques)),
     )
+
+
+def _require_writable(there: TableMapping, found: FoundTable | None) -> FoundTable:
+    """Return the table if it is one that can be written row by row. Raises MismatchError."""
+    what = str(there)
+    if found is None or found.kind != "r":
+        raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
+    if found.firing:
+        raise MismatchError(
+            "applying changes to",
+            what,
+            f"{', '.join(found.firing)} would fire for the worker too, and do again what was done at the source",
+            f"Disable them (ALTER TABLE {qualified(there.destination)} DISABLE TRIGGER …, DISABLE RULE …) and give them their"
+            " state back after the cutover; then start the task again: it goes on where it stopped.",
+        )
+    return found
 
 
 def _named_as_at_source(uniques: Sequence[UniqueIndex], there: TableMapping) -> Sequence[UniqueIndex]:

@@ -41,6 +41,11 @@ def test_names_that_are_exchanged_are_found_in_both_directions() -> None:
     assert (table.type_name("x", "integer"), table.type_name("y", "integer")) == ("integer", "bigint")
 
 
+def test_a_column_of_the_destination_s_own_is_not_taken_for_one_that_is_mapped_away() -> None:
+    table = TableMapping(("s", "t"), DestinationName(("s", "t")), {"id": ColumnMapping("key")})
+    assert [table.source_column(name) for name in ("key", "id", "other")] == ["id", "", "other"]
+
+
 def test_an_index_goes_with_its_table_and_keeps_its_name() -> None:
     assert SWAPPED.index(("shop", "a"), "a_pkey") == ("store", "a_pkey")
 

@@ -136,6 +136,12 @@ def test_a_mapped_table_is_written_under_its_destination_s_names() -> None:
     assert str(table) == "s.t (d.u at the destination)"
 
 
+def test_an_index_of_the_destination_s_own_column_is_no_key_of_a_mapped_one() -> None:
+    own = dataclasses.replace(MAPPED_FOUND, uniques=(PRIMARY,))
+    table = fitted(own, dataclasses.replace(RELATION, identity="f"), MAPPED)
+    assert (table.shape.key, table.shape.other_uniques) == (None, ())
+
+
 def test_what_does_not_fit_a_mapped_table_names_the_source_first() -> None:
     with pytest.raises(MismatchError, match="no column key, m") as failure:
         fitted(dataclasses.replace(FOUND, columns=(TEXT, INT)), mapping=MAPPED)
