@@ -16,7 +16,10 @@ description:
   - Dumps the selected objects with C(pg_dump), compares the catalogs of both ends, and creates the objects that are
     missing at the destination, in one transaction. Existing objects are left unchanged; no error is ignored.
   - Needs C(pg_dump) and C(pg_restore) of at least the source's version on the worker host.
-  - Extensions are not part of the selection. One that a selected object needs and that the destination lacks is created.
+  - Extensions are not part of the selection. Section V(pre_data) creates those that selected objects need and that the
+    destination lacks, in the same schema and the same version as at the source. Where the destination's server does not
+    offer that version its default one is created, with a warning. M(causeway.postgresql.pg_migration_precheck) tries
+    beforehand whether they can be created.
   - Replica identities are not copied. Triggers and rules that fire for a replicating session (C(ENABLE ALWAYS),
     C(ENABLE REPLICA)) are created disabled; the cutover restores their state.
 extends_documentation_fragment:
@@ -105,8 +108,8 @@ notes:
 """
 
 from ..module_utils._arguments import client_arguments
-from ..module_utils._engine.schema import sync
 from ..module_utils._engine.schema.compare import SECTIONS
+from ..module_utils._engine.schema.plan import plan
 from ..module_utils._module import run
 
 
@@ -120,7 +123,7 @@ def main() -> None:
             "jobs": {"type": "int", "default": 2},
             "memory": {"type": "int", "default": 512},
         },
-        sync.plan,
+        plan,
     )
 
 

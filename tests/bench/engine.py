@@ -19,7 +19,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migrat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import plan as schema_plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan as slot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
@@ -76,7 +76,7 @@ class Steps:
 
     def section(self, name: str) -> Planner:
         """A section of pg_schema_sync."""
-        return lambda migration: sync.plan(migration, {"section": name, "client_bin": self.bin_dir}, self._runner)
+        return lambda migration: schema_plan.plan(migration, {"section": name, "client_bin": self.bin_dir}, self._runner)
 
     def full_copy(self, migration: Migration) -> Plan:
         return full_copy.plan(migration, self.limits, None, (self._runner, self.bin_dir))

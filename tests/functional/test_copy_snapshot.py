@@ -172,7 +172,7 @@ def too_large_for_a_slot(end: Any, beside: ThreadPoolExecutor, work: Callable[[]
 def test_many_running_subtransactions_make_a_slot_snapshot_impossible(pair: Any, beside: Any) -> None:
     pair.source.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
     with open_migration(pair, register=False) as migration, contextlib.ExitStack() as stack:
-        table = migration.source_catalog.tables_by_name()[("public", "t")]
+        table = migration.selected().tables[0]
 
         def taking(**how: Any) -> Any:
             return stack.enter_context(snapshot.open_snapshot(migration, wait=30, **how))
@@ -191,7 +191,7 @@ def test_the_lock_against_writers_is_not_waited_for_longer_than_it_is_told(pair:
     pair.source.run("CREATE TABLE t (id int)")
     with open_migration(pair, register=False) as migration, pair.source.connect() as writer:
         writer.execute("BEGIN; INSERT INTO t VALUES (1)")
-        table = migration.source_catalog.tables_by_name()[("public", "t")]
+        table = migration.selected().tables[0]
         began = time.monotonic()
         with pytest.raises(ServerError) as caught, snapshot.open_shared_snapshot(migration, table, 0.3):
             pass

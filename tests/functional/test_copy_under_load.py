@@ -34,6 +34,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.l
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import tables_there
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.async_connect import open_session
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import Part
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.claims import Claims
@@ -250,9 +251,9 @@ def test_who_is_left_over_from_an_earlier_run_claims_nothing(pair: Any) -> None:
         tables = list(migration.selected().leaves)
         jobs = [job for job in lay_out(migration, tables, Layout(), migration.destination_catalog()).values() if job]
         first, second = begin_run(migration.store, "slot"), begin_run(migration.store, "slot")
-        enqueue(migration.store, first, 16, jobs, keep_foreign_rows=False)
+        enqueue(migration.store, first, 16, jobs, migration.mapping, keep_foreign_rows=False)
         assert asyncio.run(claims(migration, first)) == (tables[0].oid, Part(0))
-        enqueue(migration.store, second, 17, jobs, keep_foreign_rows=False)
+        enqueue(migration.store, second, 17, jobs, migration.mapping, keep_foreign_rows=False)
         assert asyncio.run(claims(migration, first)) is None
         assert asyncio.run(claims(migration, second)) == (tables[0].oid, Part(0))
 
@@ -281,9 +282,9 @@ def test_a_part_that_a_dead_worker_lets_go_of_is_claimed_by_who_is_already_behin
     with open_migration(pair) as migration:
         (table,) = migration.selected().leaves
         parts = (Part(0, 0, 9), Part(1, 9, 18), Part(2, 18))
-        job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], parts)
+        job = Job(table, tables_there(migration.destination_catalog())[migration.mapping.there(("public", "t"))], parts)
         number = begin_run(migration.store, "slot")
-        enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
+        enqueue(migration.store, number, 16, [job], migration.mapping, keep_foreign_rows=False)
         assert asyncio.run(claimed(migration, number)) == [0, 1, 2, 0]
 
 
@@ -311,9 +312,13 @@ def test_two_that_finish_the_last_two_parts_at_once(pair: Any) -> None:
 
     with open_migration(pair) as migration:
         (table,) = migration.selected().leaves
-        job = Job(table, migration.destination_catalog().tables_by_name()[("public", "t")], (Part(0, 0, 9), Part(1, 9)))
+        job = Job(
+            table,
+            tables_there(migration.destination_catalog())[migration.mapping.there(("public", "t"))],
+            (Part(0, 0, 9), Part(1, 9)),
+        )
         number = begin_run(migration.store, "slot")
-        enqueue(migration.store, number, 16, [job], keep_foreign_rows=False)
+        enqueue(migration.store, number, 16, [job], migration.mapping, keep_foreign_rows=False)
         assert asyncio.run(both(migration, number, table.oid)) == [False, True]
         copied = migration.copies()[table.oid]
         assert (copied.state, copied.rows, copied.bytes, copied.mark) == ("complete", 15, 150, 16)

@@ -23,10 +23,12 @@ from functional.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import observe_standing
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.partitioned_foreign_keys import Key
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.plan import plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 SECTIONS = ("pre_data", "keys", "indexes", "foreign_keys")
@@ -398,7 +400,7 @@ def test_a_key_that_its_partitions_have_already_reads_none_of_them(pair: Any, ch
     end.run("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE many (id int, a int) PARTITION BY LIST (id)")
     end.run("CREATE TABLE leaf PARTITION OF many DEFAULT; INSERT INTO a VALUES (1); INSERT INTO many VALUES (1, 1)")
     if checked:
-        end.sql.execute(Key(0, ("public", "leaf"), "k", DEFINITION).adding(not_valid=True))
+        end.sql.execute(Key(0, ("public", "leaf"), "k", DEFINITION).adding(IDENTITY, not_valid=True))
         end.run("ALTER TABLE leaf VALIDATE CONSTRAINT k")
 
     def scanned() -> int:
@@ -406,7 +408,7 @@ def test_a_key_that_its_partitions_have_already_reads_none_of_them(pair: Any, ch
         return int(end.value("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'leaf'"))
 
     before = scanned()
-    end.sql.execute(Key(0, ("public", "many"), "k", DEFINITION).adding(not_valid=False))
+    end.sql.execute(Key(0, ("public", "many"), "k", DEFINITION).adding(IDENTITY, not_valid=False))
     assert scanned() - before == scans
     assert end.value("SELECT coninhcount FROM pg_constraint WHERE conrelid = 'leaf'::regclass AND contype = 'f'") == 1
 
@@ -662,10 +664,10 @@ def test_a_column_renamed_between_snapshot_and_dump_makes_another_dump(
     options = json.loads(job.arguments({}))["ANSIBLE_MODULE_ARGS"]
     shared = {"state_schema": "causeway", "allow_keyless": False, "conflicting_tables": "report", "restart": False}
     with EngineMigration(spec_of({**shared, **options})) as opened:
-        plan = sync.plan(opened, {"section": "pre_data"}, runner)
-        assert plan.changed
+        made = plan(opened, {"section": "pre_data"}, runner)
+        assert made.changed
         opened.ensure_registered()
-        answer = plan.apply()
+        answer = made.apply()
     assert runner.snapshots == 2
     assert answer["notes"]
     columns = "SELECT attname FROM pg_attribute WHERE attrelid = 's.a'::regclass AND attnum > 0"
@@ -704,7 +706,7 @@ def test_who_locks_a_table_against_the_dump_is_named(pair: Any, clusters: Any, m
         with EngineMigration(spec_of({**shared, **options})) as opened:
             runner = RenamingRunner(pair, clusters.bin_dir("17"))
             with pytest.raises(errors.TimeoutExpired, match="nightly rewrite"):
-                sync.plan(opened, {"section": "pre_data"}, runner)
+                plan(opened, {"section": "pre_data"}, runner)
 
 
 def test_what_stands_at_the_source_is_read_without_opening_what_views_read(pair: Any) -> None:

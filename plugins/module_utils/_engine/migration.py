@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .errors import MismatchError, StateError
+from .objects.mapping import IDENTITY, ObjectMapping
 from .objects.selection import Selection, select
 from .plan import SqlChange, as_change
 from .postgres.catalog import Catalog, observe_catalog
@@ -95,6 +96,11 @@ class Migration:
     def selection(self) -> Selection:
         """What is selected, problems included: precheck shows them, everything else calls `selected`."""
         return select(self.spec.rules, self.source_catalog)
+
+    @property
+    def mapping(self) -> ObjectMapping:
+        """What the selected objects are called at the destination."""
+        return IDENTITY
 
     def selected(self) -> Selection:
         """The selection without problems. Raises SpecError."""

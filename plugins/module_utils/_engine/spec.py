@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import SpecError
-from .objects.selection import SchemaRule, compile_rules
+from .objects.rules import SchemaRule, compile_rules
 from .postgres.connect import Endpoint
 
 

@@ -10,7 +10,6 @@ publication that is missing, was recreated, or has lost a table means lost rows,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import names
@@ -18,18 +17,18 @@ from ..errors import LossError, MismatchError, ServerError, SpecError, StateErro
 from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
-from ..postgres.connect import explain_errors
-from ..postgres.locks import Locked, Patience, each_under_lock, wait_for_running
+from ..postgres.locks import wait_for_running
 from ..state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
 from ..writers import fence
+from .observed_publication import Publication, observe_publication
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
 from .replica_identity import identifies_rows
+from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
-    from ..postgres.connect import Connection
     from ..state.store import MigrationState
 
 # ALTER PUBLICATION does not block readers and row lockers; its lock on a table conflicts with VACUUM and DDL.
@@ -37,60 +36,6 @@ _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
 _HARMLESS_TO_ALTER = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
 """VACUUM and ANALYZE hold locks that CREATE PUBLICATION waits for, as every DDL does."""
 _DOING = "creating the publication"
-
-_PUBLICATION = """
-SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-       coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::boolean, false)
-  FROM pg_catalog.pg_publication p WHERE p.pubname = %s
-"""
-
-# Row filters and column lists exist from PostgreSQL 15 on; to_jsonb shows those that the server has.
-_MEMBERS = """
-SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
-       coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL
-  FROM pg_catalog.pg_publication_rel r
-  JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE r.prpubid::bigint = %s ORDER BY 2, 3
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A publication as observed. ``whole_rows`` is false if a member has a row filter or a column list; ``rows`` maps
-    the OID of a member to that of its row in pg_publication_rel."""
-
-    oid: int
-    all_tables: bool
-    all_operations: bool
-    via_root: bool
-    whole_rows: bool
-    members: Mapping[int, Name]
-    rows: Mapping[int, int]
-
-    @property
-    def as_we_make_them(self) -> bool:
-        """Return whether it publishes as ours do: decided once, never altered."""
-        return not self.all_tables and self.all_operations and not self.via_root and self.whole_rows
-
-
-def observe_publication(conn: Connection, name: str) -> Publication | None:
-    """Return the publication of that name, or None. Raises ServerError."""
-    with explain_errors("reading the publication", name):
-        row = conn.execute(_PUBLICATION, (name,)).fetchone()
-        if row is None:
-            return None
-        members = conn.execute(_MEMBERS, (row[0],)).fetchall()
-    oid, all_tables, all_operations, via_root = row
-    return Publication(
-        oid,
-        all_tables,
-        all_operations,
-        via_root,
-        whole_rows=not any(member[4] for member in members),
-        members={member[0]: (member[1], member[2]) for member in members},
-        rows={member[0]: member[3] for member in members},
-    )
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:

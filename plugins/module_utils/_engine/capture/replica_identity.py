@@ -19,7 +19,7 @@ from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Table, observe_catalog, quoted
 from ..postgres.connect import explain_errors
-from ..postgres.locks import Locked, Patience, each_under_lock
+from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError
+from ..objects.mapping import DestinationName
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, holding_rows, qualified
 from ..postgres.connect import explain_errors
@@ -33,11 +34,14 @@ from .transfer.source_reader import seen_now
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..objects.mapping import ObjectMapping
     from ..postgres.connect import Connection
     from ..state.store import StateStore
 
 
-def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep_foreign_rows: bool) -> tuple[Job, ...]:
+def enqueue(
+    store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], mapping: ObjectMapping, *, keep_foreign_rows: bool
+) -> tuple[Job, ...]:
     """Give tables to a run, in one transaction: what an earlier run left of them is emptied, their parts are laid out.
 
     Returns the jobs that are to be done, biggest first, less those that turned out to be complete. Only a table that
@@ -47,7 +51,7 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     with explain_errors("preparing the copy of migration", store.name), store.conn.transaction():
         sources = [job.source for job in jobs]
         known = lock_copies(store, [source.oid for source in sources], [source.qualified_name for source in sources])
-        _take_back_moved(store, jobs, known)
+        _take_back_moved(store, jobs, known, mapping)
         left = {table.oid for table in uncopied(sources, known)}
         biggest_first = sorted(jobs, key=lambda job: (-job.size, job.source.qualified_name))
         open_jobs = [job for job in biggest_first if job.source.oid in left]
@@ -59,7 +63,9 @@ def enqueue(store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], *, keep
     return tuple(todo)
 
 
-def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, LockedCopy]) -> None:
+def _take_back_moved(
+    store: StateStore, jobs: Sequence[Job], known: dict[int, LockedCopy], mapping: ObjectMapping
+) -> None:
     """A table that was renamed, or dropped and made anew, stands at the destination under a name that is, or may be,
     another table's by now: the rows that we copied there go first, and what is known of them."""
     present = {job.source.oid: job.source.qualified_name for job in jobs}
@@ -74,7 +80,7 @@ def _take_back_moved(store: StateStore, jobs: Sequence[Job], known: dict[int, Lo
                 "Rename the destination's table, or release the migration and begin again.",
             )
         if found.parts_done:
-            empty_table(store.conn, found.name)
+            empty_table(store.conn, mapping.there(found.name))
         forget_copy(store, relation)
         del known[relation]
 
@@ -89,7 +95,7 @@ def _admit(
 ) -> Job:
     """Make sure that the destination's table may be filled, and say whether by copying or by merging. ``filled`` are the
     tables that hold rows which may be somebody's."""
-    name = job.destination.qualified_name
+    name = DestinationName(job.destination.qualified_name)
     if _is_ours(found):
         if not job.resumes:
             empty_table(conn, name)
@@ -114,7 +120,7 @@ def _admit(
     return replace(job, parts=WHOLE, merge=True, resumes=False)
 
 
-def empty_table(conn: Connection, name: Name) -> None:
+def empty_table(conn: Connection, name: DestinationName) -> None:
     """Take away the rows that we copied; row by row where a foreign key forbids TRUNCATE. A missing table is empty."""
     table = sql.Identifier(*name)
     conn.execute("SET LOCAL session_replication_role = replica")

@@ -19,7 +19,8 @@ from ..postgres._psycopg import sql
 from ..postgres.async_connect import explain_errors, open_session
 from ..schema.build_limits import BuildLimits
 from ..schema.deferred_indexes import held_back
-from ..schema.table_builds import TableBuilds, analyze_statement
+from ..schema.post_load import analyze_statement
+from ..schema.table_builds import TableBuilds
 from ..state.copies import uncopied
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Builder:
                 if isinstance(outcome, BaseException):
                     raise outcome
             if behind.analyze:
-                await self._execute(f"statistics of {table}", (analyze_statement(table).as_string(None),))
+                there = self._migration.mapping.there(table.qualified_name)
+                await self._execute(f"statistics of {table}", (analyze_statement(there).as_string(None),))
         except EngineError as exc:
             self._errors.append(exc)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError
+from ..objects.mapping import tables_there
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import explain_errors
@@ -30,14 +31,14 @@ def unfinished(migration: Migration) -> list[Table]:
 
 
 def lay_out(migration: Migration, tables: Sequence[Table], layout: Layout, there: Catalog) -> dict[int, Job | None]:
-    """A job for each table, cut into parts; None where the destination has no table of that name."""
+    """Return a job for each table, cut into parts; None where the destination lacks the table that it is mapped to."""
     server = migration.source_server
     sizes = _sizes(migration.source, [table.oid for table in tables])
     block = int(server.setting("block_size", "8192"))
-    by_name = there.tables_by_name()
+    by_name = tables_there(there)
     jobs: dict[int, Job | None] = {}
     for table in tables:
-        destination = by_name.get(table.qualified_name)
+        destination = by_name.get(migration.mapping.there(table.qualified_name))
         heap, whole = sizes.get(table.oid, (0, 0))
         parts = cut(heap, block, layout.part_size, server.version)
         jobs[table.oid] = None if destination is None else Job(table, destination, parts, heap, whole)

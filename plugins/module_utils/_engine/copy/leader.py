@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from ..errors import StateError
 from ..large_objects.copy import ObjectCopy
 from ..large_objects.objects import LARGE_OBJECTS
+from ..objects.mapping import tables_there
 from ..postgres._asyncpg import require_asyncpg
 from ..state.advisory import building, is_held, try_to_lead
 from ..state.copy_pace import begin_copy, set_pace
@@ -155,11 +156,11 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
 
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:
     """The tables of a run, by source OID, as its leader gave them to it; and those that are not there any more."""
-    here, there = migration.source_catalog.tables, migration.destination_catalog().tables_by_name()
+    here, there = migration.source_catalog.tables, tables_there(migration.destination_catalog())
     jobs: dict[int, Job] = {}
     unknown: set[int] = set()
     for waits in parts_to_copy(migration.store, number):
-        source, destination = here.get(waits.relation), there.get(waits.name)
+        source, destination = here.get(waits.relation), there.get(migration.mapping.there(waits.name))
         if source is None or destination is None:
             unknown.add(waits.relation)
             continue

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..capture.under_lock import Patience
 from ..large_objects.objects import ObjectWish
-from ..postgres.locks import Patience
 from ..schema.build_limits import BuildLimits
 from .transfer.pace import Pace
 

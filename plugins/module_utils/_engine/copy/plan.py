@@ -15,7 +15,8 @@ from ..postgres._asyncpg import require_asyncpg
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, holding_rows, qualified
 from ..postgres.key_ranges import WHOLE, Part
-from ..schema.table_builds import analyze_statement, behind_copy
+from ..schema.post_load import analyze_statement
+from ..schema.table_builds import behind_copy
 from ..state.copies import observed_copies, partly_copied
 from ..state.copy_pace import read_pace, set_pace
 from ..state.task import read_control
@@ -40,6 +41,7 @@ from .transfer.pace import Pace, pace_of
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..objects.mapping import ObjectMapping, TableMapping
     from ..postgres.catalog import Name
     from ..runner import Runner
     from ..schema.table_builds import TableBuilds
@@ -93,7 +95,7 @@ def plan(
     changes: list[Change] = []
     for table in waiting:
         changes += _table_changes(migration, table, jobs[table.oid], table.oid in begun, merged)
-    changes += [*objects, *_behind_changes(behind or {}, waiting)]
+    changes += [*objects, *_behind_changes(behind or {}, waiting, migration.mapping)]
     if not reached:
         phase = state.phase if state is not None else None
         changes.append(Change("destination", f"migration {migration.name}", phase, "copied"))
@@ -141,7 +143,7 @@ def _table_changes(
     """What is read at the source and written at the destination for one table. ``merged`` are the destination's tables
     that keep their rows."""
     form = format_of(table, migration.source_server.version, migration.destination_server.version)
-    columns = [column.name for column in stored(table)]
+    columns, there = [column.name for column in stored(table)], migration.mapping.table(table.qualified_name)
     parts: tuple[Part, ...] = job.parts if job else WHOLE
     merge = job is not None and job.destination.qualified_name in merged
     if merge:
@@ -149,32 +151,38 @@ def _table_changes(
     out = tuple(_sql(copy_out_statement(table.schema, table.name, columns, part, form)) for part in parts)
     freeze = job is not None and not merge and job.may_freeze
     anew = begun and not (job is not None and job.resumes)
-    into = _merge(table, columns, form) if merge else _fill(table, columns, form, len(parts), anew, freeze)
+    filled = [there.column(name) for name in columns]
+    into = _merge(there, filled, form) if merge else _fill(there, filled, form, len(parts), anew, freeze)
     before = "partly copied" if begun else "not copied"
     return [
         Change("source", f"table {table}", None, f"read in {len(parts)} part{'s' if len(parts) > 1 else ''}", out),
-        Change("destination", f"table {table}", before, "merged" if merge else "copied", into),
+        Change("destination", f"table {qualified(there.destination)}", before, "merged" if merge else "copied", into),
     ]
 
 
-def _behind_changes(behind: Mapping[Name, TableBuilds], waiting: Sequence[Table]) -> list[Change]:
+def _behind_changes(
+    behind: Mapping[Name, TableBuilds], waiting: Sequence[Table], mapping: ObjectMapping
+) -> list[Change]:
     """What is built on the tables, and the statistics of those that are copied."""
     changes = [step.as_change() for one in behind.values() for step in one.steps]
     for table in waiting:
         if (one := behind.get(table.qualified_name)) is not None and one.analyze:
-            statement = _sql(analyze_statement(table))
-            changes.append(Change("destination", f"statistics of {table}", None, "gathered", (statement,)))
+            there = mapping.there(table.qualified_name)
+            what, statement = f"statistics of {qualified(there)}", _sql(analyze_statement(there))
+            changes.append(Change("destination", what, None, "gathered", (statement,)))
     return changes
 
 
-def _fill(table: Table, columns: list[str], form: Format, parts: int, begun: bool, freeze: bool) -> tuple[str, ...]:
-    copy = _sql(copy_in_statement(table.schema, table.name, columns, form, freeze=freeze))
-    first = (_sql(truncate_statement(table.schema, table.name)),) if begun or freeze else ()
+def _fill(
+    there: TableMapping, columns: list[str], form: Format, parts: int, begun: bool, freeze: bool
+) -> tuple[str, ...]:
+    copy = _sql(copy_in_statement(*there.destination, columns, form, freeze=freeze))
+    first = (_sql(truncate_statement(*there.destination)),) if begun or freeze else ()
     return (*first, *([copy] * parts))
 
 
-def _merge(table: Table, columns: list[str], form: Format) -> tuple[str, ...]:
-    make, add = stage_statements(table.schema, table.name, columns)
+def _merge(there: TableMapping, columns: list[str], form: Format) -> tuple[str, ...]:
+    make, add = stage_statements(*there.destination, columns)
     return (_sql(make), _sql(copy_in_statement("pg_temp", STAGE, columns, form)), _sql(add))
 
 

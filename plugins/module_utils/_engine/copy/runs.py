@@ -141,7 +141,7 @@ def _one_run(
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
         keep = migration.spec.conflicting_tables == "ignore"
-        todo = enqueue(store, number, mark, resume_parts(migration, jobs), keep_foreign_rows=keep)
+        todo = enqueue(store, number, mark, resume_parts(migration, jobs), migration.mapping, keep_foreign_rows=keep)
         run = Run(
             migration, limits, number, form, name, {job.source.oid: job for job in todo}, beside.builder, beside.gauge
         )

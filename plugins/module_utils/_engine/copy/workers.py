@@ -250,13 +250,15 @@ class _Worker:
     async def _transfer(self, job: Job, part: Part, reader: _Reader) -> Copied:
         """The COPY from one end to the other."""
         run, table, there = self._run, job.source, job.destination
-        check_columns(str(table), reader.seen.columns, there)
+        mapping = run.migration.mapping.table(table.qualified_name)
+        check_columns(mapping, reader.seen.columns, there)
         columns = [column.name for column in reader.seen.columns]
+        columns_there = [mapping.column(name) for name in columns]
         form = run.format(job)
         query = select_statement(table.schema, table.name, columns, part).as_string(None)
         into, stage, freeze = (there.schema, there.name), None, False
         if job.merge:
-            stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns)]
+            stage = [s.as_string(None) for s in stage_statements(there.schema, there.name, columns_there)]
             into = ("pg_temp", STAGE)
 
         async def read(sink: Sink) -> str:
@@ -268,7 +270,7 @@ class _Worker:
                 writing = self._destination.copy_to_table(
                     into[1],
                     schema_name=into[0],
-                    columns=columns or None,
+                    columns=columns_there or None,
                     source=pieces,
                     format=form,
                     freeze=freeze or None,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..capture.publication import observe_publication
+from ..capture.observed_publication import observe_publication
 from ..errors import StateError
 from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres.connect import explain_errors

@@ -145,8 +145,8 @@ def require_readable(source: Connection) -> None:
 
 
 def standing_objects(migration: Migration, *, ours: bool) -> tuple[int, ...]:
-    """Large objects of the destination that this migration has not made and whose OIDs the source has too: some of them,
-    in ascending order. ``ours`` says that the migration has a state, which knows what is ours. Raises ServerError."""
+    """Return some large objects of the destination, in ascending order, that this migration has not created and whose
+    OIDs the source has too. ``ours``: the migration has a state, which knows what is ours. Raises ServerError."""
     after = 0
     with explain_errors("comparing the OIDs of large objects at", "both ends"):
         while page := foreign_objects(migration.store, after, _LOOKED_AT, known=ours):

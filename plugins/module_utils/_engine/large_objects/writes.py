@@ -55,7 +55,7 @@ def written_warning(source: Connection, store: StateStore, before_image: Mapping
 
 
 def remedy_of(store: StateStore) -> str:
-    """What to do about writes to them: whether this migration copies them decides. Raises psycopg.Error."""
+    """Return what to do about writes to them, given whether this migration copies them. Raises psycopg.Error."""
     return REMEDY if copies_objects(store) else REMEDY_LEFT_OUT
 
 

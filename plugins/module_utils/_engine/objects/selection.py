@@ -8,32 +8,13 @@ Compiled once and used by all: publication, schema, copy, CDC, sequences, valida
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ..errors import SpecError
 from ..postgres.catalog import Catalog, Sequence, Table, qualified, quoted
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaRule:
-    """One entry of ``objects``. ``tables`` empty selects the whole schema; both hold names or ``*``/``?`` patterns."""
-
-    schema: str
-    tables: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    @property
-    def whole(self) -> bool:
-        return not self.tables
-
-    def leaves_out(self, name: str) -> bool:
-        """Return whether a relation of the schema, of any kind, is excluded by name."""
-        return _patterns(self.exclude).match(name)
+from .rules import SchemaRule, patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +79,6 @@ class Selection:
             raise SpecError("reading the objects of the migration", problem.what, problem.why, problem.remedy)
 
 
-def compile_rules(objects: Items[Mapping[str, object]]) -> tuple[SchemaRule, ...]:
-    """Return the rules for ``objects`` as the user writes them. Raises SpecError."""
-    rules = []
-    for entry in objects:
-        schema = str(entry.get("schema") or "")
-        if not schema:
-            raise SpecError(
-                "reading the objects of the migration", "objects", "an entry names no schema", "Add schema: to it."
-            )
-        names = tuple(str(table.get("name") or "") for table in _mappings(entry.get("tables")))
-        if "" in names:
-            raise SpecError(
-                "reading the objects of the migration", quoted(schema), "a table has no name", "Add name: to it."
-            )
-        exclude = entry.get("exclude")
-        rules.append(SchemaRule(schema, names, tuple(str(p) for p in exclude) if isinstance(exclude, list) else ()))
-    return tuple(rules)
-
-
-def _mappings(value: object) -> Iterable[Mapping[str, object]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
 def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
     """Apply the rules to a catalog. Never raises: errors are returned as Problems, which precheck shows all at once."""
     problems: list[Problem] = []
@@ -136,9 +94,9 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
         problems.extend(
             _missing(qualified((rule.schema, pattern)), "it matches no table of the source")
             for pattern in rule.tables
-            if pattern not in in_schema and not any(map(_patterns((pattern,)).match, in_schema))
+            if pattern not in in_schema and not any(map(patterns((pattern,)).match, in_schema))
         )
-        wanted, unwanted = _patterns(rule.tables), _patterns(rule.exclude)
+        wanted, unwanted = patterns(rule.tables), patterns(rule.exclude)
         for name, table in in_schema.items():
             if unwanted.match(name):
                 excluded.add(table.oid)
@@ -161,24 +119,6 @@ def select(rules: tuple[SchemaRule, ...], catalog: Catalog) -> Selection:
         sequences=tuple(sorted(sequences, key=lambda sequence: sequence.qualified_name)),
         problems=tuple(problems),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Patterns:
-    """Names and patterns, matched at once: thousands of tables may be matched against thousands of names."""
-
-    names: frozenset[str]
-    expressions: tuple[re.Pattern[str], ...]
-
-    def match(self, name: str) -> bool:
-        return name in self.names or any(expression.match(name) for expression in self.expressions)
-
-
-@lru_cache
-def _patterns(texts: tuple[str, ...]) -> _Patterns:
-    """Compile patterns of ``*`` and ``?`` only, case-sensitive: brackets are ordinary characters in a name."""
-    expressions = [re.compile(fnmatch.translate(t.replace("[", "[[]"))) for t in texts if "*" in t or "?" in t]
-    return _Patterns(frozenset(texts), tuple(expressions))
 
 
 def _missing(what: str, why: str) -> Problem:

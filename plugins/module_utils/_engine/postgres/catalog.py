@@ -167,10 +167,6 @@ class Catalog:
     schemas: Mapping[str, str]
     """Each schema's owner."""
 
-    def tables_by_name(self) -> dict[Name, Table]:
-        """Return all tables by (schema, name)."""
-        return {table.qualified_name: table for table in self.tables.values()}
-
     def children(self) -> dict[int, list[Table]]:
         """Return the direct partitions or inheritance children of every table that has any, by its OID."""
         below: dict[int, list[Table]] = {}

@@ -1,29 +1,22 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting at the source without harm: bounded lock waits, and the names of the sessions that are waited for.
-
-A statement that waits for a lock blocks every later session that needs a conflicting one. So it waits shortly and is
-retried later, and the tables that were busy come last.
-"""
+"""Locks: bounded waits for them, and which session or prepared transaction holds one."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ServerError, TimeoutExpired
+from ..errors import TimeoutExpired
 from .connect import explain_errors
 
 if TYPE_CHECKING:
-    from ..plan import SqlChange
     from .connect import Connection
 
-_BUSY = ("55P03", "40P01")  # lock_not_available, deadlock_detected
-_SHOWN = 5
+SHOWN = 5
+"""How many holders a sentence names."""
 
 BESIDE_A_READER = (
     "AccessShareLock",
@@ -35,24 +28,6 @@ BESIDE_A_READER = (
     "ExclusiveLock",
 )
 """The lock modes that do not block a reader: all but one (PostgreSQL manual, Explicit Locking)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for one lock (``timeout``, in seconds), and how often to retry."""
-
-    timeout: float
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """Work that needs locks on ``relations`` (OIDs): one transaction of its own. Holders of ``harmless`` lock modes are
-    not in its way."""
-
-    relations: tuple[int, ...]
-    change: SqlChange
-    harmless: tuple[str, ...] = ()
 
 
 _SESSION = """
@@ -124,8 +99,8 @@ def named(holders: Sequence[str]) -> str:
     """Return the holders as part of a sentence."""
     if not holders:
         return "a session that has already ended"
-    more = f" and {len(holders) - _SHOWN} more" if len(holders) > _SHOWN else ""
-    return "; ".join(holders[:_SHOWN]) + more
+    more = f" and {len(holders) - SHOWN} more" if len(holders) > SHOWN else ""
+    return "; ".join(holders[:SHOWN]) + more
 
 
 REMEDY = (
@@ -158,49 +133,3 @@ def wait_for_running(conn: Connection, timeout: float, doing: str, what: str, po
 def in_lock_timeout(conn: Connection, seconds: float) -> None:
     """Bound the lock waits of the open transaction. 0 means as short as possible, not unlimited as in PostgreSQL."""
     conn.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{max(1, int(seconds * 1000))}ms",))
-
-
-def each_under_lock(
-    conn: Connection,
-    work: Sequence[Locked],
-    patience: Patience,
-    doing: str,
-    refused: Callable[[Locked, ServerError], None] | None = None,
-) -> None:
-    """Execute every piece in a transaction of its own, in order; busy ones are put off and retried.
-
-    ``conn`` must be in autocommit. Raises TimeoutExpired, which names every piece that is left and who holds it (the
-    others are done). Any other failure is passed to ``refused``, and the rest continues; without it, it is raised.
-    """
-    left = list(work)
-    holders: dict[str, tuple[str, ...]] = {}
-    for attempt in range(patience.retries + 1):
-        busy = []
-        for piece in left:
-            try:
-                with explain_errors(doing, piece.change.what), conn.transaction():
-                    in_lock_timeout(conn, patience.timeout)
-                    piece.change.execute(conn, doing)
-            except ServerError as exc:
-                if exc.sqlstate not in _BUSY:
-                    if refused is None:
-                        raise
-                    refused(piece, exc)
-                    continue
-                busy.append(piece)
-                holders[piece.change.what] = lock_holders(conn, piece.relations, piece.harmless)
-        left = busy
-        if not left:
-            return
-        if attempt < patience.retries:
-            # Without jitter two migrations, or one and a cron job, would collide again and again.
-            time.sleep(random.uniform(0.5, 1.5) * min(patience.timeout, 2.0))
-    shown = "; ".join(
-        f"{piece.change.what} (held by {named(holders[piece.change.what])})" for piece in left[: 2 * _SHOWN]
-    )
-    raise TimeoutExpired(
-        doing,
-        left[0].change.what if len(left) == 1 else f"{len(left)} tables",
-        f"no lock within {patience.timeout:g} s in {patience.retries + 1} attempts: {shown}",
-        REMEDY + " To wait longer, raise lock_timeout or lock_retries.",
-    )

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Family "connection and identity": do both ends answer, are they the right ones, and do they treat values alike."""
+"""Family "connection and identity": do both ends answer, are they what was meant, and do they speak the same way
+(`locale`)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, MismatchError
+from . import locale
 from .finding import Check, Found, at_both, at_destination, at_source
 
 if TYPE_CHECKING:
@@ -177,64 +179,6 @@ def _destination_read_only(seen: Observation, destination: DestinationView) -> I
         )
 
 
-def _encoding(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    here, there = source.server.encoding, destination.server.encoding
-    if here != there:
-        yield Found(
-            destination.server.database,
-            f"source {here}, destination {there}",
-            "SHOW server_encoding",
-            f"Create the destination database with ENCODING '{here}'.",
-        )
-
-
-def _collation(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    here, there = source.server, destination.server
-    if (here.collate, here.ctype) != (there.collate, there.ctype):
-        yield Found(
-            there.database,
-            f"source {here.collate}/{here.ctype}, destination {there.collate}/{there.ctype}",
-            "SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()",
-            f"Create the destination database with LC_COLLATE '{here.collate}' LC_CTYPE '{here.ctype}', "
-            "or accept that texts sort differently.",
-        )
-
-
-def _collation_version(seen: Observation) -> Iterator[Found]:
-    for view in (seen.source, seen.destination):
-        if view is not None and view.stale_collations:
-            yield Found(
-                f"{view.server.end} {view.server.database}",
-                ", ".join(view.stale_collations),
-                "SELECT collname FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)",
-            )
-
-
-def _lc_monetary(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    here, there = source.ordinary.get("lc_monetary", ""), destination.ordinary.get("lc_monetary", "")
-    if here == there:
-        return
-    for table in source.selection.leaves:
-        money = [column.name for column in table.columns if column.base_type_name.startswith("money")]
-        if money:
-            yield Found(
-                str(table),
-                f"source {here}, destination {there}; columns {', '.join(money)}",
-                "SHOW lc_monetary",
-                f"ALTER DATABASE \"{destination.server.database}\" SET lc_monetary = '{here}';",
-            )
-
-
-def _timezone(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    differing = [
-        f"{name}: source {source.ordinary.get(name, '')}, destination {destination.ordinary.get(name, '')}"
-        for name in ("TimeZone", "timezone_abbreviations")
-        if source.ordinary.get(name) != destination.ordinary.get(name)
-    ]
-    if differing:
-        yield Found(destination.server.database, "; ".join(differing), "SHOW TimeZone")
-
-
 CHECKS = (
     Check(
         "source_connect",
@@ -336,40 +280,5 @@ CHECKS = (
         "Name the primary, or reset default_transaction_read_only.",
         at_destination(_destination_read_only),
     ),
-    Check(
-        "database_encoding",
-        "warning",
-        "A character that the destination's encoding lacks stops the copy or the stream.",
-        "Create the destination database with the source's encoding.",
-        at_both(_encoding),
-    ),
-    Check(
-        "database_collation",
-        "ignorable",
-        "Texts sort and compare differently: unique indexes and partition bounds on text may behave differently.",
-        "Create the destination database with the source's locale.",
-        at_both(_collation),
-    ),
-    Check(
-        "collation_version",
-        "ignorable",
-        "Indexes on text were built under another version of the collation and may miss rows.",
-        "REINDEX the indexes on text, then ALTER DATABASE … REFRESH COLLATION VERSION.",
-        _collation_version,
-        lock="REINDEX: no writes to the table; with CONCURRENTLY only DDL waits",
-    ),
-    Check(
-        "lc_monetary",
-        "ignorable",
-        "Values of type money are printed and parsed by it: the application would see other amounts.",
-        "ALTER DATABASE … SET lc_monetary to the source's value.",
-        at_both(_lc_monetary),
-    ),
-    Check(
-        "timezone_settings",
-        "note",
-        "The stored values are the same, but the application sees times in another zone unless it sets its own.",
-        "ALTER DATABASE … SET TimeZone to the source's value.",
-        at_both(_timezone),
-    ),
+    *locale.CHECKS,
 )

@@ -9,108 +9,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..units import duration, size
+from ..units import duration
+from . import wal
 from .finding import Check, Found, at_source
+from .wal import our_slot
 
 if TYPE_CHECKING:
-    from .observed import Observation, Slot, SourceView, Transaction
+    from .observed import Observation, SourceView, Transaction
 
-_COPY_RATE = 50_000_000
-"""Bytes a second that a copy is assumed to move, to forecast how long it takes."""
-
-_WORTH_A_FORECAST = 1 << 30
 _LONG = 600.0
-_SHORT_SENDER_TIMEOUT = 10_000  # milliseconds
-
-
-def _our_slot(seen: Observation, source: SourceView) -> Slot | None:
-    """Return the migration's own slot, as the state tables recorded it; None where there is none."""
-    state = seen.destination.state if seen.destination else None
-    known = state.slot if state else None
-    if not known:
-        return None
-    for slot in source.slots:
-        if (slot.name, slot.plugin, slot.database) == (known.get("name"), known.get("plugin"), known.get("database")):
-            return slot
-    return None
-
-
-def _wal_level(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    level = source.server.setting("wal_level")
-    if level != "logical":
-        yield Found(source.server.database, level, "SHOW wal_level")
-
-
-def _max_replication_slots(seen: Observation, source: SourceView) -> Iterator[Found]:
-    limit, used = int(source.server.setting("max_replication_slots", "0")), len(source.slots)
-    needed = 1 if _our_slot(seen, source) else 2
-    if limit - used < needed:
-        yield Found(
-            source.server.database,
-            f"{limit - used} free ({used} of {limit} used), {needed} needed",
-            "SELECT count(*) FROM pg_replication_slots; SHOW max_replication_slots",
-            f"ALTER SYSTEM SET max_replication_slots = {used + needed + 2}; then restart the source.",
-        )
-
-
-def _max_wal_senders(seen: Observation, source: SourceView) -> Iterator[Found]:
-    server = source.server
-    limit = int(server.setting("polar_max_non_super_wal_snd") or server.setting("max_wal_senders", "0"))
-    slot = _our_slot(seen, source)
-    needed = 1 if slot and slot.active else 2
-    if limit - source.walsenders < needed:
-        yield Found(
-            server.database,
-            f"{max(0, limit - source.walsenders)} free ({source.walsenders} of {limit} used), {needed} needed",
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'; SHOW max_wal_senders",
-            f"ALTER SYSTEM SET max_wal_senders = {source.walsenders + needed + 2}; then restart the source.",
-        )
-
-
-def _wal_sender_timeout(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    value = int(source.server.setting("wal_sender_timeout", "0"))
-    if 0 < value < _SHORT_SENDER_TIMEOUT:
-        yield Found(source.server.database, duration(value / 1000), "SHOW wal_sender_timeout")
-
-
-def _max_slot_wal_keep_size(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    value = int(source.server.setting("max_slot_wal_keep_size", "-1"))
-    if value >= 0:
-        yield Found(source.server.database, size(value << 20), "SHOW max_slot_wal_keep_size")
-
-
-def _idle_replication_slot_timeout(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    value = source.server.setting("idle_replication_slot_timeout", "0")
-    if value != "0":
-        yield Found(source.server.database, duration(float(value)), "SHOW idle_replication_slot_timeout")
-
-
-def _logical_decoding_work_mem(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    value = int(source.server.setting("logical_decoding_work_mem", "65536"))
-    if value < 65536:
-        yield Found(source.server.database, size(value << 10), "SHOW logical_decoding_work_mem")
-
-
-def _wal_disk_headroom(seen: Observation, source: SourceView) -> Iterator[Found]:
-    if source.wal_rate is None:
-        return
-    todo = sum(t.bytes for t in source.selection.leaves if seen.destination is None or not _copied(seen, t.oid))
-    seconds = todo / _COPY_RATE
-    forecast = source.wal_rate * seconds
-    limit = int(source.server.setting("max_slot_wal_keep_size", "-1")) << 20
-    if forecast > _WORTH_A_FORECAST or 0 <= limit < forecast:
-        yield Found(
-            source.server.database,
-            f"{size(todo)} to copy in about {duration(seconds)} at {size(_COPY_RATE)}/s, "
-            f"{size(source.wal_rate)} of WAL a second: {size(forecast)} retained",
-            "SELECT wal_bytes / extract(epoch FROM now() - stats_reset) FROM pg_stat_wal",
-            f"Make sure that {size(2 * forecast)} are free in the source's pg_wal.",
-        )
-
-
-def _copied(seen: Observation, oid: int) -> bool:
-    table = seen.source.catalog.tables.get(oid) if seen.source else None
-    return bool(seen.destination and table and table.qualified_name in seen.destination.copied)
 
 
 def _slot_failover(dummy: Observation, source: SourceView) -> Iterator[Found]:
@@ -142,7 +49,7 @@ def _slot_failover(dummy: Observation, source: SourceView) -> Iterator[Found]:
 def _slot_name_taken(seen: Observation, source: SourceView) -> Iterator[Found]:
     wanted = names.slot_name(seen.spec.name)
     for slot in source.slots:
-        if slot.name == wanted and _our_slot(seen, source) is None:
+        if slot.name == wanted and our_slot(seen, source) is None:
             yield Found(
                 slot.name,
                 f"plugin {slot.plugin or 'none (physical)'}, database {slot.database or 'none'}, "
@@ -223,73 +130,7 @@ def _idle_in_transaction(dummy: Observation, source: SourceView) -> Iterator[Fou
 
 
 CHECKS = (
-    Check(
-        "wal_level",
-        "error",
-        "Without it the WAL cannot be decoded into changes.",
-        "ALTER SYSTEM SET wal_level = logical; then restart the source.",
-        at_source(_wal_level),
-        lock="a restart of the source",
-        incremental=True,
-    ),
-    Check(
-        "max_replication_slots",
-        "error",
-        "The migration uses one slot, and each copy run needs one more for its snapshot.",
-        "ALTER SYSTEM SET max_replication_slots to a higher number, then restart; or drop unused slots.",
-        at_source(_max_replication_slots),
-        lock="a restart of the source",
-        incremental=True,
-    ),
-    Check(
-        "max_wal_senders",
-        "error",
-        "The stream uses one walsender, and each copy run needs one more.",
-        "ALTER SYSTEM SET max_wal_senders to a higher number, then restart.",
-        at_source(_max_wal_senders),
-        lock="a restart of the source",
-        incremental=True,
-    ),
-    Check(
-        "wal_sender_timeout",
-        "warning",
-        "A network interruption longer than this ends the stream, and the worker has to reconnect each time.",
-        "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();",
-        at_source(_wal_sender_timeout),
-        incremental=True,
-    ),
-    Check(
-        "max_slot_wal_keep_size",
-        "ignorable",
-        "A slot that falls behind by more than this is invalidated, and every table has to be copied again.",
-        "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf(); and watch the disk.",
-        at_source(_max_slot_wal_keep_size),
-        incremental=True,
-    ),
-    Check(
-        "idle_replication_slot_timeout",
-        "warning",
-        "A slot that is inactive for this long is invalidated: a worker that is down over a weekend loses it.",
-        "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
-        at_source(_idle_replication_slot_timeout),
-        incremental=True,
-    ),
-    Check(
-        "logical_decoding_work_mem",
-        "note",
-        "Transactions larger than this are spilled to the source's disk while they are decoded.",
-        "ALTER SYSTEM SET logical_decoding_work_mem = '64MB'; SELECT pg_reload_conf();",
-        at_source(_logical_decoding_work_mem),
-        incremental=True,
-    ),
-    Check(
-        "wal_disk_headroom",
-        "ignorable",
-        "While tables are copied the slot retains all WAL; a full disk stops the source.",
-        "Make sure that twice the forecast is free in pg_wal, or migrate at a quieter time.",
-        at_source(_wal_disk_headroom),
-        incremental=True,
-    ),
+    *wal.CHECKS,
     Check(
         "slot_failover",
         "ignorable",

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
 from .finding import Check, Found, at_both, at_destination
 
 if TYPE_CHECKING:
+    from ..objects.mapping import TableMapping
     from ..postgres.catalog import Table
     from .observed import DestinationView, Observation, SourceView
 
@@ -31,23 +33,24 @@ def _makes_schema(seen: Observation) -> bool:
 
 
 def _conflicting_tables(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    """Find tables that are in the way. Where the migration creates no schema they must exist, and must be empty."""
-    there = destination.catalog.tables_by_name()
+    """Tables that are in the way. Where the migration makes no schema they must exist, and must be empty."""
+    there = tables_there(destination.catalog)
     ignored = seen.spec.conflicting_tables == "ignore"
     for table in source.selection.tables:
-        name = table.qualified_name
+        mapped = seen.mapped(table)
+        name, shown = mapped.destination, qualified(mapped.destination)
         if name not in there or destination.owns(name):
             continue
         if not _makes_schema(seen) and name not in destination.filled:
             continue
         rows = "it holds rows" if name in destination.filled else "it holds no rows"
         yield Found(
-            str(table),
+            str(mapped),
             f"it exists at the destination and was not created by this migration; {rows}",
             "SELECT oid::regclass FROM pg_class",
-            f"DROP TABLE {table}; if it is not needed, or set causeway_conflicting_tables: ignore."
+            f"DROP TABLE {shown}; if it is not needed, or set causeway_conflicting_tables: ignore."
             if not ignored and _makes_schema(seen)
-            else f"TRUNCATE {table}; if its rows are not needed, or set causeway_conflicting_tables: ignore."
+            else f"TRUNCATE {shown}; if its rows are not needed, or set causeway_conflicting_tables: ignore."
             if not ignored
             else "",
             severity="ignorable" if ignored else None,
@@ -58,8 +61,10 @@ def _conflicting_rows(seen: Observation, source: SourceView, destination: Destin
     if seen.spec.conflicting_tables != "ignore":
         return
     for table in source.selection.leaves:
-        if table.qualified_name in destination.filled and not destination.owns(table.qualified_name):
-            yield Found(str(table), "it holds rows", f"SELECT EXISTS (SELECT FROM ONLY {table})")
+        mapped = seen.mapped(table)
+        name = mapped.destination
+        if name in destination.filled and not destination.owns(name):
+            yield Found(str(mapped), "it holds rows", f"SELECT EXISTS (SELECT FROM ONLY {qualified(name)})")
 
 
 def _conflicting_large_objects(seen: Observation, destination: DestinationView) -> Iterator[Found]:
@@ -75,30 +80,31 @@ def _conflicting_large_objects(seen: Observation, destination: DestinationView) 
 
 def _standing(
     seen: Observation, source: SourceView, destination: DestinationView
-) -> Iterator[tuple[Table, Table | None]]:
-    """Yield the selected tables, each with the destination's of its name, where the migration itself creates none."""
+) -> Iterator[tuple[Table, TableMapping, Table | None]]:
+    """Selected tables with what they are mapped to and the table there, where the migration itself makes none."""
     if _makes_schema(seen):
         return
-    there = destination.catalog.tables_by_name()
+    there = tables_there(destination.catalog)
     for table in source.selection.leaves:
-        yield table, there.get(table.qualified_name)
+        mapped = seen.mapped(table)
+        yield table, mapped, there.get(mapped.destination)
 
 
 def _table_missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    for table, other in _standing(seen, source, destination):
+    for dummy, mapped, other in _standing(seen, source, destination):
         if other is None or not other.holds_rows:
             yield Found(
-                str(table),
-                "it does not exist" if other is None else "it is partitioned there and an ordinary table at the source",
+                str(mapped),
+                "none of that name" if other is None else "it is partitioned there and an ordinary table at the source",
                 "SELECT oid::regclass, relkind FROM pg_class",
             )
 
 
 def _column_mismatch(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    for table, other in _standing(seen, source, destination):
+    for table, mapped, other in _standing(seen, source, destination):
         if other is None:
             continue
-        here = {column.name: column for column in table.columns}
+        here = {mapped.column(column.name): column for column in table.columns}
         there = {column.name: column for column in other.columns}
         missing = [name for name in here if name not in there and not here[name].generated]
         demanded = [
@@ -119,19 +125,20 @@ def _column_mismatch(seen: Observation, source: SourceView, destination: Destina
             if names
         ]
         if said:
-            yield Found(str(table), "; ".join(said), "SELECT attname FROM pg_attribute")
+            yield Found(str(mapped), "; ".join(said), "SELECT attname FROM pg_attribute")
 
 
 def _type_mismatch(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    for table, other in _standing(seen, source, destination):
+    for table, mapped, other in _standing(seen, source, destination):
         there = {column.name: column for column in other.columns} if other else {}
         said = [
-            f"{column.name}: source {column.type_name}, destination {there[column.name].type_name}"
+            f"{column.name}: source {column.type_name}, destination {found.type_name}"
             for column in table.columns
-            if column.name in there and there[column.name].type_name != column.type_name
+            if (found := there.get(mapped.column(column.name)))
+            and found.type_name != mapped.type_name(column.name, column.type_name)
         ]
         if said:
-            yield Found(str(table), "; ".join(said), "SELECT format_type(atttypid, atttypmod) FROM pg_attribute")
+            yield Found(str(mapped), "; ".join(said), "SELECT format_type(atttypid, atttypmod) FROM pg_attribute")
 
 
 def _destination_replica_role(seen: Observation, destination: DestinationView) -> Iterator[Found]:
@@ -153,7 +160,8 @@ def _destination_create(seen: Observation, source: SourceView, destination: Dest
     server = destination.server
     wanted = [seen.spec.state_schema] if destination.state is None else []
     if _makes_schema(seen):
-        wanted += sorted({table.schema for table in source.selection.tables} | set(source.selection.schemas))
+        schemas = {table.schema for table in source.selection.tables} | set(source.selection.schemas)
+        wanted += sorted(map(seen.mapping.schema, schemas))
     missing = [schema for schema in wanted if schema not in destination.catalog.schemas]
     if missing and not destination.may_create_schemas:
         yield Found(
@@ -175,7 +183,7 @@ def _destination_create(seen: Observation, source: SourceView, destination: Dest
 def _destination_write(seen: Observation, destination: DestinationView) -> Iterator[Found]:
     for name in destination.unwritable:
         yield Found(
-            qualified(name),
+            str(seen.mapping.table(seen.mapping.back(name))),
             "false",
             "SELECT has_table_privilege(oid, 'INSERT'), … FROM pg_class",
             f'GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {qualified(name)} TO "{destination.server.user}";',

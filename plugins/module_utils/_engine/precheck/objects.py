@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
-from .finding import Check, Found, at_both, at_source
+from . import extensions
+from .finding import Check, Found, at_source
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Table
-    from .observed import DestinationView, Observation, SourceView
+    from .observed import Observation, SourceView
 
 
 def _problems(check: str) -> Callable[[Observation, SourceView], Iterable[Found]]:
@@ -66,10 +68,11 @@ def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
 def _keyless_with_ignore(seen: Observation, source: SourceView) -> Iterator[Found]:
     if seen.spec.conflicting_tables != "ignore":
         return
-    there = seen.destination.catalog.tables_by_name() if seen.destination else {}
+    there = tables_there(seen.destination.catalog) if seen.destination else {}
     for table in source.selection.leaves:
-        if not table.keys and table.qualified_name in there and not seen.owns(table.qualified_name):
-            yield Found(str(table), _indexes_of(table), "SELECT * FROM pg_index")
+        mapped = seen.mapped(table)
+        if not table.keys and mapped.destination in there and not seen.owns(mapped.destination):
+            yield Found(str(mapped), _indexes_of(table), "SELECT * FROM pg_index")
 
 
 def _deferred_unique(dummy: Observation, source: SourceView) -> Iterator[Found]:
@@ -136,32 +139,6 @@ def _large_objects_closed(seen: Observation, source: SourceView) -> Iterator[Fou
             f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, first))} TO the account;"
             + (" and so on for the others." if number > len(first) else ""),
         )
-
-
-def _extension_missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    there = {extension.name for extension in destination.extensions}
-    for extension in source.extensions:
-        if extension.name not in there:
-            schema = f' SCHEMA "{extension.schema}"' if extension.schema not in ("public", "pg_catalog") else ""
-            yield Found(
-                extension.name,
-                f"version {extension.version} at the source, none at the destination",
-                "SELECT extname, extversion FROM pg_extension",
-                f'CREATE EXTENSION "{extension.name}"{schema};',
-            )
-
-
-def _extension_version(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    there = {extension.name: extension.version for extension in destination.extensions}
-    for extension in source.extensions:
-        version = there.get(extension.name, extension.version)
-        if version != extension.version:
-            yield Found(
-                extension.name,
-                f"source {extension.version}, destination {version}",
-                "SELECT extname, extversion FROM pg_extension",
-                f'ALTER EXTENSION "{extension.name}" UPDATE;',
-            )
 
 
 def _source_select(dummy: Observation, source: SourceView) -> Iterator[Found]:
@@ -294,20 +271,7 @@ CHECKS = (
         "GRANT SELECT ON LARGE OBJECT … TO the account, or membership in the owner; or causeway_large_objects: false.",
         at_source(_large_objects_closed),
     ),
-    Check(
-        "extension_missing",
-        "error",
-        "Selected objects use it, and the schema phase does not create extensions.",
-        "CREATE EXTENSION at the destination; the finding prints the statement.",
-        at_both(_extension_missing),
-    ),
-    Check(
-        "extension_version",
-        "ignorable",
-        "Types and functions of another version may behave differently.",
-        "ALTER EXTENSION … UPDATE at the older end.",
-        at_both(_extension_version),
-    ),
+    *extensions.CHECKS,
     Check(
         "source_select",
         "error",

@@ -6,24 +6,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
+from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
+from ..objects.mapping import DestinationName
 from ..postgres._psycopg import psycopg
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
+from ..postgres.locks import in_lock_timeout
 from ..postgres.server import identify_system
 from ..state.advisory import holder
 from ..state.copies import table_copies
 from ..state.progress import read_progress
 from . import queries
+from .extensions import OFFERS
 from .observe_host import observe_host
 from .observed import (
     DestinationView,
-    Extension,
     Observation,
     Publication,
     Sessions,
@@ -34,13 +38,19 @@ from .observed import (
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from ..objects.selection import Selection
-    from ..postgres.catalog import Catalog, Name
+    from ..objects.extensions import Offer
+    from ..objects.mapping import ObjectMapping
+    from ..postgres.catalog import Catalog
     from ..postgres.connect import Connection, Endpoint
     from ..runner import Runner
     from ..state.store import MigrationState
 
 Answer = TypeVar("Answer")
+
+_PROBE_WAIT = 2.0
+"""Seconds for which making an extension on trial waits for a lock."""
+
+_NO_OFFERS: Mapping[str, Offer] = {}
 
 _NONE_CLOSED: tuple[int, tuple[int, ...]] = (0, ())
 
@@ -72,7 +82,9 @@ def observe(
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
-    return Observation(migration.spec, host, source, destination, guard.failures, large_objects)
+    return Observation(
+        migration.spec, host, source, destination, guard.failures, large_objects, mapping=migration.mapping
+    )
 
 
 class _Asker:
@@ -163,7 +175,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         long_transactions=tuple(Transaction(*row) for row in ask.rows("transactions", queries.LONG_TRANSACTIONS, ())),
         publications=tuple(Publication(*row) for row in ask.rows("publications", queries.PUBLICATIONS)),
         leftovers=tuple(ask.rows("leftovers", queries.LEFTOVERS, (names.publication_name(migration.name),))),
-        extensions=_needed_extensions(ask, selection),
+        extensions=guard("source: extensions", lambda: needed_extensions(migration.source, selection), ()),
         stale_collations=_stale_collations(ask, server.version),
         sessions=_sessions(ask),
         wal_rate=ask.value("WAL rate", queries.WAL_RATE, None) if server.version >= 140000 else None,
@@ -178,27 +190,26 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
     )
 
 
-def _needed_extensions(ask: _Asker, selection: Selection) -> tuple[Extension, ...]:
-    parameters = {
-        "relations": [table.oid for table in selection.tables],
-        "schemas": list(selection.schemas),
-    }
-    return tuple(Extension(*row) for row in ask.rows("extensions", queries.EXTENSIONS_NEEDED, parameters))
-
-
 def _destination(migration: Migration, guard: _Guard, source: SourceView | None) -> DestinationView:
     conn = migration.destination
     ask = _Asker(guard, conn, "destination")
     server, catalog = migration.destination_server, migration.destination_catalog()
     state, state_failure = _state(migration, source)
-    standing = _standing(catalog, source)
+    standing = _standing(catalog, source, migration.mapping)
     rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
     wanted = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+    extensions = tuple(Extension(*row) for row in ask.rows("extensions", queries.EXTENSIONS))
+    missing = not_there(source.extensions if source else (), {one.name for one in extensions})
+    offers = guard(OFFERS, lambda: _offers(conn, missing), _NO_OFFERS)
     return DestinationView(
         server=server,
         catalog=catalog,
         ordinary=_ordinary(migration, guard, migration.spec.destination),
-        extensions=tuple(Extension(*row) for row in ask.rows("extensions", queries.EXTENSIONS)),
+        extensions=extensions,
+        offers=offers,
+        refused_extensions=guard(
+            "destination: extensions", lambda: _refused_extensions(migration, missing, offers, catalog), {}
+        ),
         stale_collations=_stale_collations(ask, server.version),
         sessions=_sessions(ask),
         replica_role=_replica_role(conn),
@@ -206,9 +217,9 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         may_use_temp=rights[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (list(catalog.schemas), "CREATE")),
         unwritable=tuple(
-            ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, ([oid for oid, dummy in standing], wanted))
+            map(DestinationName, ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (list(standing), wanted)))
         ),
-        filled=guard("destination: rows", lambda: holding_rows(conn, [n for dummy, n in standing]), frozenset()),
+        filled=guard("destination: rows", lambda: _filled(conn, list(standing.values())), frozenset()),
         clock=_clock(ask),
         state=state,
         state_failure=state_failure,
@@ -236,14 +247,15 @@ def _state(migration: Migration, source: SourceView | None) -> tuple[MigrationSt
         return None, exc
 
 
-def _standing(catalog: Catalog, source: SourceView | None) -> list[tuple[int, Name]]:
-    """Return OID and name of the selected ordinary tables that exist at the destination."""
-    selected = {table.qualified_name for table in source.selection.tables} if source else set()
-    return [
-        (table.oid, table.qualified_name)
-        for table in catalog.tables.values()
-        if table.holds_rows and table.qualified_name in selected
-    ]
+def _standing(catalog: Catalog, source: SourceView | None, mapping: ObjectMapping) -> dict[int, DestinationName]:
+    """Return the ordinary tables of the destination that selected ones are mapped to, by OID there."""
+    selected = {mapping.there(table.qualified_name) for table in source.selection.tables} if source else set()
+    named = {table.oid: DestinationName(table.qualified_name) for table in catalog.tables.values() if table.holds_rows}
+    return {oid: name for oid, name in named.items() if name in selected}
+
+
+def _filled(conn: Connection, tables: list[DestinationName]) -> frozenset[DestinationName]:
+    return frozenset(map(DestinationName, holding_rows(conn, tables)))
 
 
 def _replica_role(conn: Connection) -> EngineError | None:
@@ -256,13 +268,40 @@ def _replica_role(conn: Connection) -> EngineError | None:
     return None
 
 
-def _copied(migration: Migration, state: MigrationState | None) -> frozenset[Name]:
-    """Return the tables that the copy has begun, or has found empty: their rows are ours."""
+def _offers(conn: Connection, missing: tuple[Extension, ...]) -> Mapping[str, Offer]:
+    return observe_offers(conn, [extension.name for extension in missing]) if missing else {}
+
+
+def _refused_extensions(
+    migration: Migration, missing: tuple[Extension, ...], offers: Mapping[str, Offer], catalog: Catalog
+) -> dict[str, EngineError]:
+    """Return why extensions cannot be made: each is made as the schema phase would, in a transaction that is rolled back.
+
+    Neither rolsuper nor a grant says whether a server allows it. Raises ServerError.
+    """
+    conn, schemas = migration.destination, {"pg_catalog", *catalog.schemas}
+    found: dict[str, EngineError] = {}
+    todo = [replace(one, schema=migration.mapping.schema(one.schema)) for one in missing if one.name in offers]
+    if not todo or "schema" not in migration.spec.types or migration.destination_server.in_recovery:
+        return {}
+    with explain_errors("trying to make extensions at the", "destination"), conn.transaction(force_rollback=True):
+        in_lock_timeout(conn, _PROBE_WAIT)
+        for extension in todo:
+            try:
+                with conn.transaction():  # a savepoint: what others of them require stays for the next
+                    for statement in create_statements(extension, offers[extension.name], schemas):
+                        conn.execute(statement)
+            except psycopg.Error as exc:
+                found[extension.name] = server_error(exc, "making at the destination the extension", extension.name)
+    return found
+
+
+def _copied(migration: Migration, state: MigrationState | None) -> frozenset[DestinationName]:
+    """The destination's tables that the copy has begun, or has found empty: their rows are ours."""
     if state is None:
         return frozenset()
-    return frozenset(
-        copy.name for copy in table_copies(migration.store).values() if copy.state != "waiting" or copy.found_empty
-    )
+    ours = [copy for copy in table_copies(migration.store).values() if copy.state != "waiting" or copy.found_empty]
+    return frozenset(migration.mapping.there(copy.name) for copy in ours)
 
 
 def _worker_host(migration: Migration, guard: _Guard, state: MigrationState | None) -> str:

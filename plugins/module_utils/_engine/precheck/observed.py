@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..objects.mapping import IDENTITY
 from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
     from ..errors import EngineError
+    from ..objects.extensions import Extension, Offer
+    from ..objects.mapping import DestinationName, ObjectMapping, TableMapping
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
@@ -49,13 +52,6 @@ class Transaction:
 class Publication:
     name: str
     all_tables: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Extension:
-    name: str
-    version: str
-    schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,33 +98,38 @@ class SourceView:
 class DestinationView:
     """The destination, and the state of this migration that is recorded there.
 
-    ``filled`` are selected tables that exist there and hold rows; ``replica_role`` is the error of a refused
+    Tables are under their names there: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
+    rows are ours, ``unwritable`` those that the account may not write; ``replica_role`` is the error of a refused
     `SET session_replication_role`; ``closed_schemas`` those in which the account may not create;
-    ``standing_large_objects`` OIDs of large objects that exist there, are not ours and exist at the source too.
+    ``offers`` is what the server can make of the extensions that are needed and that the database lacks,
+    ``refused_extensions`` why it refused when it was tried; ``standing_large_objects`` OIDs of large objects that exist
+    there, are not ours and exist at the source too.
     """
 
     server: Server
     catalog: Catalog
     ordinary: Mapping[str, str] = field(default_factory=dict, repr=False)
     extensions: tuple[Extension, ...] = ()
+    offers: Mapping[str, Offer] = field(default_factory=dict)
+    refused_extensions: Mapping[str, EngineError] = field(default_factory=dict)
     stale_collations: tuple[str, ...] = ()
     sessions: Sessions | None = None
     replica_role: EngineError | None = None
     may_create_schemas: bool = True
     may_use_temp: bool = True
     closed_schemas: tuple[str, ...] = ()
-    unwritable: tuple[Name, ...] = ()
-    filled: frozenset[Name] = frozenset()
+    unwritable: tuple[DestinationName, ...] = ()
+    filled: frozenset[DestinationName] = frozenset()
     clock: float = 0.0
     state: MigrationState | None = None
     state_failure: EngineError | None = None
-    copied: frozenset[Name] = frozenset()
+    copied: frozenset[DestinationName] = frozenset()
     worker: Holder | None = None
     worker_host: str = ""
     standing_large_objects: tuple[int, ...] = ()
 
-    def owns(self, name: Name) -> bool:
-        """Return whether the table there is this migration's: created by its schema phase, or found by its copy."""
+    def owns(self, name: DestinationName) -> bool:
+        """Whether a table that exists there is this migration's: made by its schema phase, or found by its copy."""
         if self.state is None:
             return False
         made = self.state.before_image.get("made") or ()
@@ -165,6 +166,11 @@ class Observation:
     destination: DestinationView | None = None
     failures: Mapping[str, EngineError] = field(default_factory=dict)
     large_objects: bool = True
+    mapping: ObjectMapping = IDENTITY
+
+    def mapped(self, table: Table) -> TableMapping:
+        """What a table of the source is called at the destination."""
+        return self.mapping.table(table.qualified_name)
 
     @property
     def selected(self) -> tuple[Table, ...]:
@@ -176,6 +182,6 @@ class Observation:
         """Return whether the copy includes large objects."""
         return self.large_objects and "full" in self.spec.types
 
-    def owns(self, name: Name) -> bool:
+    def owns(self, name: DestinationName) -> bool:
         """Return whether the destination's table of this name is this migration's own."""
         return self.destination is not None and self.destination.owns(name)

@@ -58,48 +58,6 @@ SELECT e.extname::text, e.extversion, n.nspname::text
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
 """
 
-# Extensions that a selected object depends on: by a column's type (or an array of it), an index's operator class, a
-# default's or a constraint's function, a view, a function's argument. First parameter: OIDs of selected relations;
-# second: schemas that are selected whole. An extension's own members are not selected.
-EXTENSIONS_NEEDED = """
-WITH relation AS (
-    SELECT c.oid FROM pg_catalog.pg_class c
-     WHERE c.oid::bigint = ANY (%(relations)s) OR c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace
-                                                      WHERE nspname = ANY (%(schemas)s))
-), object(classid, objid) AS (
-    SELECT 'pg_catalog.pg_class'::regclass, oid FROM relation
-    UNION ALL
-    SELECT 'pg_catalog.pg_class'::regclass, indexrelid FROM pg_catalog.pg_index WHERE indrelid IN (SELECT oid FROM relation)
-    UNION ALL
-    SELECT 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef WHERE adrelid IN (SELECT oid FROM relation)
-    UNION ALL
-    SELECT 'pg_catalog.pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint
-     WHERE conrelid IN (SELECT oid FROM relation)
-    UNION ALL
-    SELECT 'pg_catalog.pg_rewrite'::regclass, oid FROM pg_catalog.pg_rewrite WHERE ev_class IN (SELECT oid FROM relation)
-    UNION ALL
-    SELECT 'pg_catalog.pg_proc'::regclass, p.oid FROM pg_catalog.pg_proc p
-      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY (%(schemas)s)
-    UNION ALL
-    SELECT 'pg_catalog.pg_type'::regclass, t.oid FROM pg_catalog.pg_type t
-      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = ANY (%(schemas)s)
-), needed AS (
-    SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d JOIN object o USING (classid, objid)
-     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
-                        WHERE own.classid = o.classid AND own.objid = o.objid AND own.deptype = 'e')
-    UNION
-    SELECT 'pg_catalog.pg_type'::regclass, t.typelem FROM pg_catalog.pg_attribute a
-      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-     WHERE a.attrelid IN (SELECT oid FROM relation) AND t.typelem <> 0 AND NOT a.attisdropped
-)
-SELECT DISTINCT e.extname::text, e.extversion, n.nspname::text
-  FROM needed JOIN pg_catalog.pg_depend m ON m.classid = needed.refclassid AND m.objid = needed.refobjid
-       AND m.deptype = 'e' AND m.refclassid = 'pg_catalog.pg_extension'::regclass
-  JOIN pg_catalog.pg_extension e ON e.oid = m.refobjid
-  JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
- ORDER BY 1
-"""
-
 STALE_COLLATIONS = """
 SELECT pg_catalog.format('%I.%I (%s, now %s)', n.nspname, c.collname, c.collversion,
                          pg_catalog.pg_collation_actual_version(c.oid))

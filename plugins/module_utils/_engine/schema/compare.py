@@ -18,6 +18,7 @@ from .deferred_indexes import must_wait
 from .inventory import one_line
 
 if TYPE_CHECKING:
+    from ..objects.mapping import DestinationName, ObjectMapping
     from ..objects.selection import Selection
     from .deferred_indexes import DeferredIndexes
     from .inventory import DatabaseObject, Inventory
@@ -133,13 +134,16 @@ def compare(
     source: Inventory,
     destination: Inventory,
     selection: Selection,
-    made: Collection[Name],
+    mapping: ObjectMapping,
+    made: Collection[DestinationName],
     *,
     first: bool,
     held: DeferredIndexes | None = None,
 ) -> Comparison:
-    """What the destination lacks. ``made`` are the tables that this migration created there, ``held`` those on which
-    something has to wait for the last section (`held_back`).
+    """Return what the destination lacks, where each object is looked for under the name that ``mapping`` gives it.
+
+    ``made`` are the tables that this migration created there, ``held`` those on which something has to wait for the last
+    section (`held_back`).
 
     ``first`` says that this migration has not created its schema yet. Only then are the grants of an existing schema
     completed: later the operator may have revoked them on purpose.
@@ -147,12 +151,15 @@ def compare(
     wanted = chosen(entries, source, selection)
     number = sections(wanted, source, held or {})
     tables = {table.qualified_name for table in selection.tables}
-    kept = {name for name in tables if destination.relation(name) and name not in made}
+    kept = {name for name in tables if destination.relation(there := mapping.there(name)) and there not in made}
     part_of_kept = _parts_of(kept, selection)
+
+    def reachable(target: Name) -> bool:
+        return target in tables or mapping.there(target) in destination.relations
+
     missing: dict[Section, list[MissingObject]] = {section: [] for section in SECTIONS}
     absent: set[int] = set()
     dangling = []
-    reachable = tables | destination.relations.keys()
     schemas = {entry.dump_id: entry.tag for entry in wanted if entry.kind == _SCHEMA}
     for entry in wanted:
         thing = source.things.get((entry.class_oid, entry.oid))
@@ -160,10 +167,10 @@ def compare(
             continue
         if (entry.kind, _one_line(thing.relation if thing else (entry.schema, entry.tag))) in part_of_kept:
             continue
-        stands = first and _lacks_schema_grants(entry, schemas, source, destination)
-        if not stands and not _lacks(entry, thing, destination, absent):
+        stands = first and _lacks_schema_grants(entry, schemas, source, destination, mapping)
+        if not stands and not _lacks(entry, thing, destination, mapping, absent):
             continue
-        if entry.kind == "FK CONSTRAINT" and thing and thing.target not in reachable:
+        if entry.kind == "FK CONSTRAINT" and thing and not reachable(thing.target):
             dangling.append(thing)
             continue
         absent.add(entry.dump_id)
@@ -171,13 +178,15 @@ def compare(
     return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
 
 
-def _lacks_schema_grants(entry: Entry, schemas: Mapping[int, str], source: Inventory, destination: Inventory) -> bool:
-    """Whether an entry holds grants of a schema that stands at the destination without them. ``schemas`` are those of
+def _lacks_schema_grants(
+    entry: Entry, schemas: Mapping[int, str], source: Inventory, destination: Inventory, mapping: ObjectMapping
+) -> bool:
+    """Return whether an entry holds grants that an existing schema of the destination lacks. ``schemas`` are those of
     the dump, by ``dump_id``."""
     if entry.kind != "ACL" or not entry.tag.startswith("SCHEMA "):
         return False
     for schema in (schemas[need] for need in entry.needs if need in schemas):
-        there = destination.schemas.get(schema)
+        there = destination.schemas.get(mapping.schema(schema))
         if there and there.ours:
             known = {g for g in source.schemas[schema].grants if g.rpartition(" ")[0] in destination.roles}
             return bool(known - there.grants)
@@ -200,18 +209,24 @@ def _one_line(name: Name) -> Name:
     return (one_line(name[0]), one_line(name[1]))
 
 
-def _lacks(entry: Entry, thing: DatabaseObject | None, destination: Inventory, absent: Collection[int]) -> bool:
-    """Whether the destination lacks one entry. ``absent`` are those before it that it lacks."""
+def _lacks(
+    entry: Entry,
+    thing: DatabaseObject | None,
+    destination: Inventory,
+    mapping: ObjectMapping,
+    absent: Collection[int],
+) -> bool:
+    """Return whether the destination lacks one entry. ``absent`` are those before it that it lacks."""
     if thing is not None:
-        detail = destination.details.get(thing.key)
+        detail = destination.details.get(thing.key_there(mapping))
         if entry.kind == "RULE" and detail is not None:
             # A view that needs a later object is created as an empty shell first; this rule sets its query.
             return detail == "shell"
         if entry.kind == "CONSTRAINT" and thing.detail.startswith("p"):
-            relation = destination.relation(thing.relation)
+            relation = destination.relation(mapping.there(thing.relation))
             return not (relation and relation.has_primary_key)
         return detail is None
-    relation = destination.relation((entry.schema, entry.tag))
+    relation = destination.relation(mapping.there((entry.schema, entry.tag)))
     if entry.kind in ("TABLE ATTACH", "INDEX ATTACH"):
         return relation is None or not relation.attached
     if entry.kind == "SEQUENCE OWNED BY":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
+    from ..objects.mapping import ObjectMapping
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection, End
 
@@ -160,6 +161,40 @@ class DatabaseObject:
         """Return what is compared between both ends."""
         return f"{self.class_oid} {self.identity.replace(chr(34), '')}"
 
+    def key_there(self, mapping: ObjectMapping) -> str:
+        """Return the key that the destination's object has, given the source's.
+
+        Only names are mapped: of schemas, of relations and of what belongs to one; not those within a signature.
+        """
+        if mapping.is_identity:
+            return self.key
+        known = self.identity.replace('"', "")
+        return (
+            f"{self.class_oid} {self._on_relation(known, mapping) if self.relation[1] else _in_schema(known, mapping)}"
+        )
+
+    def _on_relation(self, known: str, mapping: ObjectMapping) -> str:
+        here, there = ".".join(self.relation), ".".join(mapping.there(self.relation))
+        if known == here:
+            return there
+        if known.endswith(f" on {here}"):  # a constraint, trigger, rule or policy
+            return known[: -len(here)] + there
+        if known.startswith(f"for {here}."):  # a default
+            return f"for {there}.{mapping.table(self.relation).column(known[len(f'for {here}.') :])}"
+        own_schema, dot, name = known.partition(".")  # an index, a statistics object
+        return ".".join(mapping.index(self.relation, name)) if dot and own_schema == self.relation[0] else known
+
+
+def _in_schema(known: str, mapping: ObjectMapping) -> str:
+    """Return the identity of a schema, or of an object that belongs to no relation, as a type."""
+    for name, mapped in mapping.relations.items():
+        if known == ".".join(name):
+            return ".".join(mapped)
+    for here, there in mapping.schemas.items():
+        if known == here or known.startswith(f"{here}."):
+            return there + known[len(here) :]
+    return known
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:
@@ -232,38 +267,3 @@ def observe_standing(conn: Connection, end: End, schemas: tuple[str, ...]) -> In
 def one_line(name: str) -> str:
     """Return a name as pg_restore prints it in a comment."""
     return name.replace("\r", " ").replace("\n", " ")
-
-
-_EXTENSIONS = """
-WITH member AS (
-    SELECT d.classid, d.objid, d.refobjid AS extension FROM pg_catalog.pg_depend d
-     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
-), user_of AS (
-    SELECT d.classid, d.objid, m.extension
-      FROM pg_catalog.pg_depend d JOIN member m ON (m.classid, m.objid) = (d.refclassid, d.refobjid)
-)
-SELECT DISTINCT e.extname, n.nspname
-  FROM user_of u
-  JOIN pg_catalog.pg_extension e ON e.oid = u.extension
-  JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
- CROSS JOIN LATERAL pg_catalog.pg_identify_object_as_address(u.classid, u.objid, 0) known
- WHERE known.object_names[1] = ANY (%(schemas)s)
-   AND NOT EXISTS (SELECT FROM member m WHERE (m.classid, m.objid) = (u.classid, u.objid))
-   AND e.extname <> 'plpgsql'
- ORDER BY 1
-"""
-
-
-def used_extensions(conn: Connection, schemas: tuple[str, ...]) -> dict[str, str]:
-    """The extensions that objects of these schemas need, each with the schema that it lies in. Raises ServerError.
-
-    plpgsql is left out: every database has it.
-    """
-    with explain_errors("reading the extensions of the", "source"):
-        return dict(conn.execute(_EXTENSIONS, {"schemas": list(schemas)}).fetchall())
-
-
-def standing_extensions(conn: Connection) -> frozenset[str]:
-    """The extensions that stand. Raises ServerError."""
-    with explain_errors("reading the extensions of the", "destination"):
-        return frozenset(row[0] for row in conn.execute("SELECT extname FROM pg_catalog.pg_extension").fetchall())

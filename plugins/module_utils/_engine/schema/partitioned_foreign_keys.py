@@ -18,6 +18,7 @@ from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
+    from ..objects.mapping import ObjectMapping
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection
     from .inventory import DatabaseObject, Inventory
@@ -53,10 +54,10 @@ class Key:
     name: str
     definition: str
 
-    def adding(self, *, not_valid: bool) -> sql.Composed:
-        """The statement that makes it."""
+    def adding(self, mapping: ObjectMapping, *, not_valid: bool) -> sql.Composed:
+        """Return the statement that makes it at the destination."""
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-            sql.Identifier(*self.table),
+            sql.Identifier(*mapping.there(self.table)),
             sql.Identifier(self.name),
             sql.SQL(self.definition + " NOT VALID" if not_valid else self.definition),
         )

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
+from ..objects.mapping import DestinationName
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
-from ..postgres.catalog import Name, qualified
+from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..state.progress import passed_every_copy
 from .execute import DeferredStatement
@@ -21,6 +22,7 @@ from .partitioned_foreign_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..objects.mapping import ObjectMapping
     from ..postgres.connect import Connection
     from .compare import Comparison
     from .inventory import DatabaseObject, Inventory
@@ -69,6 +71,7 @@ def later_changes(
     """Return what remains when all objects exist, from the catalogs of both ends; ``split`` are the foreign keys that
     are created by way of their partitions. Raises ServerError.
     """
+    mapping = migration.mapping
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
     checked: list[DeferredStatement] = []
     joined: list[DeferredStatement] = []
@@ -77,74 +80,77 @@ def later_changes(
         thing = source.things.get((entry.class_oid, entry.oid))
         if thing is None:
             continue
-        there = destination.details.get(thing.key)
+        there = destination.details.get(thing.key_there(mapping))
         if entry.kind == "FK CONSTRAINT" and entry.dump_id in planned and thing.oid in split:
             leaves = [source.things[thing.class_oid, leaf.oid] for leaf in split[thing.oid].leaves]
-            open_ones = [leaf for leaf in leaves if "valid" not in destination.details.get(leaf.key, "")]
-            checked += [DeferredStatement(_validation(leaf), leaf.relation) for leaf in open_ones]
-            joined.append(
-                DeferredStatement(_joining(thing, split[thing.oid]), after=tuple(leaf.relation for leaf in open_ones))
-            )
+            known = destination.details
+            open_ones = [leaf for leaf in leaves if "valid" not in known.get(leaf.key_there(mapping), "")]
+            checked += [DeferredStatement(_validation(leaf, mapping), leaf.relation) for leaf in open_ones]
+            joining = _joining(thing, split[thing.oid], mapping)
+            joined.append(DeferredStatement(joining, after=tuple(leaf.relation for leaf in open_ones)))
         elif entry.kind == "FK CONSTRAINT" and "valid" in thing.detail:
             made_so = entry.dump_id in planned and may_be_not_valid(thing, destination)
             if made_so or (there is not None and "valid" not in there):
-                checked.append(DeferredStatement(_validation(thing), thing.relation))
+                checked.append(DeferredStatement(_validation(thing, mapping), thing.relation))
         elif entry.kind == "MATERIALIZED VIEW" and thing.detail == "populated" and there in (None, "empty"):
-            statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*thing.relation))
+            statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*mapping.there(thing.relation)))
             what = f"contents of {thing.identity}"
             filled.append(DeferredStatement(SqlChange("destination", what, "empty", "filled", (statement,))))
     return (*checked, *_statistics(migration), *joined, *filled)
 
 
-def _validation(thing: DatabaseObject) -> SqlChange:
+def _validation(thing: DatabaseObject, mapping: ObjectMapping) -> SqlChange:
     statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
-        sql.Identifier(*thing.relation), sql.Identifier(thing.own_name)
+        sql.Identifier(*mapping.there(thing.relation)), sql.Identifier(thing.own_name)
     )
     return SqlChange("destination", f"foreign key {thing.identity}", "not valid", "valid", (statement,))
 
 
-def _joining(thing: DatabaseObject, key: PartitionedKey) -> SqlChange:
-    """That of the partitioned table, which takes over those of the partitions."""
-    statement = key.whole.adding(not_valid=False)
+def _joining(thing: DatabaseObject, key: PartitionedKey, mapping: ObjectMapping) -> SqlChange:
+    """Return the change that adds the key of the partitioned table, which adopts those of the partitions."""
+    statement = key.whole.adding(mapping, not_valid=False)
     return SqlChange("destination", f"foreign key {thing.identity}", "on each partition", "on the whole", (statement,))
 
 
 def _statistics(migration: Migration) -> tuple[DeferredStatement, ...]:
     """Return ANALYZE for tables without statistics; that of a partitioned one covers its partitions."""
     tables = migration.selected().tables
+    there = {table.oid: migration.mapping.there(table.qualified_name) for table in tables}
+    schemas = sorted({name[0] for name in there.values()})
     with explain_errors("looking for tables without statistics at the", "destination"):
-        rows = migration.destination.execute(_UNANALYZED, (sorted({t.schema for t in tables}),)).fetchall()
-        standing = _standing_tables(migration.destination, sorted({t.schema for t in tables}))
-    bare = {(row[0], row[1]) for row in rows}
+        rows = migration.destination.execute(_UNANALYZED, (schemas,)).fetchall()
+        standing = _standing_tables(migration.destination, schemas)
+    bare = {DestinationName((row[0], row[1])) for row in rows}
     divided = {parent for table in tables if table.is_partition for parent in table.parents}
-    bare |= {
-        t.qualified_name for t in tables if t.qualified_name not in standing and (t.kind == "r" or t.oid in divided)
-    }
-    roots = {table.oid for table in tables if table.kind == "p" and table.qualified_name in bare}
+    bare |= {there[t.oid] for t in tables if there[t.oid] not in standing and (t.kind == "r" or t.oid in divided)}
+    roots = {table.oid for table in tables if table.kind == "p" and there[table.oid] in bare}
     covered = {t.oid for t in tables if t.is_partition and any(parent in roots for parent in t.parents)}
     changes = []
     for table in tables:
-        if table.qualified_name in bare and table.oid not in covered:
-            statement = sql.SQL("ANALYZE {}").format(sql.Identifier(table.schema, table.name))
-            what = f"statistics of {qualified(table.qualified_name)}"
-            change = SqlChange("destination", what, "none", "gathered", (statement,))
+        if there[table.oid] in bare and table.oid not in covered:
+            what = f"statistics of {qualified(there[table.oid])}"
+            change = SqlChange("destination", what, "none", "gathered", (analyze_statement(there[table.oid]),))
             changes.append(DeferredStatement(change, table.qualified_name))
     return tuple(changes)
 
 
-def _standing_tables(conn: Connection, schemas: list[str]) -> set[Name]:
+def analyze_statement(table: DestinationName) -> sql.Composed:
+    """Return what gathers the statistics of one table."""
+    return sql.SQL("ANALYZE {}").format(sql.Identifier(*table))
+
+
+def _standing_tables(conn: Connection, schemas: list[str]) -> set[DestinationName]:
     rows = conn.execute(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
         " ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p')",
         (schemas,),
     ).fetchall()
-    return {(row[0], row[1]) for row in rows}
+    return {DestinationName((row[0], row[1])) for row in rows}
 
 
 def require_one_position(migration: Migration) -> None:
-    """Tables copied at different moments agree only when the changes after the last of them have been applied.
-
-    Raises StateError when they have not been: a foreign key would be violated by rows that are still to come.
+    """Raise StateError unless the changes after the last table's copy have been applied: before, the tables are of
+    different moments, and a foreign key would be violated by rows that are still to come.
     """
     if not migration.spec.incremental:
         return

@@ -1,42 +1,43 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The schema of the selection at the destination, section by section (design: Lifecycle).
-
-A section is compared, then made in one destination transaction: nothing half-made is left, and no error is ignored.
-"""
+"""One section of the schema: dumped at the source, compared with the destination, and what is missing as statements."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..capture.snapshot import open_snapshot
 from ..errors import StateError, TimeoutExpired
-from ..plan import Change, Plan
-from ..postgres._psycopg import sql
+from ..objects.extensions import (
+    create_statements,
+    needed_extensions,
+    not_there,
+    observe_offers,
+    other_version,
+    standing_extensions,
+)
+from ..plan import Change
 from ..postgres.catalog import qualified
-from ..postgres.connect import connect, explain_errors
+from ..postgres.connect import connect
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
-from . import post_load
 from .adjust import adjust
-from .build_limits import BuildLimits
-from .compare import Comparison, MissingObject, Section, compare, refuse_conflicts
+from .compare import Comparison, MissingObject, Section, compare
 from .deferred_indexes import held_back
-from .execute import DeferredStatement, carry_out, retry_deadlocks
-from .inventory import Inventory, observe_standing, standing_extensions, used_extensions
+from .inventory import Inventory, observe_standing
 from .partitioned_foreign_keys import PartitionedKey, by_partitions
 from .pg_dump import DumpRequest, Programs, TablesLocked, dump, find_programs
+from .post_load import may_be_not_valid
 from .schema_fingerprint import fingerprint
-from .triggers import disabled_triggers, name_of, remember_asleep
+from .triggers import name_of
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from ..postgres.connect import Connection
     from ..postgres.lsn import Lsn
     from ..runner import Runner
     from .toc import Script
@@ -46,8 +47,6 @@ DUMPS = 5
 
 LOCK_ATTEMPTS = 20
 """How often pg_dump asks for its locks, 2 s each time: no session may have to wait behind it for longer."""
-
-_PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ class SchemaSync:
         self.privileges = privileges
         self.client_bin = client_bin
         self.schemas = tuple(sorted({rule.schema for rule in migration.spec.rules}))
+        self.schemas_there = tuple(sorted(map(migration.mapping.schema, self.schemas)))
         self.selection = migration.selected()
 
     def wanted(self, source: Inventory, snapshot: str = "") -> DumpRequest:
@@ -151,6 +151,7 @@ class SchemaSync:
             source,
             destination,
             self.selection,
+            self.migration.mapping,
             {name_of(text) for text in made},
             first=state is None or not state.reached("schema"),
             held=held_back(self.migration),
@@ -167,13 +168,16 @@ class SchemaSync:
             if missing.thing and missing.entry.kind == "FK CONSTRAINT" and missing.entry.dump_id not in needed
         ]
         found = by_partitions(self.migration.source, things, destination)
-        known = {oid for dummy, oid in source.things}
+        known, there = {oid for dummy, oid in source.things}, self.migration.mapping.there
         return {
             oid: key
             for oid, key in found.items()
             if known.issuperset(leaf.oid for leaf in key.leaves)
-            # a partition that has come since stands at the source alone
-            and (not destination.relation(key.whole.table) or all(destination.relation(k.table) for k in key.leaves))
+            # a partition that was created since exists at the source alone
+            and (
+                not destination.relation(there(key.whole.table))
+                or all(destination.relation(there(leaf.table)) for leaf in key.leaves)
+            )
         }
 
     def steps(
@@ -194,20 +198,22 @@ class SchemaSync:
                 roles=destination.roles,
                 user=destination.user,
                 privileges=self.privileges,
-                not_valid=post_load.may_be_not_valid(missing.thing, destination),
+                not_valid=may_be_not_valid(missing.thing, destination),
             )
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
             if adjusted.statements:
                 steps.append(SchemaStep(missing, missing.what, adjusted.statements))
-        if self.section == "pre_data":
-            position = next((n for n, s in enumerate(steps) if s.missing and s.missing.entry.kind != "SCHEMA"), 0)
-            steps[position:position] = self._extensions(destination)
         warnings = [
             f"Role {role} does not exist at the destination: {count} owner or grant statements that name it are left"
             f" out, and what it owns belongs to {destination.user}."
             for role, count in sorted(without.items())
         ]
+        if self.section == "pre_data":
+            position = next((n for n, s in enumerate(steps) if s.missing and s.missing.entry.kind != "SCHEMA"), 0)
+            made = self._extensions(destination)
+            steps[position:position] = made.steps
+            warnings += made.warnings
         if self.section == "foreign_keys":
             warnings += [
                 f"Foreign key {thing.identity} is left out: {qualified(thing.target)} is neither selected nor at the"
@@ -216,164 +222,20 @@ class SchemaSync:
             ]
         return Steps(tuple(steps), tuple(warnings))
 
-    def _extensions(self, destination: Inventory) -> list[SchemaStep]:
-        """An extension is not part of the selection, but what is selected may not do without it."""
-        used = used_extensions(self.migration.source, self.schemas)
-        there = standing_extensions(self.migration.destination)
+    def _extensions(self, destination: Inventory) -> Steps:
+        """Return what makes the extensions that the destination lacks, after all schemas that the selection makes."""
         conn = self.migration.destination
-        steps = []
-        for name, schema in used.items():
-            if name in there:
-                continue
-            statements = [sql.SQL("CREATE EXTENSION {} WITH SCHEMA {}")]
-            if schema not in destination.schemas and schema not in self.schemas:
-                statements.insert(0, sql.SQL("CREATE SCHEMA IF NOT EXISTS {1}"))
-            texts = tuple(s.format(sql.Identifier(name), sql.Identifier(schema)).as_string(conn) for s in statements)
-            steps.append(SchemaStep(None, f"extension {name}", texts))
-        return steps
-
-
-def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """The Plan of pg_schema_sync: ``section``, ``client_bin``, ``privileges``, ``jobs``, ``memory``. Raises EngineError."""
-    section = cast("Section", options["section"])
-    limits = BuildLimits(int(options.get("jobs", 2)), int(options.get("memory", 512)) << 20)
-    work = SchemaSync(
-        migration,
-        runner,
-        section,
-        client_bin=str(options.get("client_bin") or ""),
-        privileges=options.get("privileges", "keep") == "keep",
-    )
-    source = observe_standing(migration.source, "source", work.schemas)
-    destination = observe_standing(migration.destination, "destination", work.schemas)
-    script = work.dump(source)
-    comparison = work.compared(script, source, destination)
-    if section == "pre_data" and migration.spec.conflicting_tables == "report":
-        refuse_conflicts(comparison.kept)
-    split = work.split(comparison, source, destination) if section == "foreign_keys" else {}
-    todo = work.steps(comparison, destination, _on_partitions(split, source, destination, migration.destination))
-    later: tuple[DeferredStatement, ...] = ()
-    if section == "foreign_keys":
-        later = post_load.later_changes(migration, comparison, source, destination, split)
-    state = migration.state()
-    phase = _PHASES.get(section, "")
-    changes = [step.as_change() for step in todo.steps] + [one.change.as_change(migration.destination) for one in later]
-    if phase and (state is None or not state.reached(phase)):
-        changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
-
-    # The first section is dumped again, under a mark. Of ten thousand tables a dump is large, so this one is let go.
-    make = (
-        partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
-        if section == "pre_data"
-        else partial(_make, work, todo, script.standard_strings, partial(carry_out, migration, later, limits), phase)
-    )
-    return Plan(
-        changes=tuple(changes),
-        result={
-            "section": section,
-            "objects": [step.what for step in todo.steps],
-            "kept_tables": [qualified(name) for name in comparison.kept],
-        },
-        apply=make,
-        notes=_notes(section, comparison),
-        warnings=todo.warnings,
-    )
-
-
-def _on_partitions(
-    split: Mapping[int, PartitionedKey], source: Inventory, destination: Inventory, conn: Connection
-) -> dict[int, tuple[str, ...]]:
-    """The statements for partitions that lack their key."""
-    there = {thing.oid: thing.key in destination.details for thing in source.things.values() if thing.detail[:1] == "f"}
-    return {
-        oid: tuple([leaf.adding(not_valid=True).as_string(conn) for leaf in key.leaves if not there[leaf.oid]])
-        for oid, key in split.items()
-    }
-
-
-def _notes(section: Section, comparison: Comparison) -> tuple[str, ...]:
-    if section == "pre_data" or not comparison.missing["pre_data"]:
-        return ()
-    return (
-        f"{len(comparison.missing['pre_data'])} objects of section pre_data do not stand at the destination yet; this"
-        " plan takes them for made.",
-    )
-
-
-def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: str) -> Mapping[str, object]:
-    """Dump under a mark and make the first section of that. ``planned`` are the statements of the plan's own dump.
-
-    Raises EngineError.
-    """
-    script, source, mark = work.marked_dump()
-    destination = observe_standing(work.migration.destination, "destination", work.schemas)
-    todo = work.steps(work.compared(script, source, destination), destination)
-    answer: dict[str, object] = {}
-    if [step.statements for step in todo.steps] != planned:
-        answer["objects"] = [step.what for step in todo.steps]
-        answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
-    _restore(work, todo, script.standard_strings, mark)
-    work.migration.store.advance(phase)
-    return answer
-
-
-def _make(
-    work: SchemaSync, todo: Steps, standard_strings: bool, finishing: Callable[[], None], phase: str
-) -> Mapping[str, object]:
-    """Make a later section, then what is done outside its transaction. Raises EngineError."""
-    if work.section == "foreign_keys":
-        post_load.require_one_position(work.migration)
-    _restore(work, todo, standard_strings)
-    finishing()
-    if phase:
-        work.migration.store.advance(phase)
-    return {}
-
-
-def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
-    """All steps in one transaction, tried again when a deadlock was lost. Raises ServerError, naming the object."""
-
-    def once() -> None:
-        with work.migration.destination.transaction():
-            _restore_once(work, todo, "on" if standard_strings else "off", mark)
-
-    retry_deadlocks(once)
-
-
-def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> None:
-    conn, store = work.migration.destination, work.migration.store
-    with explain_errors("preparing the restore at the", "destination"):
-        conn.execute("SET LOCAL check_function_bodies = off")
-        conn.execute("SET LOCAL client_min_messages = warning")
-        conn.execute(sql.SQL("SET LOCAL standard_conforming_strings = {}").format(sql.Literal(strings)))
-    for step in todo.steps:
-        for number, statement in enumerate(step.statements):
-            with explain_errors("creating at the destination", step.what, _remedy(step, number)):
-                conn.execute(statement.encode("utf-8", "surrogateescape"))
-    done = [step.missing for step in todo.steps if step.missing]
-    tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
-    if tables:
-        store.record_original("made", {qualified(thing.relation): True for thing in tables})
-    remember_asleep(store, disabled_triggers(done))
-    if mark:
-        store.record_schema_mark(mark)
-    if todo.steps:
-        store.event(work.section, "schema objects made", {"section": work.section, "objects": len(todo.steps)})
-
-
-_REMEDIES = {
-    "": "Create the extension at the destination with an account that may, then run this again.",
-    "VIEW": "Select what it reads as well, or leave it out with exclude.",
-    "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
-    "POLICY": "Create the roles that it names at the destination.",
-    "ACL": "Make the migration's account a member of the owner at the destination, or set privileges: skip.",
-}
-
-
-def _remedy(step: SchemaStep, number: int) -> str:
-    """What to do about a statement that failed; empty where its SQLSTATE says more."""
-    kind = step.missing.entry.kind if step.missing else ""
-    if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):
-        owner = step.missing.entry.owner
-        return f"Make the migration's account a member of role {owner} at the destination, or set privileges: skip."
-    return _REMEDIES.get(kind, "")
+        missing = not_there(needed_extensions(self.migration.source, self.selection), standing_extensions(conn))
+        offers = observe_offers(conn, [extension.name for extension in missing]) if missing else {}
+        steps, warnings = [], []
+        for extension in missing:
+            one = replace(extension, schema=self.migration.mapping.schema(extension.schema))
+            offer = offers.get(one.name)
+            statements = create_statements(one, offer, {*destination.schemas, *self.schemas_there})
+            steps.append(SchemaStep(None, f"extension {one.name}", tuple(s.as_string(conn) for s in statements)))
+            if other := other_version(one, offer):
+                warnings.append(
+                    f"Extension {one.name} is created in version {other}: the destination's server does not offer"
+                    f" {one.version}, which the source has."
+                )
+        return Steps(tuple(steps), tuple(warnings))

@@ -14,14 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..postgres._psycopg import sql
 from .deferred_indexes import must_wait
 from .inventory import observe_standing
 from .sync import SchemaStep, SchemaSync
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from ..postgres.catalog import Name, Table
+    from ..postgres.catalog import Name
     from ..runner import Runner
     from .compare import Section
     from .deferred_indexes import DeferredIndexes
@@ -58,7 +57,7 @@ def behind_copy(migration: Migration, runner: Runner, client_bin: str) -> dict[N
     # an index has no owner and no grants of its own
     works = [SchemaSync(migration, runner, one, client_bin=client_bin, privileges=False) for one in sections]
     source = observe_standing(migration.source, "source", works[0].schemas)
-    destination = observe_standing(migration.destination, "destination", works[0].schemas)
+    destination = observe_standing(migration.destination, "destination", works[0].schemas_there)
     comparison = works[0].compared(works[0].dump(source, attempts=1), source, destination)
     steps = [step for work in works for step in work.steps(comparison, destination).steps]
     leaves = migration.selected().leaves
@@ -93,8 +92,3 @@ def by_table(steps: Iterable[SchemaStep], tables: Iterable[Name]) -> dict[Name, 
             keys, others = found.setdefault(step.missing.thing.relation, ([], []))
             (others if step.missing.entry.kind == "INDEX" else keys).append(step)
     return {name: TableBuilds(tuple(keys), tuple(others)) for name, (keys, others) in found.items()}
-
-
-def analyze_statement(table: Table) -> sql.Composed:
-    """Statistics of one table."""
-    return sql.SQL("ANALYZE {}").format(sql.Identifier(table.schema, table.name))

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..objects.mapping import DestinationName
 from ..postgres._psycopg import sql
-from ..postgres.catalog import Name, qualified
+from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
+    from ..objects.mapping import ObjectMapping
     from ..state.store import StateStore
     from .compare import MissingObject
 
@@ -23,13 +25,16 @@ _STATES = {"A": "ALWAYS", "R": "REPLICA"}
 _KINDS = {"TRIGGER": "triggers", "RULE": "rules"}
 
 
-def disabled_triggers(missing: Iterable[MissingObject]) -> dict[str, dict[str, dict[str, str]]]:
-    """What is to be remembered of them: ``{"triggers" | "rules": {"schema.table": {name: "A" | "R"}}}``."""
+def disabled_triggers(missing: Iterable[MissingObject], mapping: ObjectMapping) -> dict[str, dict[str, dict[str, str]]]:
+    """Return what is to be remembered of them: ``{"triggers" | "rules": {"schema.table": {name: "A" | "R"}}}``, by the
+    destination's tables."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for item in missing:
         if item.entry.kind in _KINDS and item.thing and item.thing.detail in _STATES:
             tables = found.setdefault(_KINDS[item.entry.kind], {})
-            tables.setdefault(qualified(item.thing.relation), {})[item.thing.own_name] = item.thing.detail
+            tables.setdefault(qualified(mapping.there(item.thing.relation)), {})[item.thing.own_name] = (
+                item.thing.detail
+            )
     return found
 
 
@@ -58,8 +63,8 @@ def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Compose
     return tuple(statements)
 
 
-def name_of(text: str) -> Name:
-    """The inverse of `catalog.qualified`."""
+def name_of(text: str) -> DestinationName:
+    """Return a name from its text, the inverse of `catalog.qualified`, for what was recorded of the destination's tables."""
     parts: list[str] = []
     position = 0
     while position < len(text):
@@ -74,4 +79,4 @@ def name_of(text: str) -> Name:
             end = len(text) if end < 0 else end
             parts.append(text[position:end])
             position = end + 1
-    return (parts[0], parts[1])
+    return DestinationName((parts[0], parts[1]))

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .. import names
-from ..capture.publication import observe_publication
+from ..capture.observed_publication import observe_publication
 from ..capture.publication_members import BEFORE as PUBLICATION
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
 from ..plan import Change, Leftover, Plan

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError
-from ..postgres.catalog import Name, Table
+from ..objects.mapping import DestinationName, ObjectMapping, tables_there
+from ..postgres.catalog import Table
 from ..postgres.connect import connect, explain_errors
 from ..state.heartbeat import wait_applied, write_marker
 from ..state.store import StateStore
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..migration import Migration
     from ..postgres.connect import Connection
-    from .digest import Shape
+    from .digest import Shape, Side
 
 _KEYS_AT_ONCE = 5000
 """Suspects that are reread in one statement."""
@@ -62,7 +63,7 @@ class _Reading:
     def digests(self, conn: Connection, *, whole: bool) -> dict[int, verdicts.BucketDigest]:
         """Return the digest (rows, sum of hashes) of every bucket, or of the table as a ``whole``: one scan."""
         query = digest.table_digest if whole else digest.bucket_digests
-        rows = self._rows(conn, query(self.shape, self._name(conn)))
+        rows = self._rows(conn, query(self.shape, self._side(conn)))
         return {bucket: (count, int(total)) for bucket, count, total in rows}
 
     def first_suspects(self, buckets: Sequence[int]) -> Suspicion:
@@ -76,25 +77,25 @@ class _Reading:
         return Suspicion(dict.fromkeys(found, 0))
 
     def again(self, conn: Connection, suspected: Sequence[int]) -> Mapping[int, verdicts.RowHashes]:
-        """The suspects' rows as they are now: through the key's index, or by scanning where there is no key."""
-        if not self.shape.key:
+        """Return the suspects' rows as they are now: through the key's index, or by a scan if there is no key."""
+        if not self.shape.source.key:
             wanted = set(suspected)
             return verdicts.by_key(row[:2] for row in self._in_buckets(conn) if row[0] in wanted)
         rows: list[Any] = []
         for start in range(0, len(suspected), _KEYS_AT_ONCE):
             keys = [self.keys[key] for key in suspected[start : start + _KEYS_AT_ONCE]]
-            rows += self._rows(conn, digest.keyed_rows(self.shape, self._name(conn), keys))
+            rows += self._rows(conn, digest.keyed_rows(self.shape, self._side(conn), keys))
         return verdicts.by_key(rows)
 
     def _in_buckets(self, conn: Connection) -> list[Any]:
-        return self._rows(conn, digest.bucket_rows(self.shape, self._name(conn), self.buckets))
+        return self._rows(conn, digest.bucket_rows(self.shape, self._side(conn), self.buckets))
 
-    def _name(self, conn: Connection) -> Name:
+    def _side(self, conn: Connection) -> Side:
         return self.shape.source if conn is self.ends.source else self.shape.destination
 
     def _rows(self, conn: Connection, query: Composed) -> list[Any]:
         end = "source" if conn is self.ends.source else "destination"
-        with explain_errors(f"comparing at the {end} table", ".".join(self._name(conn))):
+        with explain_errors(f"comparing at the {end} table", ".".join(self._side(conn).name)):
             return conn.execute(query).fetchall()
 
 
@@ -106,7 +107,7 @@ def compare_tables(
     settle_timeout: float = 300,
     parallel: int = 2,
 ) -> dict[int, Verdict]:
-    """Compare ``tables`` of the source with those of the same name at the destination; verdicts by source OID.
+    """Compare ``tables`` of the source with what they are mapped to at the destination; verdicts by source OID.
 
     ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is
     reread, for ``settle_timeout`` seconds for each table, not counting the first reading of a large one. Without
@@ -114,8 +115,8 @@ def compare_tables(
     TimeoutExpired where the worker has not passed a position within that time.
     """
     portable = digest.needs_portable_hash(migration.source_server, migration.destination_server)
-    present = migration.destination_catalog().tables_by_name()
-    shapes = {table.oid: _shape(table, present, portable) for table in tables}
+    present, mapping = tables_there(migration.destination_catalog()), migration.mapping
+    shapes = {table.oid: _shape(table, present, mapping, portable) for table in tables}
     largest_first = sorted(tables, key=lambda table: -table.bytes)
 
     def work(share: Sequence[Table]) -> dict[int, Verdict]:
@@ -131,13 +132,15 @@ def compare_tables(
     return {oid: verdict for part in parts for oid, verdict in part.items()}
 
 
-def _shape(table: Table, present: Mapping[Name, Table], portable: bool) -> Shape:
-    there = present.get(table.qualified_name)
-    missing = [c.name for c in table.columns if there and c.name not in {d.name for d in there.columns}]
+def _shape(table: Table, present: Mapping[DestinationName, Table], mapping: ObjectMapping, portable: bool) -> Shape:
+    mapped = mapping.table(table.qualified_name)
+    there = present.get(mapped.destination)
+    names = {column.name for column in there.columns} if there else set()
+    missing = [name for c in table.columns if there and (name := mapped.column(c.name)) not in names]
     if there is None or missing:
         why = f"columns {', '.join(missing)} are missing at the destination" if there else "the destination lacks it"
-        raise MismatchError("comparing table", str(table), why, "Run the migrate playbook, then compare again.")
-    return digest.shape_of(table, there.qualified_name, verdicts.bucket_count(table.rows), portable)
+        raise MismatchError("comparing table", str(mapped), why, "Run the migrate playbook, then compare again.")
+    return digest.shape_of(table, mapped, verdicts.bucket_count(table.rows), portable)
 
 
 def _compare(reading: _Reading) -> Verdict:
@@ -159,11 +162,18 @@ def _compare(reading: _Reading) -> Verdict:
         _settle(reading, suspicion)
     different = suspicion.different if ends.live else set(suspicion.watched)
     if different:
-        find = digest.finder(reading.shape, min(different)).as_string(ends.source)
-        return Verdict("different", *counts, differing=len(different), find=find)
+        return Verdict("different", *counts, differing=len(different), find=_find(reading, min(different)))
     if suspicion.watched:
         return Verdict("unsettled", *counts, unsettled=len(suspicion.watched))
     return Verdict("identical", *counts)
+
+
+def _find(reading: _Reading, key_hash: int) -> str:
+    """Return the SQL that finds a row: one statement, or one for each end where the table has two names."""
+    shape, conn = reading.shape, reading.ends.source
+    sides = dict.fromkeys((shape.source, shape.destination))
+    here, *there = [digest.finder(shape, side, key_hash).as_string(conn) for side in sides]
+    return f"{here} (at the destination: {there[0]})" if there else here
 
 
 def _settle(reading: _Reading, suspicion: Suspicion) -> None:

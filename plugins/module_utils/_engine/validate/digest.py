@@ -20,29 +20,44 @@ from ..postgres.catalog import Name, Table
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
+    from ..objects.mapping import TableMapping
     from ..postgres.server import Server
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """One table at one end. ``columns`` are in the source's order; ``key`` holds (column, type) pairs and is empty for a
+    keyless table."""
+
+    name: Name
+    columns: tuple[str, ...]
+    key: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """One table as it is compared. ``key`` holds (column, type) pairs and is empty for a keyless table.
+    """One table as it is compared: what it is called at either end.
 
     ``portable`` hashes with md5 over UTF-8, for ends whose encodings differ or that lack hashtextextended.
     """
 
-    source: Name
-    destination: Name
-    columns: tuple[str, ...]
-    key: tuple[tuple[str, str], ...]
+    source: Side
+    destination: Side
     buckets: int
     portable: bool
 
 
-def shape_of(table: Table, destination: Name, buckets: int, portable: bool) -> Shape:
-    """How a source table is compared with the destination's of that name."""
+def shape_of(table: Table, mapping: TableMapping, buckets: int, portable: bool) -> Shape:
+    """Return how a source table is compared with the one that it is mapped to."""
     types = {column.name: column.base_type_name for column in table.columns}
-    key = tuple((name, types[name]) for name in table.keys[0].columns) if table.keys else ()
-    return Shape(table.qualified_name, destination, tuple(c.name for c in table.columns), key, buckets, portable)
+    key = table.keys[0].columns if table.keys else ()
+    here = Side(table.qualified_name, tuple(types), tuple((name, types[name]) for name in key))
+    there = Side(
+        mapping.destination,
+        tuple(mapping.column(name) for name in types),
+        tuple((mapping.column(name), mapping.type_name(name, types[name])) for name in key),
+    )
+    return Shape(here, there, buckets, portable)
 
 
 def needs_portable_hash(source: Server, destination: Server) -> bool:
@@ -65,75 +80,75 @@ def _hash(shape: Shape, columns: Sequence[str]) -> Composed:
     return sql.SQL(form).format(_row(columns))
 
 
-def _key_hash(shape: Shape) -> Composed:
-    return _hash(shape, [name for name, dummy in shape.key] or shape.columns)
+def _key_hash(shape: Shape, side: Side) -> Composed:
+    return _hash(shape, [name for name, dummy in side.key] or side.columns)
 
 
-def table_digest(shape: Shape, name: Name) -> Composed:
-    """(0, rows, sum of row hashes): the whole table as one bucket, which spares a hash of the key for every row."""
+def table_digest(shape: Shape, side: Side) -> Composed:
+    """Return a query for (0, rows, sum of row hashes): the whole table as one bucket, without a hash of every key."""
     return sql.SQL("SELECT 0, count(*), coalesce(sum({row}), 0)::text FROM ONLY {table} AS t").format(
-        row=_hash(shape, shape.columns), table=sql.Identifier(*name)
+        row=_hash(shape, side.columns), table=sql.Identifier(*side.name)
     )
 
 
-def bucket_digests(shape: Shape, name: Name) -> Composed:
-    """(bucket, rows, sum of row hashes) of the whole table, in one scan."""
+def bucket_digests(shape: Shape, side: Side) -> Composed:
+    """Return a query for (bucket, rows, sum of row hashes) of the whole table, in one scan."""
     return sql.SQL(
         "SELECT bucket, count(*), sum(hash)::text FROM (SELECT ({key} & {mask})::int AS bucket, {row} AS hash"
         " FROM ONLY {table} AS t) AS hashed GROUP BY bucket"
     ).format(
-        key=_key_hash(shape),
+        key=_key_hash(shape, side),
         mask=sql.Literal(shape.buckets - 1),
-        row=_hash(shape, shape.columns),
-        table=sql.Identifier(*name),
+        row=_hash(shape, side.columns),
+        table=sql.Identifier(*side.name),
     )
 
 
-def bucket_rows(shape: Shape, name: Name, buckets: Sequence[int]) -> Composed:
-    """(key hash, row hash, key columns as text …) of the rows in some buckets."""
+def bucket_rows(shape: Shape, side: Side, buckets: Sequence[int]) -> Composed:
+    """Return a query for (key hash, row hash, key columns as text …) of the rows in some buckets."""
     return sql.SQL(
         "SELECT {key}, {row}{columns} FROM ONLY {table} AS t WHERE ({key} & {mask})::int = ANY ({buckets}::int[])"
     ).format(
         buckets=sql.Literal(list(buckets)),
-        key=_key_hash(shape),
-        row=_hash(shape, shape.columns),
-        columns=_key_texts(shape),
-        table=sql.Identifier(*name),
+        key=_key_hash(shape, side),
+        row=_hash(shape, side.columns),
+        columns=_key_texts(side),
+        table=sql.Identifier(*side.name),
         mask=sql.Literal(shape.buckets - 1),
     )
 
 
-def keyed_rows(shape: Shape, name: Name, keys: Sequence[tuple[str, ...]]) -> Composed:
-    """(key hash, row hash) of the rows with these keys, each the text of its columns.
+def keyed_rows(shape: Shape, side: Side, keys: Sequence[tuple[str, ...]]) -> Composed:
+    """Return a query for (key hash, row hash) of the rows with these keys, each the text of its columns.
 
     The values are cast back to the key's types, so that the key's index finds them.
     """
-    columns = [sql.Identifier(f"k{number}") for number in range(len(shape.key))]
+    columns = [sql.Identifier(f"k{number}") for number in range(len(side.key))]
     values = [sql.Literal(list(texts)) for texts in zip(*keys, strict=True)]
     matches = [
         # format_type printed the type under an empty search_path: the server itself has quoted and qualified it
         sql.SQL("t.{} = w.{}::{}").format(sql.Identifier(column), alias, sql.SQL(type_name))
-        for (column, type_name), alias in zip(shape.key, columns, strict=True)
+        for (column, type_name), alias in zip(side.key, columns, strict=True)
     ]
     return sql.SQL(
         "SELECT {key}, {row} FROM (SELECT DISTINCT * FROM ROWS FROM ({arrays}) AS u({names})) AS w"
         " JOIN ONLY {table} AS t ON {on}"
     ).format(
-        key=_key_hash(shape),
-        row=_hash(shape, shape.columns),
+        key=_key_hash(shape, side),
+        row=_hash(shape, side.columns),
         arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({}::text[])").format(value) for value in values),
         names=sql.SQL(", ").join(columns),
-        table=sql.Identifier(*name),
+        table=sql.Identifier(*side.name),
         on=sql.SQL(" AND ").join(matches),
     )
 
 
-def _key_texts(shape: Shape) -> Composed:
-    return sql.Composed([sql.SQL(", t.{}::text").format(sql.Identifier(name)) for name, dummy in shape.key])
+def _key_texts(side: Side) -> Composed:
+    return sql.Composed([sql.SQL(", t.{}::text").format(sql.Identifier(name)) for name, dummy in side.key])
 
 
-def finder(shape: Shape, key_hash: int) -> Composed:
-    """SQL for a person that finds the row of a key hash at either end, without the key being told here."""
+def finder(shape: Shape, side: Side, key_hash: int) -> Composed:
+    """Return SQL for the operator that finds the row of a key hash at one end, without showing the key here."""
     return sql.SQL("SELECT * FROM ONLY {table} AS t WHERE {key} = {hash}").format(
-        table=sql.Identifier(*shape.source), key=_key_hash(shape), hash=sql.Literal(key_hash)
+        table=sql.Identifier(*side.name), key=_key_hash(shape, side), hash=sql.Literal(key_hash)
     )

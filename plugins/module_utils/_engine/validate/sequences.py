@@ -12,10 +12,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MismatchError, ServerError, TimeoutExpired
+from ..objects.mapping import DestinationName
 from ..plan import Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, qualified
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
+    from ..objects.mapping import ObjectMapping
     from ..objects.selection import Selection
     from ..postgres.connect import Connection, End
 
@@ -85,6 +87,13 @@ def observe(conn: Connection, wanted: Iterable[Name], end: End) -> dict[Name, Se
     return found
 
 
+def observe_there(migration: Migration, names: Iterable[Name]) -> dict[DestinationName, SequenceState]:
+    """Return the destination's sequences that these of the source are mapped to. Raises ServerError, TimeoutExpired."""
+    wanted = [migration.mapping.there(name) for name in names]
+    found = observe(migration.destination, wanted, "destination")
+    return {DestinationName(name): state for name, state in found.items()}
+
+
 def _read_positions(conn: Connection, oids: Mapping[Name, int], end: End) -> dict[Name, Position]:
     """Read some at once, never waiting for long: TRUNCATE … RESTART IDENTITY locks a sequence until its transaction
     ends, and later sessions wait behind us for the others. Raises TimeoutExpired, naming lock holders; ServerError.
@@ -125,22 +134,30 @@ def is_ahead(source: SequenceState, destination: SequenceState) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done: ``to_set`` gets the source's position, ``ahead`` is left as it is."""
+    """What is to be done, under the destination's names: ``to_set`` gets the source's position, ``ahead`` is left as it
+    is; ``missing`` are those to set that the destination lacks."""
 
     to_set: tuple[SequenceState, ...]
     ahead: tuple[SequenceState, ...]
-    missing: tuple[Name, ...]
+    missing: tuple[SequenceState, ...]
     warnings: tuple[str, ...]
 
 
-def decide(source: Mapping[Name, SequenceState], destination: Mapping[Name, SequenceState], *, exact: bool) -> Decision:
-    """Compare both ends; pure. Without ``exact`` nothing is moved backward. Raises MismatchError where a value does not
+def decide(
+    source: Mapping[Name, SequenceState],
+    destination: Mapping[DestinationName, SequenceState],
+    mapping: ObjectMapping,
+    *,
+    exact: bool,
+) -> Decision:
+    """Compare each sequence of the source with the one that it is mapped to; pure. Without ``exact`` nothing is moved backward. Raises MismatchError where a value does not
     fit the destination's bounds."""
     to_set, ahead, missing, warnings = [], [], [], []
     for name, here in sorted(source.items()):
-        there = destination.get(name)
+        mapped = mapping.there(name)
+        wanted, there = replace(here, name=mapped), destination.get(mapped)
         if there is None:
-            missing.append(name)
+            missing.append(wanted)
             continue
         differing = [
             f"{word} is {before} at the source and {after} at the destination"
@@ -166,7 +183,7 @@ def decide(source: Mapping[Name, SequenceState], destination: Mapping[Name, Sequ
                 f"the source's value is outside the destination's bounds {there.minimum} to {there.maximum}",
                 "ALTER SEQUENCE at the destination so that both have the same MINVALUE and MAXVALUE.",
             )
-        to_set.append(here)
+        to_set.append(wanted)
     return Decision(tuple(to_set), tuple(ahead), tuple(missing), tuple(warnings))
 
 
@@ -199,14 +216,14 @@ def apply_positions(conn: Connection, states: Sequence[SequenceState]) -> None:
             )
 
 
-def refuse_missing(missing: Sequence[Name]) -> None:
+def refuse_missing(missing: Sequence[SequenceState]) -> None:
     """Raise MismatchError where sequences are missing at the destination."""
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise MismatchError(
             "setting the sequence",
-            qualified(missing[0]) + more,
-            "it does not stand at the destination",
+            qualified(missing[0].name) + more,
+            "it does not exist at the destination",
             "Run pg_schema_sync (section pre_data), or create it, with the source's properties.",
         )
 
@@ -218,7 +235,7 @@ def synchronise(migration: Migration, selection: Selection, *, exact: bool = Fal
     """
     names = [sequence.qualified_name for sequence in selection.sequences]
     source = observe(migration.source, names, "source")
-    decision = decide(source, observe(migration.destination, names, "destination"), exact=exact)
+    decision = decide(source, observe_there(migration, names), migration.mapping, exact=exact)
     refuse_missing(decision.missing)
     if decision.to_set:
         apply_positions(migration.destination, decision.to_set)
@@ -231,8 +248,8 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
         return Plan(notes=("the values of sequences are data of the destination: there is nothing to undo",))
     names = [sequence.qualified_name for sequence in migration.selected().sequences]
     source = observe(migration.source, names, "source")
-    destination = observe(migration.destination, names, "destination")
-    decision = decide(source, destination, exact=bool(options["exact"]))
+    destination = observe_there(migration, names)
+    decision = decide(source, destination, migration.mapping, exact=bool(options["exact"]))
     notes = [_ahead_note(decision.ahead)] if decision.ahead else []
     if decision.missing:
         state = migration.state()
@@ -241,8 +258,8 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
         notes.append(
             f"{len(decision.missing)} sequences do not exist yet; the schema phase creates them before this runs"
         )
-    to_set = sorted((*decision.to_set, *(source[name] for name in decision.missing)), key=lambda state: state.name)
-    changes = [_change(state, destination.get(state.name), migration.destination) for state in to_set]
+    to_set = sorted((*decision.to_set, *decision.missing), key=lambda state: state.name)
+    changes = [_change(s, destination.get(DestinationName(s.name)), migration.destination) for s in to_set]
 
     def apply() -> Mapping[str, object]:
         refuse_missing(decision.missing)

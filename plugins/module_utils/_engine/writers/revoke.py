@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, SpecError, StateError
+from ..objects.mapping import DestinationName, tables_there
 from ..plan import Plan, SqlChange, as_change
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Table, observe_catalog, qualified, quoted
@@ -115,18 +116,16 @@ def observe_situation(migration: Migration, end: End, role: str) -> Situation:
 
 
 def _selected(migration: Migration, end: End) -> tuple[tuple[Table, ...], tuple[Relation, ...]]:
-    """Return the selected tables that exist at ``end``, and these with the sequences. The state schema is excluded."""
-    selection = migration.selected()
+    """Return the selected tables, and these with the sequences, as ``end`` has them. The state schema is never one."""
+    selection, mapping = migration.selected(), migration.mapping
     if end == "source":
         return selection.tables, (*selection.tables, *selection.sequences)
     catalog = migration.destination_catalog()
-    by_name = catalog.tables_by_name()
-    sequences = {sequence.qualified_name: sequence for sequence in catalog.sequences.values()}
-    tables = tuple(by_name[t.qualified_name] for t in selection.tables if t.qualified_name in by_name)
-    return tables, (
-        *tables,
-        *(sequences[s.qualified_name] for s in selection.sequences if s.qualified_name in sequences),
-    )
+    by_name = tables_there(catalog)
+    tables = tuple(by_name[name] for t in selection.tables if (name := mapping.there(t.qualified_name)) in by_name)
+    sequences = {DestinationName(sequence.qualified_name): sequence for sequence in catalog.sequences.values()}
+    wanted = [mapping.there(sequence.qualified_name) for sequence in selection.sequences]
+    return tables, (*tables, *(sequences[name] for name in wanted if name in sequences))
 
 
 def remaining_paths(situation: Situation) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import ConnectError, EngineError, MismatchError, ServerError
 from ...failpoints import failpoint
+from ...objects.mapping import ObjectMapping
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.catalog import qualified, quoted
 from ...postgres.connect import server_error
@@ -52,7 +53,7 @@ class Applier:
 
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
     source table by OID; ``binary`` says in which format values come; ``copied_as`` is the name under which each table,
-    by source OID, was copied; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
+    by source OID, was copied; ``mapping`` says what its tables are called at the destination; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
     own; ``conflict_policy`` is one of `conflicts.POLICIES`. Every method raises EngineError; after that the connection is
     to be closed, which takes
     back what was not committed.
@@ -67,6 +68,7 @@ class Applier:
         source_uniques: Callable[[int], Sequence[UniqueIndex]],
         *,
         binary: bool,
+        mapping: ObjectMapping,
         copied_as: Mapping[int, Name] | None = None,
         cut_by: Mapping[int, str] | None = None,
         conflict_policy: str = OVERWRITE,
@@ -77,6 +79,7 @@ class Applier:
         self._types = types
         self._source_uniques = source_uniques
         self._binary = binary
+        self._mapping = mapping
         self._copied_as = copied_as or {}
         self._cut_by = cut_by or {}
         self._loader = Loader(conn)
@@ -153,9 +156,9 @@ class Applier:
 
     def _learn(self, relation: Relation, previous: Relation | None) -> None:
         """A table as it is from here on. Raises MismatchError where the destination's does not fit it."""
-        found = observe_table(self._conn, relation.schema, relation.name)
+        found = observe_table(self._conn, self._mapping.there((relation.schema, relation.name)))
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
-        table = fit(relation, self._types, found, uniques, previous)
+        table = fit(relation, self._types, found, uniques, self._mapping, previous)
         self._require_own_rows(relation)
         self._require_cut_in_key(relation, table)
         self._require_binary(table)
@@ -164,7 +167,7 @@ class Applier:
     def _require_own_rows(self, relation: Relation) -> None:
         """Where tables exchange their names at the source, one of that name may fit and hold another's rows."""
         name, copied = (relation.schema, relation.name), self._copied_as.get(relation.oid)
-        if copied in (None, name) or observe_table(self._conn, *copied) is None:
+        if copied is None or copied == name or observe_table(self._conn, self._mapping.there(copied)) is None:
             return
         raise MismatchError(
             "applying changes to",
@@ -300,7 +303,7 @@ class Applier:
 
     def _truncate(self, step: TruncateStep) -> None:
         """Exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""
-        names = [sql.Identifier(relation.schema, relation.name) for relation in step.relations]
+        names = [sql.Identifier(*self._mapping.there((one.schema, one.name))) for one in step.relations]
         self._begin_savepoint()
         only = [sql.SQL("ONLY {}").format(name) for name in names]
         try:
@@ -312,9 +315,10 @@ class Applier:
 
     def _empty(self, step: EmptyStep) -> None:
         """The rows of these ranges; what lies in the others was copied after the TRUNCATE."""
-        table = sql.Identifier(step.relation.schema, step.relation.name)
+        there = self._mapping.table((step.relation.schema, step.relation.name))
+        table, column = sql.Identifier(*there.destination), there.column(step.column)
         for low, high in step.ranges:
-            rows = where(KeyRange(step.column, step.type_oid, low, high))
+            rows = where(KeyRange(column, step.type_oid, low, high))
             self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, rows))
 
 

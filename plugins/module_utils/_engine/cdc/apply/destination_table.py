@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A table of the destination as the applier writes it, and whether a Relation of the stream fits it.
 
-Columns are matched by name: the destination may have them in another order, and more of them. What does not fit stops
-the task, naming table and columns; no row is skipped.
+Columns are matched by the name that each is mapped to: the destination may have them in another order, and more of
+them. What does not fit stops the task, naming table and columns; no row is skipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...errors import MismatchError
+from ...objects.mapping import DestinationName, ObjectMapping, TableMapping
 from ...postgres._psycopg import sql
 from ...postgres.catalog import qualified, quoted
 from ...postgres.catalog_queries import BINARY_SAFE_TYPES
@@ -61,7 +62,7 @@ class FoundTable:
 
 @dataclass(frozen=True, slots=True)
 class DestinationTable:
-    """A Relation matched with the table that it is applied to.
+    """A Relation matched with the table that it is applied to, which ``mapping`` names.
 
     ``columns`` has one entry for each column of the Relation, in its order. ``written`` are the positions that
     statements give values to (not the generated ones), ``kept`` the destination's own columns beyond the Relation.
@@ -70,6 +71,7 @@ class DestinationTable:
     """
 
     relation: Relation
+    mapping: TableMapping
     oid: int
     columns: tuple[FoundColumn, ...]
     written: tuple[int, ...]
@@ -80,7 +82,7 @@ class DestinationTable:
     shape: TableShape
 
     def __str__(self) -> str:
-        return qualified((self.relation.schema, self.relation.name))
+        return str(self.mapping)
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -93,13 +95,58 @@ def fit(
     types: Mapping[int, Type],
     found: FoundTable | None,
     source_uniques: Sequence[UniqueIndex],
+    mapping: ObjectMapping,
     previous: Relation | None = None,
 ) -> DestinationTable:
-    """Match a Relation with what stands at the destination. Raises MismatchError, naming table and columns.
+    """Match a Relation with the table that exists at the destination. Raises MismatchError, naming table and columns.
 
-    ``previous`` is what it was before in this stream: a column that it has lost is not one of the destination's own.
+    ``mapping`` says what table, columns and types are called there. ``previous`` is the Relation that this stream sent
+    before: a column that it has lost is not one of the destination's own.
     """
-    what = qualified((relation.schema, relation.name))
+    there = mapping.table((relation.schema, relation.name))
+    what = str(there)
+    found = _require_writable(there, found)
+    by_name = {column.name: column for column in found.columns}
+    mapped = [there.column(column.name) for column in relation.columns]
+    missing = [quoted(name) for name in mapped if name not in by_name]
+    if missing:
+        raise _misfit(what, f"the destination has no column {', '.join(missing)}")
+    published = {column.name for column in relation.columns}
+    before = previous.columns if previous else ()
+    lost = [quoted(c.name) for c in before if c.name not in published and there.column(c.name) in by_name]
+    if lost:
+        raise _misfit(what, f"the source has no longer column {', '.join(lost)}")
+    _require_order(what, relation, before)
+    columns = tuple([by_name[name] for name in mapped])
+    wrong = [
+        f"{quoted(column.name)} ({why})"
+        for column, found_column in zip(relation.columns, columns, strict=True)
+        if (why := _type_differs(column, types.get(column.type_oid), found_column, mapping))
+    ]
+    if wrong:
+        raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
+    written = set(mapped)
+    kept = tuple([c.name for c in found.columns if c.name not in written and not c.generated])
+    uniques = _named_as_at_source(found.uniques, there)
+    key = table_key(relation, source_uniques, uniques)
+    searchable = [index for index in uniques if index.collations_as_columns]
+    return DestinationTable(
+        relation=relation,
+        mapping=there,
+        oid=found.oid,
+        columns=columns,
+        written=tuple([at for at, column in enumerate(columns) if not column.generated]),
+        identities=tuple([at for at, column in enumerate(columns) if column.identity_always]),
+        kept=kept,
+        enforced=key is None or enforced_at(relation, key, uniques),
+        indexed=key is not None and enforced_at(relation, key, searchable),
+        shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, uniques)),
+    )
+
+
+def _require_writable(there: TableMapping, found: FoundTable | None) -> FoundTable:
+    """Return the table if it is one that can be written row by row. Raises MismatchError."""
+    what = str(there)
     if found is None or found.kind != "r":
         raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
     if found.firing:
@@ -107,41 +154,17 @@ def fit(
             "applying changes to",
             what,
             f"{', '.join(found.firing)} would fire for the worker too, and do again what was done at the source",
-            f"Disable them (ALTER TABLE {what} DISABLE TRIGGER …, DISABLE RULE …) and give them their state back after the"
-            " cutover; then start the task again: it goes on where it stopped.",
+            f"Disable them (ALTER TABLE {qualified(there.destination)} DISABLE TRIGGER …, DISABLE RULE …) and give them their"
+            " state back after the cutover; then start the task again: it goes on where it stopped.",
         )
-    by_name = {column.name: column for column in found.columns}
-    missing = [quoted(column.name) for column in relation.columns if column.name not in by_name]
-    if missing:
-        raise _misfit(what, f"the destination has no column {', '.join(missing)}")
-    published = {column.name for column in relation.columns}
-    before = previous.columns if previous else ()
-    lost = [quoted(column.name) for column in before if column.name not in published and column.name in by_name]
-    if lost:
-        raise _misfit(what, f"the source has no longer column {', '.join(lost)}")
-    _require_order(what, relation, before)
-    columns = tuple([by_name[column.name] for column in relation.columns])
-    wrong = [
-        f"{quoted(column.name)} ({why})"
-        for column, there in zip(relation.columns, columns, strict=True)
-        if (why := _type_differs(column, types.get(column.type_oid), there))
-    ]
-    if wrong:
-        raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
-    kept = tuple([c.name for c in found.columns if c.name not in published and not c.generated])
-    key = table_key(relation, source_uniques, found.uniques)
-    searchable = [index for index in found.uniques if index.collations_as_columns]
-    return DestinationTable(
-        relation=relation,
-        oid=found.oid,
-        columns=columns,
-        written=tuple([at for at, column in enumerate(columns) if not column.generated]),
-        identities=tuple([at for at, column in enumerate(columns) if column.identity_always]),
-        kept=kept,
-        enforced=key is None or enforced_at(relation, key, found.uniques),
-        indexed=key is not None and enforced_at(relation, key, searchable),
-        shape=TableShape(relation.oid, len(columns), key, bool(kept), other_uniques(relation, key, found.uniques)),
-    )
+    return found
+
+
+def _named_as_at_source(uniques: Sequence[UniqueIndex], there: TableMapping) -> Sequence[UniqueIndex]:
+    """The destination's unique indexes with the source's names of their columns: what is decided of keys knows no others."""
+    if not there.columns:
+        return uniques
+    return [replace(u, columns=tuple([c and there.source_column(c) for c in u.columns])) for u in uniques]
 
 
 def _require_order(what: str, relation: Relation, before: Sequence[RelationColumn]) -> None:
@@ -160,11 +183,11 @@ def _require_order(what: str, relation: Relation, before: Sequence[RelationColum
         )
 
 
-def _type_differs(column: RelationColumn, announced: Type | None, there: FoundColumn) -> str:
+def _type_differs(column: RelationColumn, announced: Type | None, there: FoundColumn, mapping: ObjectMapping) -> str:
     """Why values of the source's column may not be written to the destination's; empty when they may."""
     if announced is not None:
         here = (announced.schema, announced.name)
-        if here != (there.base_schema, there.base_type):
+        if mapping.there(here) != (there.base_schema, there.base_type):
             return f"{qualified(here)} at the source, {there.base_name} at the destination"
     elif column.type_oid != there.base_oid:
         return f"type {column.type_oid} at the source, {there.base_name} at the destination"
@@ -241,10 +264,10 @@ SELECT ic.relname,
 """
 
 
-def observe_table(conn: Connection, schema: str, name: str) -> FoundTable | None:
-    """The destination's table of that name, or None. Raises ServerError."""
-    with explain_errors("looking at the destination's table", qualified((schema, name))):
-        head = conn.execute(_TABLE, (schema, name)).fetchone()
+def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
+    """Return the destination's table of that name, or None. Raises ServerError."""
+    with explain_errors("looking at the destination's table", qualified(name)):
+        head = conn.execute(_TABLE, name).fetchone()
         if head is None:
             return None
         generated = "a.attgenerated <> ''" if conn.info.server_version >= 120000 else "false"

@@ -28,7 +28,7 @@ class TableStatements:
 
     def __init__(self, table: DestinationTable) -> None:
         self._table = table
-        self._name = sql.Identifier(table.relation.schema, table.relation.name)
+        self._name = sql.Identifier(*table.mapping.destination)
         self._known: dict[tuple[str, tuple[int, ...], str], str] = {}
 
     def copy_in(self, binary: bool) -> str:

@@ -356,5 +356,5 @@ def _out_of_order(why: str) -> ProtocolError:
         "reading the stream of changes",
         "",
         why,
-        "Check that nothing between us and the source alters the stream; otherwise report this as a bug.",
+        "Check that no proxy between the worker host and the source alters the stream; otherwise report this as a bug.",
     )

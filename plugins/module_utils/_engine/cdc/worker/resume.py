@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StateError
-from ...objects.selection import SchemaRule, select
+from ...objects.mapping import ObjectMapping, tables_there
+from ...objects.rules import SchemaRule
+from ...objects.selection import select
 from ...postgres.catalog import Catalog, observe_catalog
 from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, parse_lsn
@@ -95,7 +97,12 @@ def wait_until_slot_inactive(source: Connection, slot: str, timeout: float) -> N
 
 
 def binary_everywhere(
-    source: Connection, catalog: Catalog, destination: Connection, state_schema: str, marks: dict[int, Lsn]
+    source: Connection,
+    catalog: Catalog,
+    destination: Connection,
+    state_schema: str,
+    marks: dict[int, Lsn],
+    mapping: ObjectMapping,
 ) -> bool:
     """Whether every column that is sent means the same bytes at both ends, and the source can send binary at all."""
     if source.info.server_version < 140000:
@@ -103,12 +110,12 @@ def binary_everywhere(
     with destination.transaction():
         # this session finds rows by index, and has forbidden itself the joins that a whole catalog needs
         destination.execute("SET LOCAL enable_hashjoin = on")
-        there = observe_catalog(destination, "destination", leave_out=("causeway", state_schema)).tables_by_name()
+        there = tables_there(observe_catalog(destination, "destination", leave_out=("causeway", state_schema)))
     for oid in marks:
         table = catalog.tables.get(oid)
         if table is None:
             continue
-        other = there.get(table.qualified_name)
+        other = there.get(mapping.there(table.qualified_name))
         if not table.binary_safe or other is None or not other.binary_safe:
             return False
     return True

@@ -18,6 +18,7 @@ from ... import names
 from ...capture.publication_members import BEFORE as PUBLICATION
 from ...capture.publication_members import require_members
 from ...errors import EngineError, StateError
+from ...objects.mapping import IDENTITY
 from ...postgres._psycopg import psycopg
 from ...postgres.catalog import observe_catalog
 from ...postgres.connect import connect, explain_errors, server_error
@@ -252,7 +253,7 @@ class Worker:
             confirmable = resume_position(source, walsender, slot, row, system, ends.store, self._log)
             publication = names.publication_name(config.name)
             require_members(source, publication, ends.migration.before_image.get(PUBLICATION, {}))
-            binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks)
+            binary = binary_everywhere(source, catalog, ends.store.conn, config.state_schema, marks, IDENTITY)
             ends.progress.claim(system.identifier, system.timeline, row.applied, confirmable)
             self._done = confirmable
             limits = self._steering.settings.batch_limits()
@@ -267,6 +268,7 @@ class Worker:
                 batcher.types,
                 lambda oid: _uniques_at(source, oid),
                 binary=binary,
+                mapping=IDENTITY,
                 copied_as={oid: copy.name for oid, copy in table_copies(ends.store).items()},
                 cut_by={oid: part.column for oid, part in parts.items()},
                 conflict_policy=self._steering.settings.conflict_policy,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from psycopg.sql import Composed
 
+    from ...objects.mapping import TableMapping
     from ...postgres.catalog import Column, Table
 
 Format = Literal["binary", "text"]
@@ -32,9 +33,12 @@ def stored(table: Table) -> tuple[Column, ...]:
     return tuple(column for column in table.columns if not column.generated)
 
 
-def check_columns(what: str, seen: Iterable[SeenColumn], destination: Table) -> None:
-    """Hold the columns that the snapshot sees against the destination's. Raises MismatchError, naming all of them."""
-    here = {column.name: column.type_name for column in seen}
+def check_columns(mapping: TableMapping, seen: Iterable[SeenColumn], destination: Table) -> None:
+    """Compare the columns that the snapshot sees with those that they are mapped to at the destination.
+
+    Raises MismatchError, naming all of them.
+    """
+    here = {mapping.column(column.name): mapping.type_name(column.name, column.type_name) for column in seen}
     there = {column.name: column.type_name for column in stored(destination)}
     wrong = [f"{name} ({here[name]}) is missing at the destination" for name in here if name not in there]
     wrong += [f"{name} ({there[name]}) exists at the destination only" for name in there if name not in here]
@@ -46,7 +50,7 @@ def check_columns(what: str, seen: Iterable[SeenColumn], destination: Table) -> 
     if wrong:
         raise MismatchError(
             "copying table",
-            what,
+            str(mapping),
             "its columns differ: " + "; ".join(wrong),
             "Make the destination's table like the source's (or drop it and run the migrate playbook again).",
         )

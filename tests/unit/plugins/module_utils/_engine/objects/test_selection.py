@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.rules import compile_rules
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
     Sequence,

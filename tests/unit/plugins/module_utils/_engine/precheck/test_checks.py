@@ -21,7 +21,14 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     SpecError,
     StateError,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import compile_rules, select
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.extensions import Extension, Offer
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
+    IDENTITY,
+    ColumnMapping,
+    ObjectMapping,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.rules import compile_rules
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import select
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import (
     Catalog,
     Column,
@@ -33,7 +40,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
     DestinationView,
-    Extension,
     HostView,
     Observation,
     Publication,
@@ -147,6 +153,9 @@ def state(phase: str = "registered", **other: Any) -> MigrationState:
     return MigrationState(phase=phase, **{**values, **other})
 
 
+OFFERED = Offer("1.8", frozenset({"1.7", "1.8"}), trusted=True)
+
+
 class Seen:
     """A healthy observation, one part of which a case replaces."""
 
@@ -165,6 +174,7 @@ class Seen:
         self.failures: dict[str, EngineError] = {}
         self.unreachable: set[str] = set()
         self.large_objects = True
+        self.mapping = IDENTITY
 
     def observation(self) -> Observation:
         spec: dict[str, Any] = {
@@ -213,6 +223,7 @@ class Seen:
             destination=None if "destination" in self.unreachable else destination,
             failures=self.failures,
             large_objects=self.large_objects,
+            mapping=self.mapping,
         )
 
     def findings(self) -> dict[str, Any]:
@@ -511,6 +522,18 @@ def _large_objects_standing(seen: Seen) -> None:
 @case("extension_missing", "error")
 def _extension(seen: Seen) -> None:
     seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
+
+
+@case("extension_missing", "error")
+def _extension_refused(seen: Seen) -> None:
+    seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
+    seen.destination = {"offers": {"hstore": OFFERED}, "refused_extensions": {"hstore": refused("no right", "42501")}}
+
+
+@case("extension_version", "ignorable")
+def _extension_version_not_offered(seen: Seen) -> None:
+    seen.source = {"extensions": (Extension("hstore", "1.9", "ext"),)}
+    seen.destination = {"offers": {"hstore": OFFERED}}
 
 
 @case("extension_version", "ignorable")
@@ -919,3 +942,80 @@ def test_a_finding_as_data_has_every_field() -> None:
     data = found.as_result()
     assert data["evidence"] == {"query": found.query, "answer": found.answer}
     assert set(data) == {one.name for one in dataclasses.fields(found)} - {"query", "answer"} | {"evidence"}
+
+
+def test_an_extension_that_the_schema_phase_can_make_is_no_finding() -> None:
+    seen = Seen()
+    seen.source = {"extensions": (Extension("hstore", "1.8", "ext"),)}
+    seen.destination = {"offers": {"hstore": OFFERED}}
+    assert seen.findings() == {}
+
+
+def test_without_a_schema_phase_a_missing_extension_is_one() -> None:
+    seen = Seen()
+    seen.source = {"extensions": (Extension("hstore", "1.8", "shop"),)}
+    seen.destination = {"offers": {"hstore": OFFERED}}
+    seen.spec, seen.there = {"types": frozenset({"full"})}, seen.tables
+    assert seen.findings()["extension_missing"].fix == """CREATE EXTENSION "hstore" SCHEMA "shop" VERSION '1.8';"""
+
+
+@pytest.mark.parametrize(
+    ("trusted", "may_create", "fix"),
+    [
+        (True, False, "GRANT CREATE ON DATABASE orders TO mover;"),
+        (True, True, """CREATE EXTENSION "hstore" SCHEMA "shop" VERSION '1.8';"""),
+        (False, False, """CREATE EXTENSION "hstore" SCHEMA "shop" VERSION '1.8';"""),
+    ],
+)
+def test_a_refused_extension_prints_the_statement_that_helps(trusted: bool, may_create: bool, fix: str) -> None:
+    seen = Seen()
+    seen.source = {"extensions": (Extension("hstore", "1.8", "shop"),)}
+    seen.destination = {
+        "offers": {"hstore": dataclasses.replace(OFFERED, trusted=trusted)},
+        "refused_extensions": {"hstore": refused("permission denied", "42501")},
+        "may_create_schemas": may_create,
+    }
+    found = seen.findings()["extension_missing"]
+    assert found.fix == fix
+    assert "permission denied (SQLSTATE 42501)" in found.answer
+
+
+MAPPED = ObjectMapping(
+    schemas={"shop": "store"},
+    relations={("shop", "t"): ("store", "u")},
+    columns={("shop", "t"): {"id": ColumnMapping("key", "integer")}},
+)
+SHOWN = "shop.t (store.u at the destination)"
+
+
+def test_a_mapped_table_is_judged_by_what_exists_under_its_destination_s_name() -> None:
+    seen = Seen()
+    seen.mapping = MAPPED
+    seen.there = (table(),)  # the source's own name is another table's there
+    assert "conflicting_tables" not in seen.findings()
+    seen.there = (table("u", schema="store"),)
+    found = seen.findings()["conflicting_tables"]
+    assert (found.object, found.fix.split(";")[0]) == (SHOWN, "DROP TABLE store.u")
+    seen.destination = {"state": state("schema")}
+    assert "conflicting_tables" not in seen.findings()
+
+
+def test_a_mapped_table_s_columns_are_compared_under_their_destination_s_names() -> None:
+    seen = Seen()
+    seen.mapping, seen.spec = MAPPED, {"types": frozenset({"full"})}
+    assert seen.findings()["table_missing"].object == SHOWN
+    seen.there = (table("u", schema="store", columns=(column("key", "integer"),)),)
+    assert not {"table_missing", "column_mismatch", "type_mismatch"} & seen.findings().keys()
+    seen.there = (table("u", schema="store", columns=(column("id", "integer"),)),)
+    assert "missing key" in seen.findings()["column_mismatch"].answer
+    seen.there = (table("u", schema="store", columns=(column("key", "bigint"),)),)
+    assert seen.findings()["type_mismatch"].answer == "id: source bigint, destination bigint"
+
+
+def test_what_may_not_be_written_names_the_source_first() -> None:
+    seen = Seen()
+    seen.mapping = MAPPED
+    seen.destination = {"unwritable": (("store", "u"),)}
+    found = seen.findings()["destination_write"]
+    assert found.object == SHOWN
+    assert "ON store.u TO" in found.fix

@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import SchemaRule, Selection
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
+    IDENTITY,
+    ColumnMapping,
+    DestinationName,
+    ObjectMapping,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.rules import SchemaRule
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import Selection
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import (
     Comparison,
@@ -105,7 +113,8 @@ def compared(there: Iterable[DatabaseObject], *, made: Iterable[str] = (), key: 
         standing("source", THINGS),
         standing("destination", there, key=key),
         selection("a", "b"),
-        {("s", name) for name in made},
+        IDENTITY,
+        {DestinationName(("s", name)) for name in made},
         first=True,
     )
 
@@ -159,7 +168,8 @@ def test_a_table_that_is_not_ours_is_named() -> None:
 
 def test_a_selected_table_brings_what_it_needs_and_what_is_its_own() -> None:
     source = standing("source", THINGS)
-    only_a = compare(ENTRIES, source, standing("destination", []), selection("a", whole=False), frozenset(), first=True)
+    there = standing("destination", [])
+    only_a = compare(ENTRIES, source, there, selection("a", whole=False), IDENTITY, frozenset(), first=True)
     assert names(only_a) == {
         "pre_data": ["s", "a", "TABLE a"],
         "keys": ["a a_pkey", "once"],
@@ -167,3 +177,43 @@ def test_a_selected_table_brings_what_it_needs_and_what_is_its_own() -> None:
         "foreign_keys": [],
     }
     assert {t.identity for t in only_a.dangling} == {"to_b on s.a", "to_gone on s.a"}
+
+
+MAPPED = ObjectMapping(
+    schemas={"s": "d"}, relations={("s", "a"): ("d", "x")}, columns={("s", "a"): {"n": ColumnMapping("m")}}
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (thing(NAMESPACE, 1, "s"), "d"),
+        (thing(CLASS, 10, "s.a", "a", "r"), "d.x"),
+        (thing(CLASS, 11, "s.b", "b", "r"), "d.b"),
+        (thing(CONSTRAINT, 20, '"a_pkey" on s.a', "a", "p valid"), "a_pkey on d.x"),
+        (thing(CLASS, 22, "s.by_name", "a", ""), "d.by_name"),
+        (thing(2604, 50, "for s.a.n", "a"), "for d.x.m"),
+        (thing(1247, 60, "s.mood"), "d.mood"),
+        (thing(1247, 61, "other.mood"), "other.mood"),
+    ],
+)
+def test_an_object_is_looked_for_under_the_name_that_it_is_mapped_to(here: DatabaseObject, there: str) -> None:
+    assert here.key_there(MAPPED) == f"{here.class_oid} {there}"
+    assert here.key_there(IDENTITY) == here.key
+
+
+def test_the_comparison_finds_the_mapped_table() -> None:
+    things = [
+        dataclasses.replace(thing(CLASS, 10, "d.x", "x", "r"), relation=("d", "x"), own_name="d.x"),
+        thing(NAMESPACE, 1, "d"),
+    ]
+    there = dataclasses.replace(
+        standing("destination", things),
+        relations={("d", "x"): Relation(("d", "x"), "r", False, False, False, False, False)},
+    )
+    found = compare(ENTRIES, standing("source", THINGS), there, selection("a", "b"), MAPPED, frozenset(), first=True)
+    assert found.kept == (("s", "a"),)
+    assert names(found)["pre_data"] == ["b", "v"]
+    made = frozenset({DestinationName(("d", "x"))})
+    again = compare(ENTRIES, standing("source", THINGS), there, selection("a", "b"), MAPPED, made, first=True)
+    assert again.kept == ()

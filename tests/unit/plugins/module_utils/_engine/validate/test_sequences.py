@@ -12,6 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
+    IDENTITY,
+    DestinationName,
+    ObjectMapping,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.sequences import (
     Position,
     SequenceState,
@@ -21,6 +26,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.valida
 )
 
 NAME = ("s", "q")
+THERE = DestinationName(NAME)
 UP = SequenceState(NAME, "bigint", 1, 1, 2**63 - 1, False, Position(1, False))
 DOWN = dataclasses.replace(UP, increment=-1, minimum=-(2**63), maximum=-1, position=Position(-1, False))
 
@@ -57,7 +63,7 @@ def test_the_destination_never_gives_what_the_source_gave(
     wide = dataclasses.replace(UP, increment=increment, minimum=-(2**63))
     source = dataclasses.replace(wide, position=here)
     destination = dataclasses.replace(wide, position=there)
-    decision = decide({NAME: source}, {NAME: destination}, exact=exact)
+    decision = decide({NAME: source}, {THERE: destination}, IDENTITY, exact=exact)
     after = here if decision.to_set else there
     direction = 1 if increment > 0 else -1
     assert (after.following(increment) - here.following(increment)) * direction >= 0
@@ -66,14 +72,23 @@ def test_the_destination_never_gives_what_the_source_gave(
 
 
 def test_what_is_missing_and_what_differs_is_told() -> None:
-    decision = decide({NAME: UP, ("s", "r"): UP}, {NAME: dataclasses.replace(UP, increment=2)}, exact=False)
-    assert decision.missing == (("s", "r"),)
+    there = {THERE: dataclasses.replace(UP, increment=2)}
+    decision = decide({NAME: UP, ("s", "r"): UP}, there, IDENTITY, exact=False)
+    assert [state.name for state in decision.missing] == [("s", "r")]
     assert decision.warnings == ("sequence s.q: INCREMENT is 1 at the source and 2 at the destination",)
 
 
 def test_a_value_outside_the_bounds_is_refused() -> None:
     with pytest.raises(MismatchError, match="bounds"):
-        decide({NAME: at(UP, 500)}, {NAME: dataclasses.replace(UP, maximum=100)}, exact=False)
+        decide({NAME: at(UP, 500)}, {THERE: dataclasses.replace(UP, maximum=100)}, IDENTITY, exact=False)
+
+
+def test_a_mapped_sequence_is_looked_for_and_set_under_its_destination_s_name() -> None:
+    mapping = ObjectMapping(schemas={"s": "d"}, relations={NAME: ("d", "p")})
+    there = {DestinationName(("d", "p")): dataclasses.replace(UP, name=("d", "p"))}
+    decision = decide({NAME: at(UP, 7), ("s", "r"): UP}, there, mapping, exact=False)
+    assert decision.to_set == (dataclasses.replace(at(UP, 7), name=("d", "p")),)
+    assert [state.name for state in decision.missing] == [("d", "r")]
 
 
 def test_names_are_quoted_within_the_literal() -> None:

@@ -28,6 +28,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 
 HEARTBEAT = Relation(
     1,
@@ -71,7 +72,7 @@ def test_the_query_that_finds_a_row_by_its_key_hash_names_the_key_alone() -> Non
         RelationColumn("c", 25, -1, False),
     )
     found = FoundTable(3, "r", (column("a"), column("b"), column("c")), ())
-    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, ()))
+    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY))
     assert statements.find_by_hash("00ff") == (
         'SELECT * FROM ONLY "s"."t" WHERE pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to('
         "ROW(\"a\", \"b\")::pg_catalog.text, 'UTF8')), 'hex'), 16) = '00ff'"

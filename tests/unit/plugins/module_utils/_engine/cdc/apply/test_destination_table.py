@@ -23,6 +23,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Type,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
+    IDENTITY,
+    ColumnMapping,
+    ObjectMapping,
+)
 
 INT = FoundColumn("id", 23, -1, 23, "pg_catalog", "int4", "integer", False, False, "pg_catalog")
 TEXT = FoundColumn("v", 1043, 14, 1043, "pg_catalog", "varchar", "character varying", False, False, "")
@@ -39,8 +44,10 @@ RELATION = Relation(
 TYPES = {60000: Type(60000, "s", "mood")}
 
 
-def fitted(found: FoundTable | None = FOUND, relation: Relation = RELATION) -> DestinationTable:
-    return fit(relation, TYPES, found, (PRIMARY,))
+def fitted(
+    found: FoundTable | None = FOUND, relation: Relation = RELATION, mapping: ObjectMapping = IDENTITY
+) -> DestinationTable:
+    return fit(relation, TYPES, found, (PRIMARY,), mapping)
 
 
 def changed(column: FoundColumn, **changes: object) -> FoundTable:
@@ -99,6 +106,48 @@ def test_without_a_key_at_both_ends_full_identity_means_the_whole_row() -> None:
     keyless = fitted(dataclasses.replace(FOUND, uniques=()), full)
     assert keyless.shape.key is None
     assert keyless.key == (0, 1, 2)
+
+
+MAPPED = ObjectMapping(
+    schemas={"s": "d"}, relations={("s", "t"): ("d", "u")}, columns={("s", "t"): {"id": ColumnMapping("key")}}
+)
+MAPPED_FOUND = FoundTable(
+    5,
+    "r",
+    (
+        TEXT,
+        dataclasses.replace(INT, name="key"),
+        dataclasses.replace(MOOD, base_schema="d", base_name="d.mood"),
+        dataclasses.replace(INT, name="id"),
+    ),
+    (dataclasses.replace(PRIMARY, columns=("key",)),),
+)
+
+
+def test_a_mapped_table_is_written_under_its_destination_s_names() -> None:
+    table = fitted(MAPPED_FOUND, mapping=MAPPED)
+    assert [column.name for column in table.columns] == ["key", "v", "m"]
+    assert table.kept == ("id",)
+    assert (table.key, table.enforced, table.indexed) == ((0,), True, True)
+    assert fitted(MAPPED_FOUND, dataclasses.replace(RELATION, identity="f"), MAPPED).shape.key == (0,)
+    made = statements(table)
+    assert made.delete_one() == 'DELETE FROM ONLY "d"."u" AS t WHERE t."key" OPERATOR("pg_catalog".=) $1::integer'
+    assert made.copy_in(False) == 'COPY "d"."u" ("key", "v", "m") FROM STDIN'
+    assert str(table) == "s.t (d.u at the destination)"
+
+
+def test_an_index_of_the_destination_s_own_column_is_no_key_of_a_mapped_one() -> None:
+    own = dataclasses.replace(MAPPED_FOUND, uniques=(PRIMARY,))
+    table = fitted(own, dataclasses.replace(RELATION, identity="f"), MAPPED)
+    assert (table.shape.key, table.shape.other_uniques) == (None, ())
+
+
+def test_what_does_not_fit_a_mapped_table_names_the_source_first() -> None:
+    with pytest.raises(MismatchError, match="no column key, m") as failure:
+        fitted(dataclasses.replace(FOUND, columns=(TEXT, INT)), mapping=MAPPED)
+    assert failure.value.what == "s.t (d.u at the destination)"
+    with pytest.raises(MismatchError, match=r"s\.mood at the source, s\.mood at the destination"):
+        fitted(dataclasses.replace(MAPPED_FOUND, columns=(*MAPPED_FOUND.columns[:2], MOOD)), mapping=MAPPED)
 
 
 def statements(table: DestinationTable) -> TableStatements:

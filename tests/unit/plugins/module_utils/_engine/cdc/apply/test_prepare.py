@@ -31,6 +31,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Update,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ProtocolError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 
 
 def table(oid: int, names: str, key: str) -> TargetTable:
@@ -40,7 +41,7 @@ def table(oid: int, names: str, key: str) -> TargetTable:
     )
     relation = Relation(oid, "s", f"t{oid}", "d", tuple(RelationColumn(name, 23, -1, name == key) for name in names))
     primary = UniqueIndex(f"t{oid}_pkey", (key,), True, False, False, True, True, True)
-    fitted = fit(relation, {}, FoundTable(oid, "r", columns, (primary,)), (primary,))
+    fitted = fit(relation, {}, FoundTable(oid, "r", columns, (primary,)), (primary,), IDENTITY)
     return TargetTable(fitted, TableStatements(fitted), False)
 
 

@@ -13,6 +13,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.t
     read,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import MismatchError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
+    IDENTITY,
+    ColumnMapping,
+    ObjectMapping,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Column, Table
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.key_ranges import Part
 
@@ -30,7 +35,7 @@ def seen(*given: Column) -> tuple[SeenColumn, ...]:
 
 
 def test_generated_columns_are_left_to_the_destination() -> None:
-    columns.check_columns("t", seen(ID, NAME), table(NAME, TWICE, ID))
+    columns.check_columns(IDENTITY.table(("s", "t")), seen(ID, NAME), table(NAME, TWICE, ID))
     assert columns.format_of(table(ID, TWICE), 140000, 180000) == "binary"
 
 
@@ -45,9 +50,20 @@ def test_generated_columns_are_left_to_the_destination() -> None:
 )
 def test_what_differs_is_named(here: tuple[Column, ...], there: tuple[Column, ...], why: str) -> None:
     with pytest.raises(MismatchError) as caught:
-        columns.check_columns("s.t", seen(*here), table(*there))
+        columns.check_columns(IDENTITY.table(("s", "t")), seen(*here), table(*there))
     assert caught.value.what == "s.t"
     assert why in caught.value.why
+
+
+def test_a_column_is_looked_for_under_the_name_and_type_that_it_is_mapped_to() -> None:
+    mapping = ObjectMapping(
+        relations={("s", "t"): ("d", "u")}, columns={("s", "t"): {"id": ColumnMapping("key", "bigint")}}
+    )
+    there = dataclasses.replace(ID, name="key", type_name="bigint")
+    columns.check_columns(mapping.table(("s", "t")), seen(ID, NAME), table(there, NAME))
+    with pytest.raises(MismatchError, match="key is bigint at the source and integer at the destination") as caught:
+        columns.check_columns(mapping.table(("s", "t")), seen(ID), table(dataclasses.replace(ID, name="key")))
+    assert caught.value.what == "s.t (d.u at the destination)"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extensions that selected objects need, and the statements that make them at the destination.
+
+An extension is not part of the selection, but what is selected cannot be made without it. Precheck and the schema phase
+both ask here, so that the one never refuses what the other would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..postgres._psycopg import sql
+from ..postgres.connect import explain_errors
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from ..postgres.connect import Connection
+    from .selection import Selection
+
+# ``chosen`` is what is selected: tables by OID, all else by its schema, and what belongs to either (indexes, defaults,
+# constraints, triggers, rules, policies, row and array types). ``needed`` follows from there whatever an object is made
+# of, to the extensions; but never into another relation, since a foreign key or a view may lead to tables that are not
+# selected. The members of an extension are no selected objects, wherever they are.
+NEEDED = """
+WITH RECURSIVE chosen (classid, objid) AS (
+    SELECT 'pg_catalog.pg_class'::regclass::oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relations)s::oid[])
+    UNION
+    SELECT d.classid, d.objid
+      FROM pg_catalog.pg_depend d
+      JOIN pg_catalog.pg_namespace n ON n.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_namespace'::regclass
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::regclass
+     WHERE n.nspname = ANY (%(schemas)s) AND d.classid <> 'pg_catalog.pg_extension'::regclass
+       AND coalesce(c.relkind, ' ') NOT IN ('r', 'p')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
+                        WHERE own.classid = d.classid AND own.objid = d.objid AND own.deptype = 'e')
+    UNION
+    SELECT d.classid, d.objid
+      FROM chosen c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
+     WHERE d.deptype IN ('a', 'i')
+), needed (classid, objid) AS (
+    SELECT classid, objid FROM chosen
+    UNION
+    SELECT d.refclassid, d.refobjid
+      FROM needed n JOIN pg_catalog.pg_depend d ON d.classid = n.classid AND d.objid = n.objid
+     WHERE d.refclassid <> 'pg_catalog.pg_class'::regclass
+        OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.refobjid AND c.relkind = 'c')
+        OR EXISTS (SELECT FROM pg_catalog.pg_depend own
+                    WHERE own.classid = d.refclassid AND own.objid = d.refobjid AND own.deptype = 'e')
+)
+SELECT e.extname::text, e.extversion, s.nspname::text,
+       ARRAY(SELECT r.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension r ON r.oid = d.refobjid
+              WHERE d.classid = 'pg_catalog.pg_extension'::regclass AND d.objid = e.oid
+                AND d.refclassid = 'pg_catalog.pg_extension'::regclass)
+  FROM needed n
+  JOIN pg_catalog.pg_extension e ON e.oid = n.objid AND n.classid = 'pg_catalog.pg_extension'::regclass
+  JOIN pg_catalog.pg_namespace s ON s.oid = e.extnamespace
+ WHERE e.extname <> 'plpgsql'
+ ORDER BY 1
+"""
+
+_OFFERED = """
+SELECT a.name::text, a.default_version, pg_catalog.array_agg(v.version),
+       bool_or(coalesce(pg_catalog.to_jsonb(v) ->> 'trusted', 'false')::bool)
+  FROM pg_catalog.pg_available_extensions a JOIN pg_catalog.pg_available_extension_versions v ON v.name = a.name
+ WHERE a.name = ANY (%s) GROUP BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An extension of one database, with the names of those that it requires."""
+
+    name: str
+    version: str
+    schema: str
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server can make of an extension; ``trusted``: the owner of the database may, too, not superusers alone."""
+
+    default_version: str
+    versions: frozenset[str]
+    trusted: bool
+
+
+def needed_extensions(conn: Connection, selection: Selection) -> tuple[Extension, ...]:
+    """Return the source's extensions that selected objects need, each after those that it requires. Raises ServerError.
+
+    plpgsql is left out: every database has it.
+    """
+    values = {"relations": [table.oid for table in selection.tables], "schemas": list(selection.schemas)}
+    with explain_errors("reading the extensions of the", "source"):
+        rows = conn.execute(NEEDED, values).fetchall()
+    return in_order([Extension(name, version, schema, tuple(needs)) for name, version, schema, needs in rows])
+
+
+def in_order(extensions: Iterable[Extension]) -> tuple[Extension, ...]:
+    """Return them so that each comes after those that it requires, by name otherwise. Pure."""
+    waiting = {extension.name: extension for extension in sorted(extensions, key=lambda one: one.name)}
+    found: list[Extension] = []
+
+    def take(name: str) -> None:
+        extension = waiting.pop(name, None)
+        if extension is not None:
+            for needed in sorted(extension.requires):
+                take(needed)
+            found.append(extension)
+
+    for name in list(waiting):
+        take(name)
+    return tuple(found)
+
+
+def standing_extensions(conn: Connection) -> frozenset[str]:
+    """Return the names of the extensions that the destination has. Raises ServerError."""
+    with explain_errors("reading the extensions of the", "destination"):
+        return frozenset(row[0] for row in conn.execute("SELECT extname FROM pg_catalog.pg_extension").fetchall())
+
+
+def observe_offers(conn: Connection, names: Iterable[str]) -> dict[str, Offer]:
+    """Return what the destination's server offers of these extensions, by name. Raises ServerError."""
+    with explain_errors("reading the available extensions of the", "destination"):
+        rows = conn.execute(_OFFERED, (list(names),)).fetchall()
+    return {name: Offer(default, frozenset(versions), trusted) for name, default, versions, trusted in rows}
+
+
+def create_statements(extension: Extension, offer: Offer | None, schemas: Collection[str]) -> tuple[Composed, ...]:
+    """Return what makes the extension in the same schema and version as at the source. Pure.
+
+    Where the server does not offer that version its default one is made. ``schemas`` exist already, or will.
+    """
+    schema = sql.Identifier(extension.schema)
+    create = sql.SQL("CREATE EXTENSION {} SCHEMA {}").format(sql.Identifier(extension.name), schema)
+    if offer is not None and extension.version in offer.versions:
+        create = sql.SQL("{} VERSION {}").format(create, sql.Literal(extension.version))
+    if extension.schema in schemas:
+        return (create,)
+    return (sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema), create)
+
+
+def other_version(extension: Extension, offer: Offer | None) -> str:
+    """Return the version that is made instead of the source's, or nothing where the server offers that one. Pure."""
+    return offer.default_version if offer is not None and extension.version not in offer.versions else ""
+
+
+def not_there(needed: Iterable[Extension], there: Collection[str]) -> tuple[Extension, ...]:
+    """Return those that a database lacks. Pure."""
+    return tuple(extension for extension in needed if extension.name not in there)
