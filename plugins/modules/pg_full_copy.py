@@ -285,13 +285,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..module_utils._arguments import client_arguments, lock_timeout_arguments
+from ..module_utils._engine.capture.under_lock import Patience
 from ..module_utils._engine.copy import plan as full_copy
 from ..module_utils._engine.copy.limits import Layout, Limits, ProgressFile
 from ..module_utils._engine.copy.transfer.pace import MEGABYTE, Pace
 from ..module_utils._engine.large_objects.objects import LARGE_OBJECTS, ObjectWish
 from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
-from ..module_utils._engine.capture.under_lock import Patience
 from ..module_utils._engine.runner import Runner
 from ..module_utils._engine.schema.build_limits import BuildLimits
 from ..module_utils._module import run

@@ -76,7 +76,9 @@ class Steps:
 
     def section(self, name: str) -> Planner:
         """A section of pg_schema_sync."""
-        return lambda migration: schema_plan.plan(migration, {"section": name, "client_bin": self.bin_dir}, self._runner)
+        return lambda migration: schema_plan.plan(
+            migration, {"section": name, "client_bin": self.bin_dir}, self._runner
+        )
 
     def full_copy(self, migration: Migration) -> Plan:
         return full_copy.plan(migration, self.limits, None, (self._runner, self.bin_dir))

@@ -25,9 +25,9 @@ from functional.modules import Migration, ModuleFailed
 from functional.opened import open_migration
 from functional.waiting import until
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import Patience
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import Patience
 
 from .test_copy_hosts import parts
 from .test_full_copy import LARGE, LARGE_ROWS, held_up, waits_at_the_gate

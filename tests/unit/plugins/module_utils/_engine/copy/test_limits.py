@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import Patience
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits
 
 
 def test_a_slot_is_waited_for_as_long_as_all_tries_of_a_lock_last() -> None:
