@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConnectError, LossError, MismatchError, StateError
+from ..errors import LossError, MismatchError, StateError
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors, simple_query
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 _BEGIN_AGAIN = (
     "What changed at the source since then is lost for this migration: set causeway_restart: true and copy again."
 )
-
-
-def require_primary(source: Connection) -> None:
-    """Raise ConnectError, which is tried again, while the server that answers is a standby.
-
-    Behind one that lags, or is about to be promoted, nothing can be said yet of what was lost.
-    """
-    with explain_errors("asking for the role of the", "source"):
-        row = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-    if row is None or row[0]:
-        raise ConnectError(
-            "taking up the stream of the",
-            "source",
-            "the server is in recovery: a standby, or one that is not promoted yet",
-            "Promote it, or name the primary; the worker goes on by itself then.",
-        )
 
 
 def check_slot(slot: str, found: Slot | None, made: Mapping[str, Any], system: System, confirmable: Lsn) -> None:
@@ -181,13 +165,3 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
         f"{why}; they hold rows that never happened there",
         "Run the migrate playbook: it copies just these tables again, under a new mark, and CDC goes on for all others.",
     )
-
-
-def heartbeat_tables(source: Connection) -> tuple[int, ...]:
-    """OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
-    with explain_errors("looking for the heartbeat table at the", "source"):
-        rows = source.execute(
-            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'causeway' AND c.relkind = 'r'"
-        ).fetchall()
-    return tuple([row[0] for row in rows])
