@@ -18,7 +18,7 @@ from typing import Any
 from ...errors import SpecError
 from ...postgres.connect import Endpoint
 from ..apply.conflicts import OVERWRITE, POLICIES
-from ..changes.batcher import BatchLimits
+from ..changes.batch_limits import BatchLimits
 from .lifecycle import RETRY_CONNECTION_MINUTES, RETRY_OTHER_MINUTES, RetryLimits
 from .pace import Pace
 

@@ -15,6 +15,7 @@ from ...postgres.connect import explain_errors
 from ...state.heartbeat import heartbeat_tables
 from ..apply.applier import Applier
 from ..apply.destination_table import observe_uniques
+from ..apply.target_table import TargetTables
 from ..changes.batcher import Batcher
 from ..control.lifecycle import WorkerStep
 from .resume import table_parts, wait_until_slot_inactive
@@ -172,17 +173,15 @@ def open_apply_loop(
     batcher = Batcher(point.marks, heartbeat_tables(point.source), limits, point.applied, parts=parts)
     stream = ReplicationStream(point.walsender, point.sender_timeout, batcher, point.confirmable)
     stack.callback(stream.close)
-    applier = Applier(
+    tables = TargetTables(
         store.conn,
-        sessions.progress,
-        store.name,
         batcher.types,
         lambda oid: _uniques_at(point.source, oid),
         binary=point.binary,
         copied_as={oid: copy.name for oid, copy in store.table_copies().items()},
         cut_by={oid: part.column for oid, part in parts.items()},
-        conflict_policy=control.settings.conflict_policy,
     )
+    applier = Applier(store.conn, sessions.progress, store.name, tables, control.settings.conflict_policy)
     wait_until_slot_inactive(point.source, point.slot, _SLOT_TIMEOUT)
     stream.start(point.slot, point.publication, binary=point.binary)
     return ApplyLoop(
