@@ -20,7 +20,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.catalog import Name, Table, qualified
 from ..postgres.connect import connect, explain_errors
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
-from ..slot.former import observe_system
+from ..slot.timeline import observe_system
 from ..state.task import read_control, set_wanted, wait_gone
 from .enqueue import enqueue, resume_parts
 from .key_parts import cut_large

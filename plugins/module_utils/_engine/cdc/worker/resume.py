@@ -19,8 +19,8 @@ from ...postgres.catalog import Catalog, observe_catalog
 from ...postgres.connect import connect, explain_errors
 from ...postgres.lsn import Lsn, format_lsn, parse_lsn
 from ...postgres.server import identify_system, require_primary
-from ...slot.plan import observe_slot
-from ...slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
+from ...slot.identity import check_slot, observe_slot
+from ...slot.timeline import copied_too_late, copy_again, position_after_switch, read_history
 from ..changes.part_marks import PartMarks, part_marks
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ def resume_position(
     store: StateStore,
     log: logging.Logger,
 ) -> Lsn:
-    """The position from which the stream may be taken up, after all that is known of slot and timeline."""
+    """Return the position from which the stream may be resumed, after all that is known of slot and timeline."""
     confirmable = row.confirmable
     found = observe_slot(source, str(slot["name"]))
     if system.timeline != row.timeline and system.identifier == row.source_system:
-        confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
+        history = read_history(walsender, system.timeline)
+        confirmable = position_after_switch(row.applied, row.confirmable, row.timeline, system.timeline, history)
         log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
-    check_slot(str(slot["name"]), found, slot, system, confirmable)
+    check_slot(slot, found, system, confirmable, system.timeline)
     copies = store.table_copies().values()
     if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
         history = read_history(walsender, system.timeline)

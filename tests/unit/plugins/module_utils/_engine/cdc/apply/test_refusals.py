@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -26,12 +29,10 @@ def test_an_error_about_a_value_does_not_quote_it() -> None:
 
 
 def test_a_constraint_in_the_way_is_the_caller_s_and_what_else_is_refused_names_the_table() -> None:
-    class Written:
-        table = "s.t"
-
-    with pytest.raises(psycopg.IntegrityError), refusals_of(Written()):  # type: ignore[arg-type]
+    written: Any = SimpleNamespace(table="s.t")
+    with pytest.raises(psycopg.IntegrityError), refusals_of(written):
         raise psycopg.errors.UniqueViolation("secret")
-    with pytest.raises(EngineError) as refused, refusals_of(Written()):  # type: ignore[arg-type]
+    with pytest.raises(EngineError) as refused, refusals_of(written):
         raise psycopg.errors.NumericValueOutOfRange("secret")
     assert refused.value.what == "s.t"
     assert "secret" not in str(refused.value)
