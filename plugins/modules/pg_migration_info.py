@@ -418,7 +418,7 @@ from ..module_utils._engine import info
 from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
 from ..module_utils._engine.runner import Runner
-from ..module_utils._module import run
+from ..module_utils._module import LOOKS, run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
@@ -427,7 +427,7 @@ def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runn
 
 
 def main() -> None:
-    run({"engine": {"type": "str"}}, planner, writes=False, until_opened=False)
+    run({"engine": {"type": "str"}}, planner, lambda dummy: LOOKS)
 
 
 if __name__ == "__main__":
