@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import names
 from ..cdc.control.config import PID_FILE
+from ..cdc.control.pidfile import held_by
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import explain_errors
 from ..state.task import ControlRow, Holder, holder, read_control
-from .detach import held_by
 
 if TYPE_CHECKING:
     from ..migration import Migration
