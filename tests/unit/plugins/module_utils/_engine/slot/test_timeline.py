@@ -5,11 +5,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import LossError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import timeline
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.timeline import (
     copied_too_late,
+    following,
     position_after_switch,
     switch_point,
 )
@@ -68,3 +75,43 @@ def test_where_the_source_left_is_the_last_point_that_matters() -> None:
 def test_a_timeline_that_is_no_ancestor_is_a_loss() -> None:
     with pytest.raises(LossError, match="no part of its past"):
         position_after_switch(900, 950, 5, 3, HISTORY)
+
+
+def follow(monkeypatch: pytest.MonkeyPatch, copies: list[TableCopy], asked: list[Any]) -> Plan:
+    """The plan of a migration whose slot was made on timeline 1, and whose source is on timeline 3 now."""
+    migration: Any = SimpleNamespace(
+        name="m",
+        spec=SimpleNamespace(source=None),
+        store="store",
+        state=lambda: SimpleNamespace(slot={"timeline": 1}),
+        copies=lambda: dict(enumerate(copies)),
+    )
+    monkeypatch.setattr(timeline, "connect", lambda *dummy, **dummy2: SimpleNamespace(close=list))
+
+    def history(*dummy: object) -> str:
+        asked.append("history")
+        return HISTORY
+
+    monkeypatch.setattr(timeline, "read_history", history)
+    monkeypatch.setattr(timeline, "copy_again", lambda *given: asked.append(given))
+    return following(migration, System("7", 3, 9000))
+
+
+def test_nothing_is_asked_while_all_was_copied_on_the_present_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    assert follow(monkeypatch, [copy(9000, 3)], asked) == Plan()
+    assert asked == []
+    assert follow(monkeypatch, [copy(1000, 0)], asked) == Plan()
+    assert asked == ["history"]
+
+
+def test_a_table_that_was_copied_too_late_is_a_change_and_taken_back_when_that_is_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    late = copy(1001, 1)
+    plan = follow(monkeypatch, [copy(1000, 1), late], asked)
+    assert [change.what for change in plan.changes] == ["copy of public.t1001"]
+    assert asked == ["history"]
+    assert plan.carry_out() == {}
+    assert asked[1:] == [("store", [late], 3, 1000)]
