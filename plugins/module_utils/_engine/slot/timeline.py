@@ -60,7 +60,7 @@ def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present
             doing,
             what,
             f"timeline {timeline}, on which changes were applied, is no part of its past",
-            "The source is another branch of that cluster. Name the right one, or begin again with causeway_restart.",
+            "The source is another branch of that cluster. Name the right one, or release the migration and migrate again.",
         )
     if applied > point:
         raise LossError(
@@ -68,7 +68,7 @@ def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present
             what,
             f"changes up to {format_lsn(applied)} stand at the destination, and the source left timeline"
             f" {timeline} at {format_lsn(point)}: some of them never happened there",
-            "Compare both ends with the validate playbook; to be sure, set causeway_restart: true and copy again.",
+            "Compare both ends with the validate playbook; to be sure, release the migration and migrate again.",
         )
     return min(confirmable, point)
 
