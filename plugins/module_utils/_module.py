@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -48,20 +49,38 @@ _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 Planner = Callable[[Migration, Mapping[str, Any], _ModuleRunner], Plan]
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """How a call treats its migration, beyond what its plan says.
+
+    C(writes) takes the migration's lock, from the first look on. C(registers) makes the state tables and the migration's
+    row before the first change. C(until_opened) does nothing once the destination was opened, unless the migration is to
+    begin again (C(restart)).
+    """
+
+    writes: bool = True
+    until_opened: bool = True
+    registers: bool = True
+
+
+MAKES = Purpose()
+LOOKS = Purpose(writes=False, until_opened=False)
+TAKES_BACK = Purpose(until_opened=False, registers=False)
+
+
+def made_or_taken_back(options: Mapping[str, Any]) -> Purpose:
+    """Return the purpose of a module whose C(state) is C(absent), or anything else."""
+    return TAKES_BACK if options["state"] == "absent" else MAKES
+
+
 def run(
     arguments: Mapping[str, Any],
     planner: Planner,
-    *,
-    writes: bool = True,
-    until_opened: bool = True,
-    registers: bool = True,
+    purpose: Callable[[Mapping[str, Any]], Purpose] = lambda dummy: MAKES,
 ) -> None:
     """Run one module: read the arguments, make the plan, apply it unless this is a dry run, and exit.
 
-    C(writes) takes the migration's lock before anything is observed. C(registers) creates the state tables and the
-    migration's row before the first change; undoing and helping another host (C(assist)) never do. C(until_opened)
-    modules do nothing once the destination was opened, unless asked to undo (C(state=absent)) or to begin again
-    (C(restart)).
+    C(purpose) is asked with the options, before anything is looked at.
     """
     module = AnsibleModule(argument_spec={**migration_arguments(), **arguments}, supports_check_mode=True)
     module.no_log_values -= _harmless(module.params)
@@ -69,10 +88,10 @@ def run(
     try:
         require_ranges(params)
         with Migration(spec_of(params)) as migration:
-            if writes and not module.check_mode:
+            wanted = purpose(params)
+            if wanted.writes and not module.check_mode:
                 migration.lock()
-            taking_back = params.get("state") in ("absent", "released")
-            opened = migration.opened_at() if until_opened and not taking_back else ""
+            opened = migration.opened_at() if wanted.until_opened else ""
             if opened and migration.spec.restart:
                 migration.require_released(opened)
             elif opened:
@@ -84,11 +103,10 @@ def run(
                     msg=_settled(migration.name, opened),
                 )
             plan = planner(migration, params, _ModuleRunner(module))
-            registers = registers and not taking_back and not params.get("assist")
-            answer = _answer(plan, migration, registers=registers)
+            answer = _answer(plan, migration, registers=wanted.registers)
             if not module.check_mode:
                 if plan.changed:
-                    if registers:
+                    if wanted.registers:
                         migration.ensure_registered()
                     answer.update(plan.apply())
                 answer.update(plan.record())

@@ -274,7 +274,7 @@ waited:
 
 from ..module_utils._arguments import worker_arguments
 from ..module_utils._engine.task import plan as task
-from ..module_utils._module import run
+from ..module_utils._module import made_or_taken_back, run
 
 STATES = ("started", "paused", "stopped", "restarted", "absent")
 
@@ -301,7 +301,7 @@ def main() -> None:
         "mb_per_second": {"type": "float"},
         "heartbeat_interval": {"type": "int"},
     }
-    run(arguments, task.plan)
+    run(arguments, task.plan, made_or_taken_back)
 
 
 if __name__ == "__main__":

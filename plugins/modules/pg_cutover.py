@@ -150,7 +150,7 @@ statements:
 from ..module_utils._engine.cutover.execute import Limits
 from ..module_utils._engine.cutover.plan import plan_opened
 from ..module_utils._engine.cutover.release import plan_released
-from ..module_utils._module import run
+from ..module_utils._module import Purpose, run
 
 
 def main() -> None:
@@ -171,8 +171,7 @@ def main() -> None:
                 Limits(options["timeout"], options["catch_up_timeout"], options["stop_timeout"], options["parallel"]),
             )
         ),
-        until_opened=False,
-        registers=False,
+        lambda dummy: Purpose(until_opened=False, registers=False),
     )
 
 

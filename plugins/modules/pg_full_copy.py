@@ -294,7 +294,7 @@ from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
 from ..module_utils._engine.runner import Runner
 from ..module_utils._engine.schema.build_limits import BuildLimits
-from ..module_utils._module import run
+from ..module_utils._module import Purpose, run
 
 
 def _pace(options: Mapping[str, Any]) -> Pace:
@@ -356,7 +356,8 @@ def main() -> None:
             **client_arguments(),
         },
         _planned,
-        writes=False,  # it takes the lock itself, beside other hosts that copy too
+        # it takes the lock itself, beside other hosts that copy too; one that helps begins nothing
+        lambda options: Purpose(writes=False, registers=not options["assist"]),
     )
 
 

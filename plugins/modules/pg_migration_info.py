@@ -454,7 +454,7 @@ from ..module_utils._engine import info
 from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
 from ..module_utils._engine.runner import Runner
-from ..module_utils._module import run
+from ..module_utils._module import LOOKS, run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], dummy_runner: Runner) -> Plan:
@@ -471,7 +471,7 @@ def main() -> None:
         "wait": {"type": "str", "choices": ["none", "caught_up"], "default": "none"},
         "wait_timeout": {"type": "int", "default": 600},
     }
-    run(arguments, planner, writes=False, until_opened=False)
+    run(arguments, planner, lambda dummy: LOOKS)
 
 
 if __name__ == "__main__":

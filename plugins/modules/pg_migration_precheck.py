@@ -175,7 +175,7 @@ from ..module_utils._engine.migration import Migration
 from ..module_utils._engine.plan import Plan
 from ..module_utils._engine.precheck.run import PrecheckOptions, plan
 from ..module_utils._engine.runner import Runner
-from ..module_utils._module import run
+from ..module_utils._module import LOOKS, run
 
 
 def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
@@ -198,7 +198,7 @@ def main() -> None:
         "worker_home": {"type": "path"},
         **client_arguments(),
     }
-    run(arguments, planner, writes=False, until_opened=False)
+    run(arguments, planner, lambda dummy: LOOKS)
 
 
 if __name__ == "__main__":

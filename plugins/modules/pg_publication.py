@@ -134,13 +134,14 @@ left_behind:
 
 from ..module_utils._arguments import lock_timeout_arguments, state_argument
 from ..module_utils._engine.capture import publication
-from ..module_utils._module import run
+from ..module_utils._module import made_or_taken_back, run
 
 
 def main() -> None:
     run(
         {**state_argument(), **lock_timeout_arguments(), "wait_timeout": {"type": "int", "default": 60}},
         lambda migration, options, dummy_runner: publication.plan(migration, options),
+        made_or_taken_back,
     )
 
 

@@ -188,7 +188,7 @@ left_behind:
 
 from ..module_utils._arguments import state_argument
 from ..module_utils._engine.slot import plan as slot
-from ..module_utils._module import run
+from ..module_utils._module import made_or_taken_back, run
 
 
 def main() -> None:
@@ -206,6 +206,7 @@ def main() -> None:
             "wait_timeout": {"type": "int", "default": 60},
         },
         lambda migration, options, dummy_runner: slot.plan(migration, options),
+        made_or_taken_back,
     )
 
 

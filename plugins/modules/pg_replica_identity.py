@@ -129,7 +129,7 @@ left_behind:
 
 from ..module_utils._arguments import lock_timeout_arguments, state_argument
 from ..module_utils._engine.capture import replica_identity
-from ..module_utils._module import run
+from ..module_utils._module import made_or_taken_back, run
 
 
 def main() -> None:
@@ -140,6 +140,7 @@ def main() -> None:
             "identity": {"type": "str", "choices": ["full", "auto"], "default": "full"},
         },
         lambda migration, options, dummy_runner: replica_identity.plan(migration, options),
+        made_or_taken_back,
     )
 
 

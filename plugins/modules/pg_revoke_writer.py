@@ -162,7 +162,7 @@ unverified:
 """
 
 from ..module_utils._engine.writers import revoke
-from ..module_utils._module import run
+from ..module_utils._module import Purpose, run
 
 
 def main() -> None:
@@ -173,7 +173,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["revoked", "granted"], "default": "revoked"},
         },
         lambda migration, options, dummy_runner: revoke.plan(migration, options),
-        until_opened=False,
+        lambda dummy: Purpose(until_opened=False),
     )
 
 

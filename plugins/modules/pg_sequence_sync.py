@@ -100,13 +100,14 @@ ahead:
 
 from ..module_utils._arguments import state_argument
 from ..module_utils._engine.validate import sequences
-from ..module_utils._module import run
+from ..module_utils._module import made_or_taken_back, run
 
 
 def main() -> None:
     run(
         {**state_argument(), "exact": {"type": "bool", "default": False}},
         lambda migration, options, dummy_runner: sequences.plan(migration, options),
+        made_or_taken_back,
     )
 
 

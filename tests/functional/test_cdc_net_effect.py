@@ -18,10 +18,10 @@ from functional.witness import assert_identical
 from psycopg import sql
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import copy_format
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
     Batch,
     Batcher,
-    BatchLimits,
     RelationStep,
     Segment,
     TruncateStep,

@@ -82,7 +82,7 @@ def test_a_pause_that_costs_the_slot_is_forecast_and_its_loss_stops_the_task(mak
     assert streaming.wait_exit(30) == 1
     error = streaming.progress("last_error")
     assert error["code"] == "would_lose_rows" and streaming.slot in error["object"]
-    assert "causeway_restart" in error["remedy"]
+    assert "release it and migrate again" in error["remedy"]
     assert guard(streaming)["level"] == "lost"
     said = told(streaming)
     assert said[-1].startswith("slot guard: lost") and said.count(said[-1]) == 1

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .cdc.control.config import LOG_FILE, PID_FILE
+from .cdc.control.pidfile import hold
 from .cdc.control.sd_notify import Notifier, Pulse, own_watchdog
 from .cdc.control.signals import Signals, Supervisor
 from .cdc.worker.worker import Worker
-from .task.detach import hold
 
 EXIT_ALREADY_RUNS = 4
 

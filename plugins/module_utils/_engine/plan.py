@@ -62,6 +62,34 @@ class Plan:
     def changed(self) -> bool:
         return bool(self.changes)
 
+    def carry_out(self) -> Mapping[str, object]:
+        """Apply the plan where it has changes. Returns what was observed, and over it what only the doing can tell."""
+        return {**self.result, **(self.apply() if self.changes else {})}
+
+    def then(self, other: Plan) -> Plan:
+        """Return this plan and ``other`` behind it as one.
+
+        Changes, notes and warnings are added; each is applied where it has changes, and recorded, in this order. Of two
+        results under one name lists are joined, of anything else the later one counts.
+        """
+        return Plan(
+            changes=self.changes + other.changes,
+            result=_merged(self.result, other.result),
+            apply=lambda: _merged(self.carry_out(), other.carry_out()),
+            notes=self.notes + other.notes,
+            warnings=self.warnings + other.warnings,
+            record=lambda: _merged(self.record(), other.record()),
+        )
+
+
+def _merged(first: Mapping[str, object], later: Mapping[str, object]) -> Mapping[str, object]:
+    merged = {**first, **later}
+    for name in first.keys() & later.keys():
+        before, now = first[name], later[name]
+        if isinstance(before, list) and isinstance(now, list):
+            merged[name] = before + now
+    return merged
+
 
 @dataclass(frozen=True, slots=True)
 class Leftover:

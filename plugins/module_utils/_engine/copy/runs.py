@@ -19,7 +19,7 @@ from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, explain_errors
 from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
-from ..slot.former import observe_system
+from ..slot.timeline import observe_system
 from ..state.advisory import keep_worker_away, wait_gone
 from ..state.copy_queue import begin_run, close_run, set_run, waiting_parts
 from ..state.progress import read_progress

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import MismatchError
+from ..errors import ConnectError, MismatchError
 from .connect import explain_errors, simple_query
 from .lsn import Lsn, parse_lsn
 
@@ -118,3 +118,19 @@ def identify_system(walsender: Connection, endpoint: Endpoint) -> System:
     rows = simple_query(walsender, "IDENTIFY_SYSTEM", "identifying the system of the", str(endpoint))
     identifier, timeline, position = rows[0][0] or "", rows[0][1] or "0", rows[0][2] or "0/0"
     return System(identifier, int(timeline), parse_lsn(position))
+
+
+def require_primary(source: Connection) -> None:
+    """Raise ConnectError, which is tried again, while the server that answers is a standby.
+
+    Behind one that lags, or is about to be promoted, nothing can be said yet of what was lost.
+    """
+    with explain_errors("asking for the role of the", "source"):
+        row = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+    if row is None or row[0]:
+        raise ConnectError(
+            "taking up the stream of the",
+            "source",
+            "the server is in recovery: a standby, or one that is not promoted yet",
+            "Promote it, or name the primary; the worker goes on by itself then.",
+        )

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..units import count, duration, size
+from .identity import BEGIN_AGAIN
 
 OK, WARNING, CRITICAL, LOST, UNKNOWN = "ok", "warning", "critical", "lost", "unknown"
 LEVELS = (OK, WARNING, CRITICAL, UNKNOWN, LOST)
@@ -177,10 +178,10 @@ def findings(name: str, last: Sample, ahead: Forecast) -> tuple[Finding, ...]:
 def _of_the_slot(name: str, last: Sample, ahead: Forecast) -> list[Finding]:
     if not last.found:
         text = f"the source has no replication slot {name}: what was not read yet is lost"
-        return [Finding(LOST, "slot_missing", text, _AGAIN)]
+        return [Finding(LOST, "slot_missing", text, BEGIN_AGAIN)]
     if last.lost:
         why = last.reason or "more had to be kept than max_slot_wal_keep_size allows"
-        return [Finding(LOST, "slot_lost", f"replication slot {name} has lost its WAL ({why})", _AGAIN)]
+        return [Finding(LOST, "slot_lost", f"replication slot {name} has lost its WAL ({why})", BEGIN_AGAIN)]
     bound = f" of max_slot_wal_keep_size = {size(last.limit)}" if last.limit is not None else ""
     if last.wal_status == "unreserved":
         text = f"replication slot {name} loses its WAL at the next checkpoint: it keeps {size(last.kept)}{bound}"
@@ -233,7 +234,6 @@ def _of_xids(name: str, last: Sample) -> list[Finding]:
 
 
 _MISSING = "Nobody may drop it while the migration lives: run the migrate playbook, which says what can be saved."
-_AGAIN = "What changed at the source since then is lost for this migration: set causeway_restart: true and copy again."
 _RAISE = "See that the CDC worker runs and catches up; raise max_slot_wal_keep_size at the source (a reload is enough)."
 _RAISE_NOW = "Raise max_slot_wal_keep_size at the source now (ALTER SYSTEM, SELECT pg_reload_conf())."
 _ROOM = "See that the CDC worker runs and catches up; have room on the disk of pg_wal, or release the migration."

@@ -10,7 +10,6 @@ error for a person, never "lag 0", and a slot is never made anew behind rows tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -19,50 +18,20 @@ from ..capture.observed_publication import observe_publication
 from ..capture.publication_members import BEFORE as PUBLICATION
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
 from ..plan import Change, Leftover, Plan
-from ..postgres.connect import explain_errors
-from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from ..postgres.lsn import NO_LSN, Lsn
 from ..postgres.server import Server, System, identify_system
 from ..state.progress import read_progress
 from .creation import create_slot, creation_statement, drop_slot, wait_inactive
-from .former import following, observe_system, with_former
+from .former import former_slots
+from .identity import BEGIN_AGAIN, LOOKING, Slot, check_slot, difference, observe_slot
+from .timeline import following, observe_system
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from ..postgres.connect import Connection
 
 PLUGIN = "pgoutput"
 _AFTER_US = 5
 """Seconds after us at which the server itself stops waiting for one transaction."""
-_LOOKING = "looking at the replication slot"
-_BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied anew under a new slot."
-
-# to_jsonb sees the columns that this version has: wal_status from 13, failover from 17.
-_SLOT = """
-SELECT s.slot_name, coalesce(s.plugin, ''), s.slot_type, coalesce(s.database, ''), s.temporary,
-       coalesce(s.active_pid, 0), s.confirmed_flush_lsn::text, s.restart_lsn::text,
-       coalesce(pg_catalog.to_jsonb(s) ->> 'wal_status', ''),
-       coalesce((pg_catalog.to_jsonb(s) ->> 'failover')::boolean, false)
-  FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A slot as pg_replication_slots shows it. ``active_pid`` is 0 for nobody; a position is 0 where there is none.
-
-    ``wal_status`` is reserved, extended, unreserved, lost, or empty on a server that does not say.
-    """
-
-    name: str
-    plugin: str
-    kind: str
-    database: str
-    temporary: bool
-    active_pid: int
-    confirmed: Lsn
-    restart: Lsn
-    wal_status: str
-    failover: bool
 
 
 class SlotStep(Enum):
@@ -73,23 +42,20 @@ class SlotStep(Enum):
     REMAKE = "drop what a crash left half made, and make it"
 
 
-def observe_slot(conn: Connection, name: str) -> Slot | None:
-    """The slot of that name, or None. Raises ServerError."""
-    with explain_errors(_LOOKING, name):
-        row = conn.execute(_SLOT, (name,)).fetchone()
-    if row is None:
-        return None
-    return Slot(*row[:6], *(parse_lsn(text) if text else 0 for text in row[6:8]), *row[8:])
-
-
 def decide(
-    name: str, recorded: Mapping[str, Any] | None, found: Slot | None, system: System, confirmable: Lsn, copied: bool
+    name: str,
+    recorded: Mapping[str, Any] | None,
+    found: Slot | None,
+    system: System,
+    confirmable: Lsn,
+    timeline: int,
+    copied: bool,
 ) -> SlotStep:
     """What to do, or why nothing may be done. Pure.
 
     ``recorded`` is the slot in the state (``consistent_point`` None: we were about to make it), ``confirmable`` the
-    highest position that was recorded as durable at the destination (0: none), ``copied`` says that tables have marks.
-    Raises MismatchError and LossError.
+    highest position that was recorded as durable at the destination (0: none) on ``timeline``, ``copied`` says that
+    tables have marks. Raises MismatchError and LossError.
     """
     if recorded is None or not recorded.get("consistent_point"):
         if copied:
@@ -97,7 +63,7 @@ def decide(
                 "making the replication slot",
                 name,
                 "tables have been copied already, and what was written to them since is in no slot",
-                _BEGIN_AGAIN,
+                BEGIN_AGAIN,
             )
         if found is None:
             return SlotStep.MAKE
@@ -112,7 +78,7 @@ def decide(
         if recorded is None or found.plugin != PLUGIN:
             used = f", used by pid {found.active_pid}" if found.active_pid else ""
             raise MismatchError(
-                _LOOKING,
+                LOOKING,
                 name,
                 f"a slot of that name stands there (plugin {found.plugin or 'none'}, database"
                 f" {found.database or 'none'}{used}) and this migration did not make it",
@@ -120,66 +86,8 @@ def decide(
                 " causeway_name.",
             )
         return SlotStep.REMAKE
-    if found is None:
-        raise LossError(_LOOKING, name, "it is gone, and with it the changes that were not read yet", _BEGIN_AGAIN)
-    check_identity(recorded, found, system, followed=bool(confirmable))
-    if found.wal_status == "lost":
-        raise LossError(_LOOKING, name, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
-    check_position(recorded, found, confirmable)
+    check_slot(recorded, found, system, confirmable, timeline)
     return SlotStep.KEEP
-
-
-def check_identity(recorded: Mapping[str, Any], found: Slot, system: System, *, followed: bool) -> None:
-    """Hold the whole identity against what was stored. Raises MismatchError, and LossError after a promotion.
-
-    Where changes have been applied (``followed``) a promotion is the CDC worker's to judge: it knows what it has taken,
-    and reads the history of the timeline (`cdc.slot_guard`).
-    """
-    pairs = (
-        ("plugin", recorded["plugin"], found.plugin),
-        ("database", recorded["database"], found.database),
-        ("type", "logical", found.kind),
-        ("temporary", False, found.temporary),
-        ("failover", bool(recorded.get("failover")), found.failover),
-        ("system identifier", recorded["system_identifier"], system.identifier),
-    )
-    for what, before, now in pairs:
-        if before != now:
-            raise MismatchError(
-                _LOOKING,
-                found.name,
-                f"its {what} is {now}, and it was {before} when this migration made it",
-                "Correct causeway_source if it names another server. Otherwise somebody made this slot anew: "
-                + _BEGIN_AGAIN,
-            )
-    if not followed and int(recorded["timeline"]) != system.timeline:
-        raise LossError(
-            _LOOKING,
-            found.name,
-            f"the source was promoted: it is on timeline {system.timeline}, the slot was made on {recorded['timeline']}",
-            "Commits that the old primary had not passed on may be at the destination and not here. " + _BEGIN_AGAIN,
-        )
-
-
-def check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -> None:
-    """A slot ahead of us has thrown away changes; one before its own consistent point is another one. Raises."""
-    began = parse_lsn(recorded["consistent_point"])
-    if found.confirmed < began:
-        raise MismatchError(
-            _LOOKING,
-            found.name,
-            f"it stands at {format_lsn(found.confirmed)}, before its own consistent point {recorded['consistent_point']}",
-            "It is another slot of the same name. " + _BEGIN_AGAIN,
-        )
-    highest = max(began, confirmable)
-    if found.confirmed > highest:
-        raise LossError(
-            _LOOKING,
-            found.name,
-            f"it stands at {format_lsn(found.confirmed)}, and this migration confirmed no more than"
-            f" {format_lsn(highest)}: somebody advanced it, made it anew, or restored the destination from a backup",
-            _BEGIN_AGAIN,
-        )
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
@@ -187,7 +95,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     state (present, absent)."""
     name = names.slot_name(migration.name)
     if options["state"] == "absent":
-        return with_former(migration, _plan_absent(migration, name, options["wait_timeout"]), name, options)
+        return _plan_absent(migration, name, options["wait_timeout"]).then(former_slots(migration, name, options))
     if not migration.spec.incremental:
         return Plan(notes=("no replication slot is needed: the migration is not incremental",))
     if int(options["wal_disk_size"]) < 0:
@@ -198,15 +106,15 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     # In this order: the worker records a position before it confirms it, so what we read later is never behind.
     found = observe_slot(migration.source, name)
     progress = read_progress(migration.store) if state else None
-    confirmable = progress.confirmable if progress else NO_LSN
+    confirmable, timeline = (progress.confirmable, progress.timeline) if progress else (NO_LSN, 0)
     recorded = state.slot if state else None
     copied = bool(confirmable) or any(copy.mark for copy in migration.copies().values())
     system = observe_system(migration)
-    step = decide(name, recorded, found, system, confirmable, copied)
+    step = decide(name, recorded, found, system, confirmable, timeline, copied)
     if step is SlotStep.KEEP and recorded is not None and found is not None:
         kept = _kept(recorded, found, wants_failover(options["failover"], migration.source_server))
-        kept = _told_disk(migration, kept, recorded, int(options["wal_disk_size"]))
-        return with_former(migration, following(migration, kept, system), name, options)
+        told = _told_disk(migration, recorded, int(options["wal_disk_size"]))
+        return kept.then(following(migration, system)).then(told).then(former_slots(migration, name, options))
     return _plan_make(migration, name, step, options)
 
 
@@ -229,20 +137,19 @@ def _kept(recorded: Mapping[str, Any], found: Slot, failover: bool) -> Plan:
     return Plan(result={"slot": {**recorded, "wal_status": found.wal_status}}, warnings=tuple(warnings))
 
 
-def _told_disk(migration: Migration, plan: Plan, recorded: Mapping[str, Any], disk: int) -> Plan:
-    """``plan``, and the size of the disk of pg_wal as the slot guard goes by it, where another one is told now."""
+def _told_disk(migration: Migration, recorded: Mapping[str, Any], disk: int) -> Plan:
+    """The size of the disk of pg_wal as the slot monitor goes by it, where another one is configured now."""
     before = int(recorded.get("wal_disk_size", 0))
     if before == disk:
-        return plan
+        return Plan()
 
     def apply() -> Mapping[str, object]:
         record = {**recorded, "wal_disk_size": disk}
         migration.store.set_json("slot", record)
-        return {**(plan.apply() if plan.changes else {}), "slot": record}
+        return {"slot": record}
 
     what = f"record of replication slot {recorded['name']}"
-    change = Change("destination", what, {"wal_disk_size": before}, {"wal_disk_size": disk})
-    return replace(plan, changes=(*plan.changes, change), apply=apply)
+    return Plan((Change("destination", what, {"wal_disk_size": before}, {"wal_disk_size": disk}),), apply=apply)
 
 
 def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping[str, Any]) -> Plan:
@@ -285,7 +192,7 @@ def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping
         with migration.destination.transaction():
             migration.store.set_json("slot", record)
             migration.store.advance("prepared")
-        _verify(migration, record, system)
+        check_slot(record, observe_slot(migration.source, name), system)
         return {"slot": record}
 
     notes = []
@@ -308,14 +215,6 @@ def _require_publication(migration: Migration) -> None:
         )
 
 
-def _verify(migration: Migration, record: Mapping[str, Any], system: System) -> None:
-    found = observe_slot(migration.source, record["name"])
-    if found is None:
-        raise LossError(_LOOKING, record["name"], "it is gone right after it was made", _BEGIN_AGAIN)
-    check_identity(record, found, system, followed=False)
-    check_position(record, found, 0)
-
-
 def _plan_absent(migration: Migration, name: str, wait: float) -> Plan:
     state = migration.state()
     recorded = state.slot if state else None
@@ -326,12 +225,8 @@ def _plan_absent(migration: Migration, name: str, wait: float) -> Plan:
     if found is None:
         record = Change("destination", f"record of replication slot {name}", "there", None)
         return Plan((record,), {"left_behind": []}, lambda: _forget(migration), ("the slot is gone already",))
-    stranger = ""
-    if recorded.get("consistent_point"):
-        try:
-            check_identity(recorded, found, observe_system(migration), followed=True)
-        except MismatchError as exc:
-            stranger = exc.why
+    made = bool(recorded.get("consistent_point"))
+    stranger = difference(recorded, found, observe_system(migration).identifier) if made else ""
     if stranger:
         leftover = Leftover("source", f"replication slot {name}", stranger, (by_hand,))
         return Plan(result={"left_behind": [leftover.as_result()]}, warnings=(str(leftover),))

@@ -1,94 +1,36 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the stream may be taken up where we stand: the slot's identity and position, and the source's timeline.
-
-Absence of evidence is a failure: a missing slot is not "lag 0", and a slot of our name is not ours because of it.
-"""
+"""After a failover of the source: what still counts on its new timeline, of our position and of each table's copy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-from ..errors import ConnectError, LossError, MismatchError, StateError
+from ..errors import LossError, StateError
+from ..plan import Change, Plan
 from ..postgres.catalog import qualified
-from ..postgres.connect import explain_errors, simple_query
+from ..postgres.connect import connect, explain_errors, simple_query
 from ..postgres.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from ..postgres.server import System, identify_system
 from ..state.copies import take_back_copies
 
 if TYPE_CHECKING:
+    from ..migration import Migration
     from ..postgres.connect import Connection
-    from ..postgres.server import System
     from ..state.copies import TableCopy
-    from ..state.progress import Progress
     from ..state.store import StateStore
-    from .plan import Slot
-
-_BEGIN_AGAIN = (
-    "What changed at the source since then is lost for this migration: set causeway_restart: true and copy again."
-)
 
 
-def require_primary(source: Connection) -> None:
-    """Raise ConnectError, which is tried again, while the server that answers is a standby.
-
-    Behind one that lags, or is about to be promoted, nothing can be said yet of what was lost.
-    """
-    with explain_errors("asking for the role of the", "source"):
-        row = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-    if row is None or row[0]:
-        raise ConnectError(
-            "taking up the stream of the",
-            "source",
-            "the server is in recovery: a standby, or one that is not promoted yet",
-            "Promote it, or name the primary; the worker goes on by itself then.",
-        )
-
-
-def check_slot(slot: str, found: Slot | None, made: Mapping[str, Any], system: System, confirmable: Lsn) -> None:
-    """Raise unless this is the slot that the migration made and it still has all that we need.
-
-    ``made`` is its identity as it was stored; ``confirmable`` the highest position that we recorded as such. A slot
-    behind it is normal: what comes twice is skipped by its commit position.
-    """
-    doing = "taking up the replication slot"
-    if system.identifier != made["system_identifier"]:
-        raise MismatchError(
-            doing,
-            slot,
-            f"the source is system {system.identifier}, and the slot was made on system {made['system_identifier']}",
-            "Name the source that the migration was begun from, or release the migration and begin again.",
-        )
-    if found is None:
-        raise LossError(doing, slot, "the source has no such slot any more", _BEGIN_AGAIN)
-    if (found.plugin, found.database) != (made["plugin"], made["database"]):
-        raise MismatchError(
-            doing,
-            slot,
-            f"it is of plugin {found.plugin} in database {found.database}, ours is of {made['plugin']} in"
-            f" {made['database']}",
-            "Somebody made another slot of that name. Drop it, set causeway_restart: true and copy again.",
-        )
-    if found.wal_status == "lost" or found.confirmed == NO_LSN:
-        raise LossError(doing, slot, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", _BEGIN_AGAIN)
-    if system.flushed < confirmable:
-        # Its commits would come under positions that we take for applied, and be skipped.
-        raise LossError(
-            doing,
-            slot,
-            f"the source's WAL ends at {format_lsn(system.flushed)}, and changes up to {format_lsn(confirmable)} were"
-            " received from it: the source is an older copy of itself, or lost what it had called safe",
-            "Compare both ends with the validate playbook; to be sure, set causeway_restart: true and copy again.",
-        )
-    if found.confirmed > confirmable:
-        raise LossError(
-            doing,
-            slot,
-            f"it stands at {format_lsn(found.confirmed)}, ahead of {format_lsn(confirmable)}, the highest position that"
-            " is recorded at the destination: the slot was advanced or made anew, or the destination is an older copy",
-            _BEGIN_AGAIN,
-        )
+def observe_system(migration: Migration) -> System:
+    """IDENTIFY_SYSTEM over a replication connection of its own. Raises ConnectError, ServerError."""
+    walsender = migration.open(migration.spec.source, "system", replication=True)
+    try:
+        return identify_system(walsender, migration.spec.source)
+    finally:
+        walsender.close()
 
 
 def read_history(walsender: Connection, timeline: int) -> str:
@@ -106,30 +48,30 @@ def switch_point(history: str, timeline: int) -> Lsn | None:
     return None
 
 
-def position_after_switch(progress: Progress, system: System, history: str) -> Lsn:
-    """The confirmable position on the source's present timeline, which is not the one of our progress.
+def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present: int, history: str) -> Lsn:
+    """Return the confirmable position on the source's ``present`` timeline, which is not the ``timeline`` of our
 
     Up to the switch point both have the same past; beyond it nothing may be skipped by its position. Raises LossError
     where we have taken what the present source never had.
     """
-    doing, what = "following the source to timeline", str(system.timeline)
-    point = switch_point(history, progress.timeline)
-    if point is None or progress.timeline > system.timeline:
+    doing, what = "following the source to timeline", str(present)
+    point = switch_point(history, timeline)
+    if point is None or timeline > present:
         raise LossError(
             doing,
             what,
-            f"timeline {progress.timeline}, on which changes were applied, is no part of its past",
-            "The source is another branch of that cluster. Name the right one, or begin again with causeway_restart.",
+            f"timeline {timeline}, on which changes were applied, is no part of its past",
+            "The source is another branch of that cluster. Name the right one, or release the migration and migrate again.",
         )
-    if progress.applied > point:
+    if applied > point:
         raise LossError(
             doing,
             what,
-            f"changes up to {format_lsn(progress.applied)} stand at the destination, and the source left timeline"
-            f" {progress.timeline} at {format_lsn(point)}: some of them never happened there",
-            "Compare both ends with the validate playbook; to be sure, set causeway_restart: true and copy again.",
+            f"changes up to {format_lsn(applied)} stand at the destination, and the source left timeline"
+            f" {timeline} at {format_lsn(point)}: some of them never happened there",
+            "Compare both ends with the validate playbook; to be sure, release the migration and migrate again.",
         )
-    return min(progress.confirmable, point)
+    return min(confirmable, point)
 
 
 def copied_too_late(
@@ -149,6 +91,31 @@ def copied_too_late(
             late.append(copy)
             left = max(left, point or NO_LSN)
     return late, left
+
+
+def following(migration: Migration, system: System) -> Plan:
+    """The tables that have to be copied again after a failover; an empty plan where there are none.
+
+    The CDC worker looks too, before it resumes the stream.
+    """
+    state = migration.state()
+    slot = state.slot if state and state.slot else {}
+    made_on = int(slot.get("timeline") or system.timeline)
+    copies = migration.copies().values()
+    if all((copy.timeline or made_on) == system.timeline for copy in copies):
+        return Plan()
+    with closing(connect(migration.spec.source, f"history {migration.name}", replication=True)) as walsender:
+        history = read_history(walsender, system.timeline)
+    late, point = copied_too_late(copies, made_on, system.timeline, history)
+    if not late:
+        return Plan()
+
+    def apply() -> Mapping[str, object]:
+        copy_again(migration.store, late, system.timeline, point)
+        return {}
+
+    changes = [Change("destination", f"copy of {qualified(one.name)}", "complete", "to be made again") for one in late]
+    return Plan(tuple(changes), apply=apply)
 
 
 def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point: Lsn) -> StateError:

@@ -57,6 +57,16 @@ def create_heartbeat() -> Composed:
     return sql.SQL(_CREATE).format(table=heartbeat_table())
 
 
+def heartbeat_tables(source: Connection) -> tuple[int, ...]:
+    """Return the OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
+    with explain_errors("looking for the heartbeat table at the", "source"):
+        rows = source.execute(
+            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'causeway' AND c.relkind = 'r'"
+        ).fetchall()
+    return tuple([row[0] for row in rows])
+
+
 def write_marker(source: Connection, name: str) -> Marker:
     """Write the next marker at the source, in a transaction of its own that is durable before this returns.
 
@@ -149,14 +159,3 @@ def _raise_if_stopped(name: str, row: Progress) -> None:
             f"the task is {row.state}: {error.get('doing', '')} {error.get('object', '')}: {error.get('why', '')}".strip(),
             str(error.get("remedy", "") or "Look at the task with the status playbook."),
         )
-
-
-def heartbeat_tables(source: Connection) -> tuple[int, ...]:
-    """Return the OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
-    with explain_errors("looking for the heartbeat table at the", "source"):
-        rows = source.execute(
-            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relkind = 'r'",
-            (SOURCE_SCHEMA,),
-        ).fetchall()
-    return tuple([row[0] for row in rows])

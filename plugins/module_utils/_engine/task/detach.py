@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,47 +39,6 @@ def worker_environment(given: Mapping[str, str], engine: str) -> dict[str, str]:
     """The environment of a worker that runs the engine unpacked in folder ``engine``."""
     kept = {name: given[name] for name in _PASSED_ON if name in given}
     return {**kept, "PYTHONPATH": engine}
-
-
-def is_held(path: Path) -> bool:
-    """Whether a live process holds the lock of this file (`hold`)."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def hold(path: Path) -> int | None:
-    """Lock this file for as long as the process lives and write its id into it; None when another holds it.
-
-    Returns the descriptor, which is to be kept open.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, b"%d\n" % os.getpid())
-    return descriptor
-
-
-def held_by(path: Path) -> int | None:
-    """The id of the process that holds the file; None when none does."""
-    if not is_held(path):
-        return None
-    try:
-        return int(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        return None
 
 
 def launch(argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> int:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import names
 from ..cdc.control.config import PID_FILE
+from ..cdc.control.pidfile import held_by
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg
 from ..state.advisory import Holder, holder
 from ..state.progress import show_progress
 from ..state.task import ControlRow, read_control
-from .detach import held_by
 
 if TYPE_CHECKING:
     from ..migration import Migration

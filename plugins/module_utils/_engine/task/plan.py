@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cdc.control.config import CONFIG_FILE, TaskSettings, WorkerConfig, task_settings, write_private
-from ..errors import SpecError, StateError
+from ..cdc.control.config import CONFIG_FILE, WorkerConfig, write_private
+from ..cdc.control.settings import task_settings
+from ..errors import StateError
 from ..plan import Change, Plan
 from ..state.copies import describe_uncopied, uncopied
 from ..state.progress import mark_stopped
@@ -22,6 +21,7 @@ from ..state.task import ControlRow, control_statement, set_wanted
 from ..units import size
 from .caught_up import wait_caught_up
 from .observe import ObservedTask, observe_task
+from .options import TaskOptions, task_options
 from .process import (
     Detached,
     end_process,
@@ -38,55 +38,6 @@ from .worker_home import config_changes, engine_folder, stored_process, worker_f
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..runner import Runner
-
-_SETTINGS = frozenset({field.name for field in fields(TaskSettings)})
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """How the module was asked. ``wait`` is none or caught_up; timeouts in seconds; ``settings`` those that are given."""
-
-    state: str
-    home: Path
-    python: str
-    engine: str
-    wait: str
-    wait_timeout: float
-    stop_timeout: float
-    metrics_port: int
-    supervisor: str
-    memory_max: str
-    cpu_quota: str
-    settings: Mapping[str, Any]
-
-
-def task_options(options: Mapping[str, Any]) -> TaskOptions:
-    """The module's own options."""
-    return TaskOptions(
-        state=str(options["state"]),
-        home=Path(options["worker_home"]),
-        python=str(options.get("worker_python") or sys.executable),
-        engine=str(options.get("engine") or ""),
-        wait=str(options["wait"]),
-        wait_timeout=float(options["wait_timeout"]),
-        stop_timeout=float(options["stop_timeout"]),
-        metrics_port=_port(int(options.get("metrics_port") or 0)),
-        supervisor=str(options["supervisor"]),
-        memory_max=str(options.get("memory_max") or ""),
-        cpu_quota=str(options.get("cpu_quota") or ""),
-        settings={name: value for name, value in options.items() if name in _SETTINGS},
-    )
-
-
-def _port(number: int) -> int:
-    if not 0 <= number < 65536:
-        raise SpecError(
-            "reading the options of the CDC task",
-            "metrics_port",
-            f"{number} is no port",
-            "Use 1 to 65535, or 0 for none.",
-        )
-    return number
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:

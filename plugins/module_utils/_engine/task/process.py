@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
+from ..cdc.control.pidfile import held_by
 from ..errors import StateError, TimeoutExpired
 from ..state.advisory import holder, wait_gone
 from ..state.progress import TABLE as PROGRESS_TABLE
 from ..state.progress import create_progress, read_progress
-from .detach import held_by, launch, worker_environment
+from .detach import launch, worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

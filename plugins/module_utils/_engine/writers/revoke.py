@@ -324,6 +324,4 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
 def revoke_own(migration: Migration) -> Mapping[str, object]:
     """Revoke the right to write at the destination from the migration's own account: the cutover's last step before it
     opens. Returns what pg_revoke_writer returns. Raises ServerError."""
-    wanted = _plan_revoked(migration, observe_situation(migration, "destination", ""))
-    done = wanted.apply() if wanted.changed else {}
-    return {**wanted.result, **done}
+    return _plan_revoked(migration, observe_situation(migration, "destination", "")).carry_out()

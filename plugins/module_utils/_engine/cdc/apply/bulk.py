@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..changes.compaction import Compacted, UpdateGroup
     from ..changes.messages import Change, Row
     from ..changes.row_tracking import Key
-    from .row_by_row import TargetTable
     from .staging import Loader, Value
+    from .target_table import TargetTable
 
     OneRow = tuple[str, list[Value], int]
     """Statement, parameters, and how many rows it must touch."""

@@ -21,8 +21,8 @@ from .staging import row_values
 
 if TYPE_CHECKING:
     from ...state.store import StateStore
-    from .row_by_row import TargetTable
     from .staging import Loader
+    from .target_table import TargetTable
 
 HASHES: Final = 10
 """Key hashes that an event shows at most."""

@@ -21,7 +21,7 @@ from .bulk import encode
 
 if TYPE_CHECKING:
     from ..changes.messages import Change
-    from .row_by_row import TargetTable
+    from .target_table import TargetTable
 
     Work = list[tuple[TargetTable, Compacted]]
 

@@ -18,7 +18,6 @@ delete     of no row: nothing                                     nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..changes.messages import UNCHANGED, Change, Delete, Insert, Row, Update
@@ -35,18 +34,8 @@ from .conflicts import (
 from .staging import Value, row_values
 
 if TYPE_CHECKING:
-    from .destination_table import DestinationTable
     from .staging import Loader
-    from .statements import TableStatements
-
-
-@dataclass(slots=True)
-class TargetTable:
-    """A table of the destination with its statements; ``binary``: its values come in binary format."""
-
-    table: DestinationTable
-    statements: TableStatements
-    binary: bool
+    from .target_table import TargetTable
 
 
 def key_row(change: Change) -> Row:

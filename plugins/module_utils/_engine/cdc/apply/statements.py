@@ -10,8 +10,9 @@ table ``t``. Staging columns are ``k<n>`` for the n-th key column, ``v<position>
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from ...postgres._psycopg import sql
 
@@ -22,6 +23,28 @@ if TYPE_CHECKING:
 
 COUNT: Final = "n"
 
+Arguments = ParamSpec("Arguments")
+
+
+def composed(
+    compose: Callable[Concatenate[TableStatements, Arguments], Composable],
+) -> Callable[Concatenate[TableStatements, Arguments], str]:
+    """Make a method that composes a statement return its text, which is composed once for each set of arguments.
+
+    The arguments are positional. Every statement that is sent is asked for here, so a known one costs one look-up.
+    """
+    name = compose.__name__
+
+    @wraps(compose)
+    def text_of(self: TableStatements, /, *arguments: Arguments.args, **none: Arguments.kwargs) -> str:
+        key = (name, arguments)
+        text = self.known.get(key)
+        if text is None:
+            text = self.known[key] = compose(self, *arguments, **none).as_string(None)
+        return text
+
+    return text_of
+
 
 class TableStatements:
     """The statements of one table. Each method returns text that is ready to be sent."""
@@ -29,38 +52,39 @@ class TableStatements:
     def __init__(self, table: DestinationTable) -> None:
         self._table = table
         self._name = sql.Identifier(*table.mapping.destination)
-        self._known: dict[tuple[str, tuple[int, ...], str], str] = {}
+        self.known: dict[tuple[str, tuple[object, ...]], str] = {}
+        """What has been composed, by method and arguments."""
 
-    def copy_in(self, binary: bool) -> str:
+    @composed
+    def copy_in(self, binary: bool, /) -> Composable:
         """Plain inserts straight into the table."""
-        return self._once("copy_in", (), str(binary), lambda: copy_command(self._name, self._written(), binary))
+        return copy_command(self._name, [self._table.columns[at].name for at in self._table.written], binary)
 
-    def insert_one(self) -> str:
+    @composed
+    def insert_one(self) -> Composable:
         """One row; parameters are the written columns, in order."""
-        return self._once("insert_one", (), "", self._insert_one)
-
-    def insert_empty(self) -> str:
-        """``$1`` rows of a table whose columns are all the destination's own, or that has none."""
-        return self._once("insert_empty", (), "", self._insert_empty)
-
-    def delete_one(self) -> str:
-        """By key; parameters are the key values."""
-        return self._once(
-            "delete_one",
-            (),
-            "",
-            lambda: sql.SQL("DELETE FROM ONLY {} AS t WHERE {}").format(self._name, self._key_is_given(1)),
+        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(self._table.written, 1)]
+        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
+            self._name, self._names(self._table.written), sql.SQL(", ").join(values)
         )
 
-    def delete_staged(self, stage: str) -> str:
+    @composed
+    def insert_empty(self) -> Composable:
+        """``$1`` rows of a table whose columns are all the destination's own, or that has none."""
+        return sql.SQL("INSERT INTO {} SELECT FROM pg_catalog.generate_series(1, $1::pg_catalog.int4)").format(
+            self._name
+        )
+
+    @composed
+    def delete_one(self) -> Composable:
+        """By key; parameters are the key values."""
+        return sql.SQL("DELETE FROM ONLY {} AS t WHERE {}").format(self._name, self._key_is_given(1))
+
+    @composed
+    def delete_staged(self, stage: str, /) -> Composable:
         """By the keys in ``stage``."""
-        return self._once(
-            "delete_staged",
-            (),
-            stage,
-            lambda: sql.SQL("DELETE FROM ONLY {} AS t USING {} AS s WHERE {}").format(
-                self._name, _stage(stage), self._key_is_staged(())
-            ),
+        return sql.SQL("DELETE FROM ONLY {} AS t USING {} AS s WHERE {}").format(
+            self._name, _stage(stage), self._key_is_staged(())
         )
 
     def settable(self, assigned: Sequence[int]) -> tuple[int, ...]:
@@ -68,29 +92,56 @@ class TableStatements:
         columns = self._table.columns
         return tuple([at for at in assigned if not columns[at].generated and not columns[at].identity_always])
 
-    def update_one(self, assigned: tuple[int, ...]) -> str:
+    @composed
+    def update_one(self, assigned: tuple[int, ...], /) -> Composable:
         """One row by key; parameters are the settable values, then the key. With nothing to set it only looks."""
-        return self._once("update_one", assigned, "", lambda: self._update_one(self.settable(assigned)))
+        set_ = self.settable(assigned)
+        return self._update_given(set_, self._key_is_given(len(set_) + 1))
 
-    def update_staged(self, assigned: tuple[int, ...], stage: str) -> str:
+    @composed
+    def update_staged(self, assigned: tuple[int, ...], stage: str, /) -> Composable:
         """The same for the keys and values in ``stage``."""
-        return self._once("update_staged", assigned, stage, lambda: self._update_staged(assigned, stage))
+        set_ = self.settable(assigned)
+        where = self._key_is_staged(())
+        if not set_:
+            return sql.SQL("SELECT FROM ONLY {} AS t, {} AS s WHERE {}").format(self._name, _stage(stage), where)
+        values = [sql.Identifier("s", f"v{at}") for at in set_]
+        return sql.SQL("UPDATE ONLY {} AS t SET {} FROM {} AS s WHERE {}").format(
+            self._name, self._assignments(set_, values), _stage(stage), where
+        )
 
-    def key_taken(self) -> str:
+    @composed
+    def key_taken(self) -> Composable:
         """Whether another row has the new key; parameters are the new key, then the present one."""
-        return self._once("in_the_way", (), "", self._key_taken)
+        key = self._table.key
+        return sql.SQL("SELECT FROM ONLY {} AS t WHERE {} AND NOT ({})").format(
+            self._name, self._key_is_given(1), self._key_is_given(len(key) + 1)
+        )
 
-    def count_staged(self, stage: str) -> str:
+    @composed
+    def count_staged(self, stage: str, /) -> Composable:
         """Of each row of ``stage`` its number, and how many rows there are with its key (keyless: its output text)."""
-        return self._once("count_staged", (), stage, lambda: self._count_staged(stage))
+        same: Composable
+        if self._table.shape.key is None:
+            same = sql.SQL("{} = {}").format(self._text_of("t"), self._text_of("s"))
+        else:
+            same = self._key_is_staged(())
+        return sql.SQL("SELECT s.{n}, pg_catalog.count(*) FROM {} AS s JOIN ONLY {} AS t ON {} GROUP BY s.{n}").format(
+            _stage(stage), self._name, same, n=sql.Identifier(COUNT)
+        )
 
-    def count_by_text(self) -> str:
+    @composed
+    def count_by_text(self) -> Composable:
         """Keyless: how many rows have the output text of the parameters, all columns in order."""
-        return self._once("count_by_text", (), "", self._count_by_text)
+        return sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} AS t WHERE {}").format(
+            self._name, self._text_is_given()
+        )
 
-    def key_hash(self) -> str:
+    @composed
+    def key_hash(self) -> Composable:
         """Sixteen hex digits that tell rows apart without telling their values; parameters are the key values."""
-        return self._once("key_hash", (), "", self._key_hash)
+        columns = [self._table.columns[at] for at in self._table.key]
+        return sql.SQL("SELECT {}").format(_hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
 
     def find_by_hash(self, key_hash: str) -> str:
         """For a person: the query that finds the row, at either end."""
@@ -101,136 +152,11 @@ class TableStatements:
             .as_string(None)
         )
 
-    def replace_staged(self, assigned: tuple[int, ...], stage: str) -> str:
+    @composed
+    def replace_staged(self, assigned: tuple[int, ...], stage: str, /) -> Composable:
         """Rows of which an identity ALWAYS column changes: out and in again, all other columns kept, since such a
         column can be given in an INSERT and never SET.
         """
-        return self._once("replace_staged", assigned, stage, lambda: self._replace_staged(assigned, stage))
-
-    def remove_counted(self, stage: str) -> str:
-        """Keyless: as many rows of each output text as ``stage`` counts."""
-        return self._once("remove_counted", (), stage, lambda: self._remove_counted(stage))
-
-    def row_by_text(self) -> str:
-        """Keyless: the place of one row with the output text of the parameters, all columns in order."""
-        return self._once("row_by_text", (), "", self._row_by_text)
-
-    def delete_at(self) -> str:
-        """The row at place ``$1``."""
-        return self._once(
-            "delete_at",
-            (),
-            "",
-            lambda: sql.SQL("DELETE FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.tid").format(self._name),
-        )
-
-    def update_at(self, assigned: tuple[int, ...]) -> str:
-        """The row at the place that follows the settable values."""
-        return self._once("update_at", assigned, "", lambda: self._update_at(self.settable(assigned)))
-
-    def stage_columns(self, keyed: bool, values: Sequence[int]) -> list[tuple[str, str]]:
-        """Names and types of a staging table: the key first (of a ``keyed`` one), then values by position."""
-        columns = self._table.columns
-        named = [(f"k{n}", columns[at].base_name) for n, at in enumerate(self._table.key)] if keyed else []
-        return named + [(f"v{at}", columns[at].base_name) for at in values]
-
-    def _once(self, kind: str, columns: tuple[int, ...], stage: str, make: MakeStatement) -> str:
-        key = (kind, columns, stage)
-        text = self._known.get(key)
-        if text is None:
-            text = self._known[key] = make().as_string(None)
-        return text
-
-    def _written(self) -> list[str]:
-        return [self._table.columns[at].name for at in self._table.written]
-
-    def _names(self, positions: Sequence[int]) -> Composable:
-        return sql.SQL(", ").join([sql.Identifier(self._table.columns[at].name) for at in positions])
-
-    def _parameter(self, number: int, column: FoundColumn) -> Composable:
-        return sql.SQL(f"${number}::") + sql.SQL(column.base_name)
-
-    def _equal(self, column: FoundColumn, other: Composable) -> Composable:
-        operator: Composable = sql.SQL("=")
-        if column.equality_schema:
-            operator = sql.SQL("OPERATOR({}.=)").format(sql.Identifier(column.equality_schema))
-        return sql.SQL("t.{} {} {}").format(sql.Identifier(column.name), operator, other)
-
-    def _key_is_given(self, first: int) -> Composable:
-        columns = [self._table.columns[at] for at in self._table.key]
-        return _all([self._equal(c, self._parameter(n, c)) for n, c in enumerate(columns, first)])
-
-    def _key_is_staged(self, assigned: Sequence[int]) -> Composable:
-        """``t`` has the staged key; the new one where key columns are among ``assigned``."""
-        parts = []
-        for n, at in enumerate(self._table.key):
-            staged = f"v{at}" if at in assigned else f"k{n}"
-            parts.append(self._equal(self._table.columns[at], sql.Identifier("s", staged)))
-        return _all(parts)
-
-    def _insert_one(self) -> Composable:
-        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(self._table.written, 1)]
-        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
-            self._name, self._names(self._table.written), sql.SQL(", ").join(values)
-        )
-
-    def _insert_empty(self) -> Composable:
-        return sql.SQL("INSERT INTO {} SELECT FROM pg_catalog.generate_series(1, $1::pg_catalog.int4)").format(
-            self._name
-        )
-
-    def _assignments(self, positions: Sequence[int], values: Sequence[Composable]) -> Composable:
-        pairs = [
-            sql.SQL("{} = {}").format(sql.Identifier(self._table.columns[at].name), value)
-            for at, value in zip(positions, values, strict=True)
-        ]
-        return sql.SQL(", ").join(pairs)
-
-    def _update_one(self, set_: tuple[int, ...]) -> Composable:
-        where = self._key_is_given(len(set_) + 1)
-        if not set_:
-            return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, where)
-        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
-        return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), where)
-
-    def _update_at(self, set_: tuple[int, ...]) -> Composable:
-        place = sql.SQL(f"t.ctid = ${len(set_) + 1}::pg_catalog.tid")
-        if not set_:
-            return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, place)
-        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
-        return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), place)
-
-    def _update_staged(self, assigned: tuple[int, ...], stage: str) -> Composable:
-        set_ = self.settable(assigned)
-        where = self._key_is_staged(())
-        if not set_:
-            return sql.SQL("SELECT FROM ONLY {} AS t, {} AS s WHERE {}").format(self._name, _stage(stage), where)
-        values = [sql.Identifier("s", f"v{at}") for at in set_]
-        return sql.SQL("UPDATE ONLY {} AS t SET {} FROM {} AS s WHERE {}").format(
-            self._name, self._assignments(set_, values), _stage(stage), where
-        )
-
-    def _key_taken(self) -> Composable:
-        key = self._table.key
-        return sql.SQL("SELECT FROM ONLY {} AS t WHERE {} AND NOT ({})").format(
-            self._name, self._key_is_given(1), self._key_is_given(len(key) + 1)
-        )
-
-    def _count_staged(self, stage: str) -> Composable:
-        same: Composable
-        if self._table.shape.key is None:
-            same = sql.SQL("{} = {}").format(self._text_of("t"), self._text_of("s"))
-        else:
-            same = self._key_is_staged(())
-        return sql.SQL("SELECT s.{n}, pg_catalog.count(*) FROM {} AS s JOIN ONLY {} AS t ON {} GROUP BY s.{n}").format(
-            _stage(stage), self._name, same, n=sql.Identifier(COUNT)
-        )
-
-    def _key_hash(self) -> Composable:
-        columns = [self._table.columns[at] for at in self._table.key]
-        return sql.SQL("SELECT {}").format(_hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
-
-    def _replace_staged(self, assigned: tuple[int, ...], stage: str) -> Composable:
         table = self._table
         changed = [
             sql.SQL("t.{} IS DISTINCT FROM {}").format(
@@ -261,6 +187,78 @@ class TableStatements:
             sql.SQL(", ").join([sql.Identifier(f"c{n}") for n in range(len(values))]),
         )
 
+    @composed
+    def remove_counted(self, stage: str, /) -> Composable:
+        """Keyless: as many rows of each output text as ``stage`` counts."""
+        return sql.SQL(
+            "DELETE FROM ONLY {table} AS t USING (SELECT f.place FROM ("
+            "SELECT t.ctid AS place, w.n, pg_catalog.row_number() OVER (PARTITION BY w.words) AS nth"
+            " FROM ONLY {table} AS t JOIN (SELECT {ours} AS words, pg_catalog.sum(s.n) AS n FROM {stage} AS s GROUP BY 1)"
+            " AS w ON w.words = {theirs}) AS f WHERE f.nth <= f.n) AS x WHERE t.ctid = x.place"
+        ).format(table=self._name, theirs=self._text_of("t"), ours=self._text_of("s"), stage=_stage(stage))
+
+    @composed
+    def row_by_text(self) -> Composable:
+        """Keyless: the place of one row with the output text of the parameters, all columns in order."""
+        return sql.SQL("SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} LIMIT 1").format(
+            self._name, self._text_is_given()
+        )
+
+    @composed
+    def delete_at(self) -> Composable:
+        """The row at place ``$1``."""
+        return sql.SQL("DELETE FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.tid").format(self._name)
+
+    @composed
+    def update_at(self, assigned: tuple[int, ...], /) -> Composable:
+        """The row at the place that follows the settable values."""
+        set_ = self.settable(assigned)
+        return self._update_given(set_, sql.SQL(f"t.ctid = ${len(set_) + 1}::pg_catalog.tid"))
+
+    def stage_columns(self, keyed: bool, values: Sequence[int]) -> list[tuple[str, str]]:
+        """Names and types of a staging table: the key first (of a ``keyed`` one), then values by position."""
+        columns = self._table.columns
+        named = [(f"k{n}", columns[at].base_name) for n, at in enumerate(self._table.key)] if keyed else []
+        return named + [(f"v{at}", columns[at].base_name) for at in values]
+
+    def _names(self, positions: Sequence[int]) -> Composable:
+        return sql.SQL(", ").join([sql.Identifier(self._table.columns[at].name) for at in positions])
+
+    def _parameter(self, number: int, column: FoundColumn) -> Composable:
+        return sql.SQL(f"${number}::") + sql.SQL(column.base_name)
+
+    def _equal(self, column: FoundColumn, other: Composable) -> Composable:
+        operator: Composable = sql.SQL("=")
+        if column.equality_schema:
+            operator = sql.SQL("OPERATOR({}.=)").format(sql.Identifier(column.equality_schema))
+        return sql.SQL("t.{} {} {}").format(sql.Identifier(column.name), operator, other)
+
+    def _key_is_given(self, first: int) -> Composable:
+        columns = [self._table.columns[at] for at in self._table.key]
+        return _all([self._equal(c, self._parameter(n, c)) for n, c in enumerate(columns, first)])
+
+    def _key_is_staged(self, assigned: Sequence[int]) -> Composable:
+        """``t`` has the staged key; the new one where key columns are among ``assigned``."""
+        parts = []
+        for n, at in enumerate(self._table.key):
+            staged = f"v{at}" if at in assigned else f"k{n}"
+            parts.append(self._equal(self._table.columns[at], sql.Identifier("s", staged)))
+        return _all(parts)
+
+    def _assignments(self, positions: Sequence[int], values: Sequence[Composable]) -> Composable:
+        pairs = [
+            sql.SQL("{} = {}").format(sql.Identifier(self._table.columns[at].name), value)
+            for at, value in zip(positions, values, strict=True)
+        ]
+        return sql.SQL(", ").join(pairs)
+
+    def _update_given(self, set_: tuple[int, ...], which: Composable) -> Composable:
+        """The row that is ``which``; parameters are the values to set, in order."""
+        if not set_:
+            return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, which)
+        values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
+        return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), which)
+
     def _text_of(self, prefix: str) -> Composable:
         """A keyless row as its output functions write it: the whole of ``t``, or of the key that is staged in ``s``."""
         names = [
@@ -269,27 +267,9 @@ class TableStatements:
         ]
         return sql.SQL("ROW({})::pg_catalog.text").format(sql.SQL(", ").join(names))
 
-    def _remove_counted(self, stage: str) -> Composable:
-        return sql.SQL(
-            "DELETE FROM ONLY {table} AS t USING (SELECT f.place FROM ("
-            "SELECT t.ctid AS place, w.n, pg_catalog.row_number() OVER (PARTITION BY w.words) AS nth"
-            " FROM ONLY {table} AS t JOIN (SELECT {ours} AS words, pg_catalog.sum(s.n) AS n FROM {stage} AS s GROUP BY 1)"
-            " AS w ON w.words = {theirs}) AS f WHERE f.nth <= f.n) AS x WHERE t.ctid = x.place"
-        ).format(table=self._name, theirs=self._text_of("t"), ours=self._text_of("s"), stage=_stage(stage))
-
     def _text_is_given(self) -> Composable:
         values = [self._parameter(n, column) for n, column in enumerate(self._table.columns, 1)]
         return sql.SQL("{} = ROW({})::pg_catalog.text").format(self._text_of("t"), sql.SQL(", ").join(values))
-
-    def _row_by_text(self) -> Composable:
-        return sql.SQL("SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} LIMIT 1").format(
-            self._name, self._text_is_given()
-        )
-
-    def _count_by_text(self) -> Composable:
-        return sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} AS t WHERE {}").format(
-            self._name, self._text_is_given()
-        )
 
 
 def _hash_of(key: Sequence[Composable]) -> Composable:
@@ -314,9 +294,3 @@ def _stage(name: str) -> Composable:
 
 def _all(parts: Sequence[Composable]) -> Composable:
     return sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakeStatement = Callable[[], Composable]

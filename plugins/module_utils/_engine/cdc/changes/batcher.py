@@ -19,7 +19,8 @@ from typing import Final
 
 from ...errors import MismatchError, ProtocolError
 from ...postgres.lsn import NO_LSN, Lsn, format_lsn
-from .batches import OBJECTS, Batch, RelationStep, Segment, SystemChange, TruncateStep
+from .batch_limits import BatchLimits
+from .batches import Batch, RelationStep, Segment, SystemChange, TruncateStep
 from .messages import (
     Begin,
     Change,
@@ -33,27 +34,6 @@ from .messages import (
     Update,
 )
 from .part_marks import PartMarks, routed, truncated
-
-
-class BatchLimits:
-    """When a batch is full: bytes of messages, rows, seconds since its first transaction began to arrive, or (however
-    many rows are asked for) the memory that it takes by `Piece.weight`. Looked at for every change: no dataclass.
-    """
-
-    __slots__ = ("max_age", "max_bytes", "max_changes", "max_weight")
-
-    def __init__(
-        self,
-        max_bytes: int = 16 * 1024 * 1024,
-        max_changes: int = 100_000,
-        max_age: float = 1.0,
-        max_weight: int = 64 * 1024 * 1024,
-    ) -> None:
-        self.max_bytes: int = max_bytes
-        self.max_changes: int = max_changes
-        self.max_age: float = max_age
-        self.max_weight: int = max_weight
-
 
 _NONE: Final[tuple[Batch, ...]] = ()
 
@@ -192,7 +172,7 @@ class Batcher:
             self._current = Batch()
         else:
             self._spare = self._whole.absorb(batch)
-        if self._is_full(self._whole) or self.due():
+        if self.limits.reached(self._whole) or self.due():
             whole = self.flush()
             return _NONE if whole is None else (whole,)
         return _NONE
@@ -207,7 +187,7 @@ class Batcher:
         if width is None:
             width = self._settle(oid, change, size)
             if width is None:
-                return self._cut() if self._is_full(self._current) else _NONE
+                return self._cut() if self.limits.reached(self._current) else _NONE
         row = change.old if isinstance(change, Delete) else change.new
         if len(row.kinds) != width:
             raise _misshapen(self._latest[oid])
@@ -220,7 +200,7 @@ class Batcher:
         else:
             batch.deletes += 1
         batch.size += size
-        return self._cut() if self._is_full(batch) else _NONE
+        return self._cut() if self.limits.reached(batch) else _NONE
 
     def _settle(self, oid: int, change: Change, size: int) -> int | None:
         """The first change of a table since its Relation message, or since one that is not ours: the number of its
@@ -329,13 +309,6 @@ class Batcher:
         self._spare = None
         steps.append(segment)
         return segment
-
-    def _is_full(self, batch: Batch) -> bool:
-        limits = self.limits
-        changes = batch.inserts + batch.updates + batch.deletes
-        if batch.size >= limits.max_bytes or changes >= limits.max_changes:
-            return True
-        return 2 * batch.size + OBJECTS * changes >= limits.max_weight
 
     def _cut(self) -> Sequence[Batch]:
         """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""

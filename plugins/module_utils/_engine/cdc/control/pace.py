@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...flow.token_bucket import TokenBucket
-from ..changes.batcher import BatchLimits
+from ..changes.batch_limits import BatchLimits
 
 _PIECE: Final = 0.1
 """Seconds of the rate that a piece may be worth; whole transactions are gathered up to twice that."""

@@ -1,66 +1,205 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one run of the stream goes by, and how its pieces come to the destination: a large one beside the next one's
-preparation.
+"""The apply loop: one run of the stream, from its messages to batches to the destination, until something else is
+wanted. A large batch is written while the next one is prepared.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, wait
-from dataclasses import dataclass
+import time
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Final
 
+from ...objects.mapping import IDENTITY
+from ...postgres.connect import explain_errors
+from ...state.copies import table_copies
+from ...state.heartbeat import heartbeat_tables
+from ..apply.applier import Applier
+from ..apply.destination_table import observe_uniques
+from ..apply.target_table import TargetTables
+from ..changes.batcher import Batcher
+from ..control.lifecycle import WorkerStep
+from .resume import table_parts, wait_until_slot_inactive
+from .stream import ReplicationStream
+
 if TYPE_CHECKING:
-    from ...state.store import MigrationState, StateStore
-    from ..apply.applier import Applier
-    from ..apply.progress import ProgressStore
-    from ..changes.batcher import Batcher
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from contextlib import ExitStack
+
+    from ...postgres.connect import Connection
+    from ...postgres.lsn import Lsn
     from ..changes.batches import Batch
-    from ..monitor.monitor import Watcher
-    from .stream import ReplicationStream
+    from ..changes.keys import UniqueIndex
+    from ..monitor.slot_monitor import SlotWatch
+    from .connections import Sessions
+    from .control import Control
+    from .report import Reporter
+    from .resume import ResumePoint
 
 _LARGE: Final = 2_000
-"""Rows from which on a piece keeps the destination busy for longer than it takes to hand it to another thread."""
+"""Rows from which on a batch keeps the destination busy for longer than it takes to hand it to another thread."""
 
 _LOOK_EVERY: Final = 0.02
+_TAKE: Final = 0.2
+_RECORD_EVERY: Final = 1.0
+_SLOT_TIMEOUT: Final = 5.0
+_DRAIN_TIMEOUT: Final = 15.0
+"""How long a large source transaction may go on after a stop was asked for; then it is taken back and comes again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """The sessions and facts of one connection to both ends."""
+class ApplyLoop:
+    """One run of the stream to the destination.
 
-    store: StateStore
-    progress: ProgressStore
-    migration: MigrationState
-    watcher: Watcher
-
-
-class Pump:
-    """From one run of the stream to the destination."""
+    ``progressed`` is called with every position that has become durable at the destination, before the source hears of
+    it; ``done`` is the position from which the stream was resumed.
+    """
 
     def __init__(
-        self, ends: Sessions, stream: ReplicationStream, batcher: Batcher, applier: Applier, writer: Executor
+        self,
+        sessions: Sessions,
+        stream: ReplicationStream,
+        batcher: Batcher,
+        applier: Applier,
+        done: Lsn,
+        *,
+        control: Control,
+        slot_monitor: SlotWatch,
+        reporter: Reporter,
+        progressed: Callable[[Lsn], None],
     ) -> None:
-        self.ends = ends
         self.stream = stream
-        self.batcher = batcher
-        self.applier = applier
-        self.urgent = False
-        self.recorded_at = 0.0
-        self._writer = writer
+        self._sessions = sessions
+        self._batcher = batcher
+        self._applier = applier
+        self._done = done
+        self._control = control
+        self._slot_monitor = slot_monitor
+        self._reporter = reporter
+        self._progressed = progressed
+        self._urgent = False
+        self._recorded_at = 0.0
 
-    def write(self, batch: Batch) -> bool:
-        """Apply a piece; of a large one the destination has work for a while, in which the next one is prepared."""
+    def run(self, writer: Executor) -> None:
+        """Apply until something else is wanted; ``writer`` has one thread, which writes the large batches."""
+        asked_at = 0.0
+        while True:
+            self._slot_monitor.require()
+            if self._control.step() is not WorkerStep.APPLY:
+                asked_at = asked_at or time.monotonic()
+                if not self._applier.open or time.monotonic() - asked_at > _DRAIN_TIMEOUT:
+                    self._applier.abandon()
+                    return
+            narrowed = self._control.look(self._batcher)
+            self._applier.set_conflict_policy(self._control.settings.conflict_policy)
+            if not self._applier.open:
+                self._report_settings()
+            batch = None if narrowed else self.stream.take(_TAKE)
+            if narrowed or (batch is not None and not self._apply(batch, writer)):
+                # Other batches are wanted than those that have been made, or none: what was not applied comes again.
+                self._applier.abandon()
+                return
+            self._confirm_idle()
+
+    def _report_settings(self) -> None:
+        """Write the settings that the operator has changed to the timeline."""
+        for what in self._control.take_news():
+            self._reporter.reading.tags = self._control.settings.tags
+            self._reporter.announce(self._sessions.store, "settings changed", what)
+
+    def _apply(self, batch: Batch, writer: Executor) -> bool:
+        """Apply a batch as soon as the pace lets it. False when something else is wanted than to apply this one."""
+        if not self._control.admit(batch, self._batcher):
+            return False
+        if self._write(batch, writer):
+            self._confirm()
+        return True
+
+    def _write(self, batch: Batch, writer: Executor) -> bool:
+        """Write a batch; of a large one the destination has work for a while, in which the next one is prepared.
+
+        True when its transaction is committed and durable.
+        """
+        stream = self.stream
         if batch.changes < _LARGE:
-            return self.applier.apply(batch, self.stream.received, self.stream.confirmed)
-        written = self._writer.submit(self.applier.apply, batch, self.stream.received, self.stream.confirmed)
+            return self._applier.apply(batch, stream.received, stream.confirmed)
+        written = writer.submit(self._applier.apply, batch, stream.received, stream.confirmed)
         prepared: Batch | None = None
         while not written.done():
-            upcoming = self.stream.upcoming()
+            upcoming = stream.upcoming()
             if upcoming is not None and upcoming is not prepared:
-                self.applier.prepare(upcoming)
+                self._applier.prepare(upcoming)
                 prepared = upcoming
             else:
                 wait((written,), _LOOK_EVERY)
         return written.result()
+
+    def _confirm_idle(self) -> None:
+        """While nothing is pending, the position of a keepalive may be recorded, and then confirmed."""
+        if self._applier.open:
+            return
+        position = self.stream.idle_position()
+        if position <= self._done:
+            return
+        now = time.monotonic()
+        self._urgent = self._urgent or self.stream.take_reply_request()
+        if now - self._recorded_at < _RECORD_EVERY and not self._urgent:
+            return
+        self._sessions.progress.record_confirmable(position, self.stream.received, self.stream.confirmed)
+        self._confirm()
+        self._recorded_at, self._urgent = now, False
+
+    def _confirm(self) -> None:
+        """Confirm to the source what is durable at the destination now."""
+        self._done = self._sessions.progress.confirmable
+        self._progressed(self._done)
+        self.stream.confirm(self._done)
+
+
+def open_apply_loop(
+    stack: ExitStack,
+    point: ResumePoint,
+    sessions: Sessions,
+    control: Control,
+    slot_monitor: SlotWatch,
+    reporter: Reporter,
+    progressed: Callable[[Lsn], None],
+) -> ApplyLoop:
+    """Start the stream at ``point`` and return the loop that applies it; ``stack`` closes the stream.
+
+    Raises EngineError.
+    """
+    store, parts = sessions.store, table_parts(sessions.store)
+    limits = control.settings.batch_limits()
+    batcher = Batcher(point.marks, heartbeat_tables(point.source), limits, point.applied, parts=parts)
+    stream = ReplicationStream(point.walsender, point.sender_timeout, batcher, point.confirmable)
+    stack.callback(stream.close)
+    tables = TargetTables(
+        store.conn,
+        batcher.types,
+        lambda oid: _uniques_at(point.source, oid),
+        binary=point.binary,
+        mapping=IDENTITY,
+        copied_as={oid: copy.name for oid, copy in table_copies(store).items()},
+        cut_by={oid: part.column for oid, part in parts.items()},
+    )
+    applier = Applier(store.conn, sessions.progress, store.name, tables, control.settings.conflict_policy)
+    wait_until_slot_inactive(point.source, point.slot, _SLOT_TIMEOUT)
+    stream.start(point.slot, point.publication, binary=point.binary)
+    return ApplyLoop(
+        sessions,
+        stream,
+        batcher,
+        applier,
+        point.confirmable,
+        control=control,
+        slot_monitor=slot_monitor,
+        reporter=reporter,
+        progressed=progressed,
+    )
+
+
+def _uniques_at(source: Connection, oid: int) -> tuple[UniqueIndex, ...]:
+    with explain_errors("looking at the unique indexes of", f"table {oid} of the source"):
+        return observe_uniques(source, oid)

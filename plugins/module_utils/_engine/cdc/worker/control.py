@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import SpecError
-from ..control.config import TaskSettings, task_settings
 from ..control.lifecycle import WorkerStep, next_step
 from ..control.pace import Throttle
+from ..control.settings import TaskSettings, task_settings
 
 if TYPE_CHECKING:
     import logging

@@ -1,22 +1,28 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker has to know before it takes up the stream: the marks of the tables, and the format of the values."""
+"""What a worker has to know before it resumes the stream: position, marks of the tables, and the format of the values."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ... import names
+from ...capture.publication_members import BEFORE as PUBLICATION
+from ...capture.publication_members import require_members
 from ...errors import StateError
-from ...objects.mapping import ObjectMapping, tables_there
+from ...objects.mapping import IDENTITY, ObjectMapping, tables_there
 from ...objects.rules import SchemaRule
 from ...objects.selection import select
 from ...postgres.catalog import Catalog, observe_catalog
-from ...postgres.connect import explain_errors
-from ...postgres.lsn import Lsn, parse_lsn
-from ...slot.plan import observe_slot
-from ...slot.timeline import check_slot, copied_too_late, copy_again, position_after_switch, read_history
+from ...postgres.connect import connect, explain_errors
+from ...postgres.lsn import Lsn, format_lsn, parse_lsn
+from ...postgres.server import identify_system, require_primary
+from ...slot.identity import check_slot, observe_slot
+from ...slot.timeline import copied_too_late, copy_again, position_after_switch, read_history
 from ...state.copies import describe_uncopied, ranges_of_several_marks, table_copies, uncopied
 from ..changes.part_marks import PartMarks, part_marks
 
@@ -27,6 +33,81 @@ if TYPE_CHECKING:
     from ...postgres.server import System
     from ...state.progress import Progress
     from ...state.store import MigrationState, StateStore
+    from ..control.config import WorkerConfig
+    from .connections import Sessions
+
+_RUN_MIGRATE = "Run the migrate playbook: it takes the steps that come before."
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a stream is resumed, and over which sessions.
+
+    ``sender_timeout`` is the source's wal_sender_timeout in seconds; ``marks`` the mark of every table, by source OID;
+    ``applied`` the position up to which changes stand at the destination, ``confirmable`` the one from which the stream is
+    asked for; ``binary`` whether values come in binary format.
+    """
+
+    source: Connection
+    walsender: Connection
+    sender_timeout: float
+    slot: str
+    publication: str
+    marks: dict[int, Lsn]
+    applied: Lsn
+    confirmable: Lsn
+    timeline: int
+    binary: bool
+
+    def described(self) -> dict[str, object]:
+        """The same for log and timeline."""
+        return {
+            "from": format_lsn(self.confirmable),
+            "timeline": self.timeline,
+            "format": "binary" if self.binary else "text",
+            "tables": len(self.marks),
+        }
+
+
+def resume(stack: ExitStack, config: WorkerConfig, sessions: Sessions, log: logging.Logger) -> ResumePoint:
+    """Connect to the source, check that the stream may be resumed here, and claim the progress.
+
+    ``stack`` closes the connections. Raises EngineError.
+    """
+    slot = dict(sessions.migration.slot or {})
+    row = sessions.progress.load()
+    if not slot or row is None:
+        raise StateError("starting the CDC worker of", config.name, "the migration has no slot", _RUN_MIGRATE)
+    source = stack.enter_context(connect(config.source, f"worker {config.name}"))
+    require_primary(source)
+    catalog = observe_catalog(source, "source", leave_out=("causeway",))
+    marks = table_marks(sessions.store, sessions.migration, catalog)
+    sender_timeout = _sender_timeout(source)
+    walsender = stack.enter_context(connect(config.source, f"stream {config.name}", replication=True))
+    system = identify_system(walsender, config.source)
+    confirmable = resume_position(source, walsender, slot, row, system, sessions.store, log)
+    publication = names.publication_name(config.name)
+    require_members(source, publication, sessions.migration.before_image.get(PUBLICATION, {}))
+    binary = binary_everywhere(source, catalog, sessions.store.conn, config.state_schema, marks, IDENTITY)
+    sessions.progress.claim(system.identifier, system.timeline, row.applied, confirmable)
+    return ResumePoint(
+        source=source,
+        walsender=walsender,
+        sender_timeout=sender_timeout,
+        slot=str(slot["name"]),
+        publication=publication,
+        marks=marks,
+        applied=row.applied,
+        confirmable=confirmable,
+        timeline=system.timeline,
+        binary=binary,
+    )
+
+
+def _sender_timeout(source: Connection) -> float:
+    query = "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+    row = source.execute(query).fetchone()
+    return float((row or (60000,))[0]) / 1000
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:
@@ -68,13 +149,14 @@ def resume_position(
     store: StateStore,
     log: logging.Logger,
 ) -> Lsn:
-    """The position from which the stream may be taken up, after all that is known of slot and timeline."""
+    """Return the position from which the stream may be resumed, after all that is known of slot and timeline."""
     confirmable = row.confirmable
     found = observe_slot(source, str(slot["name"]))
     if system.timeline != row.timeline and system.identifier == row.source_system:
-        confirmable = position_after_switch(row, system, read_history(walsender, system.timeline))
+        history = read_history(walsender, system.timeline)
+        confirmable = position_after_switch(row.applied, row.confirmable, row.timeline, system.timeline, history)
         log.warning("the source is on timeline %s now, not on %s", system.timeline, row.timeline)
-    check_slot(str(slot["name"]), found, slot, system, confirmable)
+    check_slot(slot, found, system, confirmable, system.timeline)
     copies = table_copies(store).values()
     if any((copy.timeline or row.timeline) != system.timeline for copy in copies):
         history = read_history(walsender, system.timeline)

@@ -13,7 +13,7 @@ import pathlib
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import daemon
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task.detach import hold
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.pidfile import hold
 
 
 def test_a_log_line_is_json_and_a_traceback_is_frames_alone(tmp_path: pathlib.Path) -> None:

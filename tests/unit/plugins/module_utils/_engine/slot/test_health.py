@@ -99,7 +99,7 @@ def test_lost_soon_is_said_in_time_with_numbers() -> None:
 def test_a_lost_slot_is_a_level_of_its_own(last: Sample, code: str) -> None:
     assert codes([last]) == [("lost", code)]
     assert forecast([WELL, last]).lost_in == 0
-    assert "copy again" in findings("s", last, Forecast())[0].remedy
+    assert "migrate again" in findings("s", last, Forecast())[0].remedy
 
 
 def test_unreserved_is_critical_at_the_first_look() -> None:

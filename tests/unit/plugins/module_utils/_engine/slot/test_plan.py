@@ -19,7 +19,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import System
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.creation import creation_statement
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import Slot, SlotStep, decide
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.identity import Slot
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot.plan import SlotStep, decide
 
 NAME = "dts_sync_orders"
 SYSTEM = System("742", 1, parse_lsn("0/900"))
@@ -39,7 +40,7 @@ SLOT = Slot(NAME, "pgoutput", "logical", "shop", False, 0, 0x100, 0x80, "reserve
 def asked(
     recorded: dict[str, Any] | None, found: Slot | None, *, confirmable: int = 0, copied: bool = False, **more: Any
 ) -> SlotStep:
-    return decide(NAME, recorded, found, more.get("system", SYSTEM), confirmable, copied)
+    return decide(NAME, recorded, found, more.get("system", SYSTEM), confirmable, 1, copied)
 
 
 def changed(**what: Any) -> Slot:

@@ -1,13 +1,12 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes that outlive their parent, files that say whether one lives, and lag by samples."""
+"""Processes that outlive their parent, and lag by samples."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-import signal
 import sys
 import time
 
@@ -16,9 +15,6 @@ import pytest
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.monitor.monitor import LagMeter
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.task.detach import (
-    held_by,
-    hold,
-    is_held,
     launch,
     worker_environment,
 )
@@ -62,28 +58,6 @@ def test_the_environment_leaves_secrets_behind() -> None:
     given = {"PATH": "/bin", "HOME": "/root", "PGPASSWORD": "x", "CAUSEWAY_SOURCE_PASSWORD": "y", "PYTHONPATH": "z"}
     given["CAUSEWAY_FAILPOINT"] = "after commit sent"
     assert worker_environment(given, "/engine") == {"PATH": "/bin", "HOME": "/root", "PYTHONPATH": "/engine"}
-
-
-def test_a_held_file_is_free_when_its_holder_dies(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "worker.pid"
-    assert not is_held(path)
-    assert held_by(path) is None
-    child = os.fork()
-    if child == 0:
-        hold(path)
-        (tmp_path / "held").touch()
-        time.sleep(60)
-        os._exit(0)
-    wait_for(tmp_path / "held")
-    assert held_by(path) == child
-    assert hold(path) is None
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert held_by(path) is None
-    descriptor = hold(path)
-    assert descriptor is not None
-    assert path.read_text() == f"{os.getpid()}\n"
-    os.close(descriptor)
 
 
 def test_lag_is_since_when_the_source_has_been_ahead() -> None:

@@ -1,24 +1,26 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the applier reads out of changes and errors: markers, hashes of keys, words without values."""
+"""The steps of a batch go to their handlers in order, what our own tables say after them; markers are read."""
 
 from __future__ import annotations
 
-import psycopg
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.applier import (
-    apply_error,
+    Applier,
     marker_of,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (
-    FoundColumn,
-    FoundTable,
-    fit,
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import (
+    Batch,
+    EmptyStep,
+    RelationStep,
+    SystemChange,
+    TruncateStep,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.statements import TableStatements
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import SystemChange
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.messages import (
     Change,
     Delete,
@@ -28,7 +30,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 
 HEARTBEAT = Relation(
     1,
@@ -61,29 +62,73 @@ def test_a_marker_is_read_in_either_format_and_only_ours(change: Change, marker:
     assert marker_of(SystemChange(HEARTBEAT, change, 5), "ours") == marker
 
 
-def column(name: str) -> FoundColumn:
-    return FoundColumn(name, 25, -1, 25, "pg_catalog", "text", "text", False, False, "pg_catalog")
+class Ends:
+    """Destination, progress and tables of an applier: what they are asked, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        adapters = SimpleNamespace(register_dumper=lambda dummy, dummy2: None)
+        self.conn = SimpleNamespace(execute=self._execute, adapters=adapters)
+        self.progress = SimpleNamespace(
+            store=None,
+            advance=lambda end, tally, dummy, dummy2: self.asked.append(f"advance {end} marker {tally.marker}"),
+            commit=lambda: self.asked.append("commit"),
+            settle=lambda end: self.asked.append(f"settle {end}"),
+        )
+        self.tables = SimpleNamespace(
+            known={}, learn=lambda relation, dummy: self.asked.append(f"learn {relation.name}")
+        )
+        self.applier = Applier(cast("Any", self.conn), cast("Any", self.progress), "ours", cast("Any", self.tables))
+        self.asked.clear()
+
+    def _execute(self, statement: Any) -> Any:
+        self.asked.append(statement if isinstance(statement, str) else statement.as_string(None))
+        return SimpleNamespace(fetchall=list)
 
 
-def test_the_query_that_finds_a_row_by_its_key_hash_names_the_key_alone() -> None:
-    columns = (
-        RelationColumn("a", 25, -1, True),
-        RelationColumn("b", 25, -1, True),
-        RelationColumn("c", 25, -1, False),
-    )
-    found = FoundTable(3, "r", (column("a"), column("b"), column("c")), ())
-    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY))
-    assert statements.find_by_hash("00ff") == (
-        'SELECT * FROM ONLY "s"."t" WHERE pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to('
-        "ROW(\"a\", \"b\")::pg_catalog.text, 'UTF8')), 'hex'), 16) = '00ff'"
-    )
+def piece(*, last: bool = True) -> Batch:
+    batch = Batch()
+    batch.steps = [
+        RelationStep(HEARTBEAT, None),
+        TruncateStep((HEARTBEAT,), False),
+        EmptyStep(HEARTBEAT, "marker", 20, ((None, 5),)),
+    ]
+    batch.system = [SystemChange(HEARTBEAT, Insert(1, beat(b"ours", b"17", b"t")), 5)]
+    batch.end_lsn, batch.last_of_transaction = 99, last
+    return batch
 
 
-def test_an_error_about_a_value_does_not_quote_it() -> None:
-    error = apply_error(psycopg.errors.InvalidTextRepresentation('invalid input syntax: "secret"'), "applying", "s.t")
-    assert error.sqlstate == "22P02"
-    assert "secret" not in str(error)
-    assert error.why == "invalid text representation"
-    violation = apply_error(psycopg.errors.UniqueViolation("secret"), "applying", "s.t")
-    assert violation.sqlstate == "23505"
-    assert "secret" not in str(violation)
+def test_steps_go_to_their_handlers_in_order_and_our_own_tables_after_them() -> None:
+    ends = Ends()
+    assert ends.applier.apply(piece(), 0, 0)
+    assert ends.asked == [
+        "BEGIN",
+        "learn heartbeat",
+        "SAVEPOINT causeway_segment",
+        'TRUNCATE ONLY "causeway"."heartbeat"',
+        'DELETE FROM ONLY "causeway"."heartbeat" WHERE "marker" < \'5\'::bigint',
+        *("advance 99 marker 17", "commit", "settle 99"),
+    ]
+    assert (ends.applier.marker, ends.applier.open) == (17, False)
+
+
+def test_a_savepoint_is_released_before_the_next_one_and_forgotten_with_its_transaction() -> None:
+    ends = Ends()
+    assert not ends.applier.apply(piece(last=False), 0, 0)
+    assert ends.applier.open
+    ends.applier.apply(piece(), 0, 0)
+    ends.applier.apply(piece(), 0, 0)
+    assert ends.asked.count("RELEASE SAVEPOINT causeway_segment") == 1
+    assert ends.asked.count("BEGIN") == 2
+
+
+def test_what_is_abandoned_is_not_counted() -> None:
+    ends = Ends()
+    ends.applier.apply(piece(last=False), 0, 0)
+    ends.applier.abandon()
+    assert ends.asked[-1] == "ROLLBACK"
+    assert (ends.applier.marker, ends.applier.open) == (0, False)
+    empty = Batch()
+    empty.end_lsn = 100
+    ends.applier.apply(empty, 0, 0)
+    assert "advance 100 marker 0" in ends.asked

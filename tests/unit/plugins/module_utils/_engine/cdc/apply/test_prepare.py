@@ -16,8 +16,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ap
     fit,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.prepare import Preparer
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.row_by_row import TargetTable
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.statements import TableStatements
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.target_table import TargetTable
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Batch, Segment
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.compaction import compact
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.keys import UniqueIndex

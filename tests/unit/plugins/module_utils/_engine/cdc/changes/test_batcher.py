@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
     Batch,
     Batcher,
-    BatchLimits,
     RelationStep,
     Segment,
     TruncateStep,

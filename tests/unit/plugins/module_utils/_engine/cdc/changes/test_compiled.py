@@ -36,6 +36,7 @@ MODULES = (
     "cdc.changes.messages",
     "cdc.changes.pgoutput",
     "cdc.changes.batches",
+    "cdc.changes.batch_limits",
     "cdc.changes.batcher",
     "cdc.changes.receiver",
     "cdc.changes.compaction",
@@ -110,7 +111,7 @@ def enveloped(engine: Engine, data: bytes) -> Any:
 
 def read(engine: Engine, stream: Sequence[bytes], marks: dict[int, int], limits: tuple[int, int], often: int) -> Any:
     """Everything that comes of a stream: its pieces, the net effect of each, and the bytes of their COPY."""
-    limit = engine.batcher.BatchLimits(limits[0], limits[1], 3600.0)
+    limit = engine.batch_limits.BatchLimits(limits[0], limits[1], 3600.0)
     intake = engine.receiver.Receiver(engine.batcher.Batcher(marks, limits=limit, clock=lambda: 0.0), 0)
     came = iter([(len(data), memoryview(data)) for data in stream])
     batches = []
@@ -131,7 +132,10 @@ def read(engine: Engine, stream: Sequence[bytes], marks: dict[int, int], limits:
 def effect(engine: Engine, batch: Any) -> Any:
     """What is sent of a piece whose tables have their first column as key."""
     found: list[Any] = []
+    known = engine.batches
+    kinds = {known.Segment, known.RelationStep, known.TruncateStep, known.EmptyStep}
     for step in batch.steps:
+        assert type(step) in kinds  # the applier finds its handler by it
         if type(step).__name__ != "Segment":
             continue
         for oid, changes in sorted(step.by_table().items()):

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import messages as m
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import (
     Batcher,
-    BatchLimits,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import (
     EmptyStep,

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import BatchLimits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.pace import (
     Pace,
     Throttle,

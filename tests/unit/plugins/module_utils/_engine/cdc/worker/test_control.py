@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batcher import BatchLimits
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batches import Batch
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import WorkerStep
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.sd_notify import Pulse
