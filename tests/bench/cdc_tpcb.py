@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.cdc import Workload, run, scaled
 from bench.harness import VERSION
-from servers import local_clusters
+from support.clusters.servers import local_clusters
 
 CLIENTS = 4
 TRANSACTIONS = scaled(100_000) // CLIENTS * CLIENTS

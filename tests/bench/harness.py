@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
-from servers import local_clusters
+from support.clusters.servers import local_clusters
 
 VERSION = "17"
 SETTINGS = {

@@ -26,8 +26,8 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from processes import command_lines  # noqa: E402
-from servers import local_clusters  # noqa: E402
+from support.clusters.servers import local_clusters  # noqa: E402
+from support.processes import command_lines  # noqa: E402
 
 from demo import shop  # noqa: E402
 from demo.playbooks import PlaybookFailed, Playbooks  # noqa: E402

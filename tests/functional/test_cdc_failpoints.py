@@ -12,12 +12,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from functional.durability import held_to, sampled
-from functional.load import LOADED, Load, identical
-from functional.streaming import Streaming
-from functional.waiting import until
-
-from .conftest import Pair
+from support.clusters.pairs import Pair
+from support.faults.durability import held_to, sampled
+from support.harness.streaming import Streaming
+from support.loads.load import LOADED, Load, identical
+from support.waiting import until
 
 STEPS = (
     "batch sent",

@@ -12,10 +12,10 @@ import shutil
 import time
 
 import pytest
-from functional.durability import sampled
-from functional.load import LOADED, Load, identical
-from functional.streaming import MakeStreaming, Streaming, slot_position
-from functional.witness import assert_identical
+from support.faults.durability import sampled
+from support.harness.streaming import MakeStreaming, Streaming, slot_position
+from support.loads.load import LOADED, Load, identical
+from support.witness import assert_identical
 
 
 @pytest.mark.faults

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from functional.conftest import End
-from functional.modules import Migration
-from functional.streaming import MakeStreaming, Streaming
-from functional.waiting import until
-from functional.witness import assert_identical
+from support.clusters.pairs import End
+from support.harness.modules import Migration
+from support.harness.streaming import MakeStreaming, Streaming
+from support.waiting import until
+from support.witness import assert_identical
 
 DDL = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 # Counts rows as they are written, in whatever transaction: what a sequence has given is seen at once.

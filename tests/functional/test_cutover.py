@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved
-from processes import lives
+from support import witness
+from support.harness.moved import ACLS, STEPS, Load, MakeMoved, Moved
+from support.processes import lives
 
 
 def everything(moved: Moved) -> list[Any]:

@@ -12,12 +12,12 @@ import time
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.module_process import ModuleProcess
-from functional.modules import ModuleFailed
-from functional.moved import Load, MakeMoved, Moved, kill
-from processes import lives
 from psycopg import sql
+from support import witness
+from support.harness.module_process import ModuleProcess
+from support.harness.modules import ModuleFailed
+from support.harness.moved import Load, MakeMoved, Moved, kill
+from support.processes import lives
 
 pytestmark = pytest.mark.faults
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from functional.durability import held_to
-from functional.exactness import Clients, MakeJourney
+from support.faults.durability import held_to
+from support.harness.exactness import Clients, MakeJourney
 
 
 def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from functional.exactness import Journey, MakeJourney
-from functional.modules import ModuleFailed
-from functional.streaming import MakeStreaming, Streaming
-from functional.waiting import until
-
-from .conftest import End
+from support.clusters.pairs import End
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import ModuleFailed
+from support.harness.streaming import MakeStreaming, Streaming
+from support.waiting import until
 
 SMALL = {"max_slot_wal_keep_size": "160MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}
 

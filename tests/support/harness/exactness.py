@@ -24,9 +24,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.modules import Migration
-from functional.streaming import unpack_engine
+from support import witness
+from support.harness.modules import Migration
+from support.harness.streaming import unpack_engine
 
 TABLES = """
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import psycopg
 from psycopg import conninfo
-from servers import local_clusters
-
-from .conftest import Clusters, End, Server
+from support.clusters.local import Clusters, Server
+from support.clusters.pairs import End
+from support.clusters.servers import local_clusters
 
 PHYSICAL_SLOT = "standby_1"
 STANDBY = {"hot_standby_feedback": "on", "sync_replication_slots": "on", "primary_slot_name": PHYSICAL_SLOT}

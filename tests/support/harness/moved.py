@@ -22,13 +22,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.module_process import ModuleProcess
-from functional.modules import Migration, ModuleFailed
-from functional.streaming import unpack_engine, wait_stopped
-from functional.writers import Writers
 from psycopg import sql
-
-from .conftest import Clusters, End, Pair
+from support.clusters.local import Clusters
+from support.clusters.pairs import End, Pair
+from support.harness.module_process import ModuleProcess
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.streaming import unpack_engine, wait_stopped
+from support.loads.writers import Writers
 
 SCHEMA = """
 CREATE SCHEMA sales AUTHORIZATION {owner};
