@@ -14,6 +14,8 @@ import time
 import uuid
 from pathlib import Path
 
+from support.scratch import scratch
+
 from .environment import CACHE, ROOT
 
 COLLECTION = Path("ansible_collections") / "causeway" / "postgresql"
@@ -36,7 +38,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
-        self.folder = Path(tempfile.mkdtemp(prefix="causeway-dev-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="causeway-dev-", dir=scratch()))
         # passable, not readable: servers of the tests run as another user when the caller is root
         self.folder.chmod(0o711)
         self._copy: Path | None = None

@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 from support.clusters.servers import local_clusters
+from support.scratch import scratch
 
 DEFAULT_VERSION = "17"
 # Quick, and still safe when a server is crashed: what was written has reached the operating system.
@@ -86,12 +87,18 @@ class Server:
         local_clusters.restart(self._own(), mode)
 
 
+def _home() -> pathlib.Path:
+    """Return the folder of this account that holds the clusters of all runs."""
+    if os.environ.get(local_clusters.HOME_VARIABLE):
+        return pathlib.Path(local_clusters.default_home())
+    return local_clusters.own_folder(scratch() / f"causeway-tests-{os.geteuid()}")
+
+
 class Clusters:
     """Local clusters of one test run, made when first asked for, all in one folder that goes at the end."""
 
     def __init__(self) -> None:
-        home = local_clusters.own_folder(local_clusters.default_home())
-        self.folder = local_clusters.own_folder(home / f"tests-{os.getpid()}")
+        self.folder = local_clusters.own_folder(_home() / f"tests-{os.getpid()}")
         self._servers: dict[str, Server] = {}
         self._lock = threading.Lock()
         atexit.register(self.close)
@@ -132,7 +139,7 @@ class Clusters:
 
 def sweep() -> None:
     """Remove what a run left behind that was killed with SIGKILL."""
-    home = local_clusters.default_home()
+    home = _home()
     for folder in home.glob("tests-*") if home.exists() else []:
         pid = folder.name.partition("-")[2]
         if pid.isdigit() and not pathlib.Path("/proc", pid).exists():

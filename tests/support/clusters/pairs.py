@@ -76,6 +76,12 @@ class Pair:
         return Pair(*(dataclasses.replace(end, sql=end.connect()) for end in self.ends))
 
 
+def _create_database(admin: psycopg.Connection[Any], name: str) -> sql.Composed:
+    """Return the statement; by copies of files, where the server knows a slower way too."""
+    quicker = sql.SQL(" STRATEGY file_copy" if admin.info.server_version >= 150000 else "")
+    return sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)) + quicker
+
+
 def _drop_database(server: Server, dbname: str) -> None:
     """Drop a database with the slots and sessions that hold it."""
     with server.connect() as admin:
@@ -124,7 +130,7 @@ def pairs(clusters: Clusters) -> Iterator[Callable[..., Pair]]:
             server = server_of(role, version, private, settings, suffix)
             name = dbname or f"{role[:3]}_{suffix}"
             with server.connect() as admin:
-                admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+                admin.execute(_create_database(admin, name))
             if server.cluster is None or (not private and settings is None):
                 undo.callback(_drop_database, server, name)
             connection = server.connect(name)
