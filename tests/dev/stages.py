@@ -28,6 +28,10 @@ _STEERING = (
 )
 
 
+ENDING = ("-p", "support.budget")
+"""A pytest that ends when its time is used up."""
+
+
 class Stages:
     """Runs stages by name; each returns whether every command of it succeeded.
 
@@ -164,8 +168,9 @@ class Stages:
         return self.run(self.python, "-m", "pytest", "tests/unit", "--numprocesses", "2", "--dist", "loadfile")
 
     def fuzz(self) -> bool:
-        environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
-        pytest: list[str | Path] = [self.python, "-m", "pytest", "-v", "--numprocesses", "2", "--dist", "load"]
+        half = self._budget("FUZZ", 30) / 2
+        pytest: list[str | Path] = [self.python, "-m", "pytest", *ENDING, "-v", "--numprocesses", "2", "--dist", "load"]
+        environ = {**self._ending(half), "HYPOTHESIS_PROFILE": "fuzz"}
         return all(
             [
                 self.run(*pytest, "tests/unit", "-m", "hypothesis", environ=environ),
@@ -177,15 +182,26 @@ class Stages:
         return self._on_servers("not faults_heavy", "--durations", "15")
 
     def faults(self) -> bool:
-        return self._on_servers("faults or faults_heavy", "-v")
+        environ = self._ending(self._budget("FAULTS", 60))
+        return self._on_servers("faults or faults_heavy", *ENDING, "-v", environ=environ)
 
-    def _on_servers(self, marked: str, *options: str) -> bool:
+    def _budget(self, name: str, minutes: float) -> float:
+        """Return the seconds that a long target may take: as NAME_MINUTES says, or so many minutes."""
+        return 60 * float(os.environ.get(f"{name}_MINUTES") or minutes)
+
+    def _ending(self, seconds: float) -> dict[str, str]:
+        """Return the environment of a pytest that ends by itself."""
+        environ = self.environ()
+        found_from = os.pathsep.join([environ["PYTHONPATH"], str(ROOT / "tests")])
+        return {**environ, "CAUSEWAY_BUDGET": str(seconds), "PYTHONPATH": found_from}
+
+    def _on_servers(self, marked: str, *options: str, environ: dict[str, str] | None = None) -> bool:
         # a test that hangs says where it does, and the others still run
         options += ("--timeout", "600")
         # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
         # in their order: by the number of its tests nobody knows how long a file takes
         options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options)
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options, environ=environ)
 
     def sanity(self) -> bool:
         home = CACHE / "sanity-home" / self.bin.parent.name
