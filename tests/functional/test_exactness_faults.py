@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 from support.faults.durability import held_to, sampled
-from support.harness.exactness import Clients, Journey, MakeJourney
+from support.harness.exactness import Journey, MakeJourney
 from support.harness.modules import ModuleFailed
+from support.loads.clients import Clients
 from support.waiting import until
 
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "2s", "fsync": "on"}

@@ -15,8 +15,9 @@ from support.clusters.local import Clusters, Server
 from support.clusters.pairs import Pair
 from support.clusters.standby import end_on, pause_replay, promote, standby_of, wait_replayed, wait_synced
 from support.faults.durability import held_to, sampled
-from support.harness.exactness import Clients, Journey, MakeJourney
+from support.harness.exactness import Journey, MakeJourney
 from support.harness.modules import ModuleFailed
+from support.loads.clients import Clients
 from support.waiting import until
 
 SAFE = "SET synchronous_commit = on"

@@ -16,13 +16,14 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from _pytest.outcomes import Skipped
 
 VARIABLE = "CAUSEWAY_BUDGET"
 _DEADLINE = pytest.StashKey[float]()
 _SHARE = pytest.StashKey[float]()
 
 
-class Spent(pytest.skip.Exception):
+class Spent(Skipped):
     """Ends a property test: hypothesis lets a skip through at once."""
 
 

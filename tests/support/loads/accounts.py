@@ -25,7 +25,7 @@ INSERT INTO account SELECT n, 0, repeat('n', 50) FROM generate_series(1, 200) n;
 """
 
 
-class Load(Writers):
+class AccountLoad(Writers):
     """Writers at the source; they survive a restart of it."""
 
     def __init__(self, pair: Pair, writers: int = 3, settings: str = "") -> None:
