@@ -48,10 +48,10 @@ compat: ## sanity and the main job on the oldest ansible-core that meta/runtime.
 bench: ## measure against peers, side by side: BENCH=clone, clone_mixed, copy_scale, tables_10k, validate, cdc_…; the last line is the result as JSON
 	@$(DEV) bench
 
-fuzz: ## the property tests with many more examples
+fuzz: ## the property tests with as many more examples as FUZZ_MINUTES (30) have room for
 	@$(DEV) fuzz
 
-faults: ## kill workers, modules and servers in the middle of the work
+faults: ## kill workers, modules and servers in the middle of the work, for at most FAULTS_MINUTES (60)
 	@$(DEV) faults
 
 clean: ## remove the environments, caches and archives

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench.harness import ROUNDS, Bench, clusters, in_turn, peak_rss_mb, report
-from compiling import compiled_engine
-from functional.conftest import End, Pair, Server
-from functional.streaming import Streaming
 from psycopg import sql
+from support.clusters.local import Server
+from support.clusters.pairs import End, Pair
+from support.compiling import compiled_engine
+from support.harness.streaming import Streaming
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 """A part of the full size, to iterate on; the numbers that count are those of 1."""

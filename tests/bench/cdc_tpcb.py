@@ -8,9 +8,9 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-import servers
 from bench.cdc import Workload, run, scaled
 from bench.harness import VERSION
+from support.clusters import servers
 
 CLIENTS = 4
 TRANSACTIONS = scaled(100_000) // CLIENTS * CLIENTS

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
-import servers
+from support.clusters import servers
 
 VERSION = "17"
 SETTINGS = {

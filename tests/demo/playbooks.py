@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import pathlib
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from support.playbooks import RECAP, Runner
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOISE = re.compile(r"^(?:PLAY|TASK|RUNNING HANDLER|ok: |skipping: |included: |changed: |\S+ +: ok=\d|\s*$|\*+$)")
 TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?:[\w.]+\.(\w+) : )?(.*)\] \**$")
-RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
 
 
 class PlaybookFailed(Exception):
@@ -36,50 +34,35 @@ class Played:
     tasks: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Playbooks:
+class Playbooks(Runner):
     """The playbooks of the checkout, for one inventory. C(folder) is private and holds inventory, logs and tree."""
 
-    folder: pathlib.Path
-    show: Callable[[str], None]
+    def __init__(self, folder: pathlib.Path, show: Callable[[str], None]) -> None:
+        super().__init__(folder)
+        self.show = show
 
     def prepare(self, host: str, variables: Mapping[str, Any]) -> None:
-        """Write the inventory, readable by its owner only, and the tree in which Ansible finds the collection."""
-        link = self.folder / "collections" / "ansible_collections" / "causeway" / "postgresql"
-        link.parent.mkdir(parents=True)
-        link.symlink_to(ROOT, target_is_directory=True)
+        """Write the inventory, and lay out the tree in which Ansible finds the collection."""
+        self.prepare_folder()
+        self.collection.symlink_to(ROOT, target_is_directory=True)
         (self.folder / "logs").mkdir()
-        (self.folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
-        inventory = {"migrations": {"hosts": {host: dict(variables)}}}
-        descriptor = os.open(self.folder / "inventory.yml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            json.dump(inventory, handle, ensure_ascii=False, indent=2)  # JSON is YAML
+        self.write_inventory({"migrations": {host: variables}})
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}
         return {
-            **kept,
-            "LC_ALL": "C.UTF-8",
+            **super().environment(),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
-            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
-            "ANSIBLE_HOME": str(self.folder / "ansible"),
-            "ANSIBLE_REMOTE_TMP": str(self.folder / "ansible-remote"),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
         }
 
     def play(self, name: str, label: str, *options: str) -> Played:
         """Run C(causeway.postgresql.NAME). Raises C(PlaybookFailed)."""
-        program = pathlib.Path(sys.executable).parent / "ansible-playbook"
-        command = [str(program), "-i", str(self.folder / "inventory.yml"), f"causeway.postgresql.{name}", *options]
         log_file = self.folder / "logs" / f"{label.replace(' ', '-')}.log"
         started, recap, task = time.monotonic(), (0, 0), ""
         with (
             log_file.open("w", encoding="utf-8") as log,
             subprocess.Popen(
-                command,
+                self.command(name, *options),
                 cwd=self.folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,

@@ -26,8 +26,8 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import servers  # noqa: E402
-from processes import command_lines  # noqa: E402
+from support.clusters import servers  # noqa: E402
+from support.processes import command_lines  # noqa: E402
 
 from demo import shop  # noqa: E402
 from demo.playbooks import PlaybookFailed, Playbooks  # noqa: E402

@@ -10,12 +10,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from . import sanity as ansible_test
 from .environment import CACHE, ROOT
-from .workspace import COLLECTION, MARK, Workspace, link_tree
+from .workspace import BYTECODE, COLLECTION, MARK, Workspace, link_tree
 
 PACKAGE = "ansible_collections.causeway.postgresql"
 ENGINE = PACKAGE + ".plugins.module_utils._engine"
@@ -26,11 +28,25 @@ _STEERING = (
 )
 
 
-class Stages:
-    """Runs stages by name; each returns whether every command of it succeeded."""
+ENDING = ("-p", "support.budget")
+"""A pytest that ends when its time is used up."""
 
-    def __init__(self, venv: Path, workspace: Workspace, variant: str = "newest") -> None:
+
+class Stages:
+    """Runs stages by name; each returns whether every command of it succeeded.
+
+    What they print goes to the file I(output), or where this process prints to.
+    """
+
+    def __init__(
+        self, venv: Path, workspace: Workspace, variant: str = "newest", mark: str = "", output: IO[str] | None = None
+    ) -> None:
         self.variant = variant
+        self.mark = mark or workspace.mark
+        self.output = output
+        self._process: subprocess.Popen[bytes] | None = None
+        self._over = False
+        self._lock = threading.Lock()
         self.bin = venv / "bin"
         self.python = self.bin / "python"
         self.workspace = workspace
@@ -47,12 +63,12 @@ class Stages:
         }
         return {
             **kept,
-            MARK: self.workspace.mark,
+            MARK: self.mark,
             "PATH": os.pathsep.join([str(self.bin), os.environ.get("PATH", os.defpath)]),
             "LC_ALL": "C.UTF-8",  # ansible-core refuses to run under anything that is not UTF-8
             "PYTHONPATH": tree,
-            # compiled once a run, and not into the checkout
-            "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+            # compiled once, and not into the checkout
+            "PYTHONPYCACHEPREFIX": str(BYTECODE),
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder),
             "ANSIBLE_COLLECTIONS_PATH": tree,
@@ -68,23 +84,37 @@ class Stages:
         home.mkdir(exist_ok=True)
         return {**self.environ(collections), "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
 
+    def say(self, text: str) -> None:
+        print(text, file=self.output, flush=True)
+
     def run(self, *command: str | Path, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> bool:
         words = [str(word) for word in command]
-        print("+ " + shlex.join(self._short(word) for word in words), flush=True)
+        self.say("+ " + shlex.join(self._short(word) for word in words))
+        told = subprocess.STDOUT if self.output else None
         try:
-            process = subprocess.Popen(words, cwd=cwd, env=environ or self.environ())
+            with self._lock:
+                if self._over:
+                    return False
+                process = self._process = subprocess.Popen(
+                    words, cwd=cwd, env=environ or self.environ(), stdout=self.output, stderr=told
+                )
         except OSError as error:
-            print(f"{Path(words[0]).name} could not be started in {cwd}: {error}", flush=True)
+            self.say(f"{Path(words[0]).name} could not be started in {cwd}: {error}")
             return False
         try:
             return process.wait() == 0
         except BaseException as interrupt:
-            self._end(process, tell=not isinstance(interrupt, KeyboardInterrupt))
+            self.end(tell=not isinstance(interrupt, KeyboardInterrupt))
             raise
 
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes], tell: bool) -> None:
-        """Let an interrupted command stop its servers before it is killed; a terminal's Ctrl-C has told it already."""
+    def end(self, tell: bool) -> None:
+        """Start nothing more. Let an interrupted command stop its servers before it is killed; a terminal's Ctrl-C has
+        told it already."""
+        with self._lock:
+            self._over = True
+            process = self._process
+        if process is None or process.poll() is not None:
+            return
         if tell:
             process.send_signal(signal.SIGINT)
         try:
@@ -139,8 +169,9 @@ class Stages:
         return self.run(self.python, "-m", "pytest", "tests/unit", "--numprocesses", "2", "--dist", "loadfile")
 
     def fuzz(self) -> bool:
-        environ = {**self.environ(), "HYPOTHESIS_PROFILE": "fuzz"}
-        pytest: list[str | Path] = [self.python, "-m", "pytest", "-v", "--numprocesses", "2", "--dist", "load"]
+        half = self._budget("FUZZ", 30) / 2
+        pytest: list[str | Path] = [self.python, "-m", "pytest", *ENDING, "-v", "--numprocesses", "2", "--dist", "load"]
+        environ = {**self._ending(half), "HYPOTHESIS_PROFILE": "fuzz"}
         return all(
             [
                 self.run(*pytest, "tests/unit", "-m", "hypothesis", environ=environ),
@@ -152,15 +183,26 @@ class Stages:
         return self._on_servers("not faults_heavy", "--durations", "15")
 
     def faults(self) -> bool:
-        return self._on_servers("faults or faults_heavy", "-v")
+        environ = self._ending(self._budget("FAULTS", 60))
+        return self._on_servers("faults or faults_heavy", *ENDING, "-v", environ=environ)
 
-    def _on_servers(self, marked: str, *options: str) -> bool:
+    def _budget(self, name: str, minutes: float) -> float:
+        """Return the seconds that a long target may take: as NAME_MINUTES says, or so many minutes."""
+        return 60 * float(os.environ.get(f"{name}_MINUTES") or minutes)
+
+    def _ending(self, seconds: float) -> dict[str, str]:
+        """Return the environment of a pytest that ends by itself."""
+        environ = self.environ()
+        found_from = os.pathsep.join([environ["PYTHONPATH"], str(ROOT / "tests")])
+        return {**environ, "CAUSEWAY_BUDGET": str(seconds), "PYTHONPATH": found_from}
+
+    def _on_servers(self, marked: str, *options: str, environ: dict[str, str] | None = None) -> bool:
         # a test that hangs says where it does, and the others still run
         options += ("--timeout", "600")
         # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
         # in their order: by the number of its tests nobody knows how long a file takes
         options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options)
+        return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options, environ=environ)
 
     def sanity(self) -> bool:
         home = CACHE / "sanity-home" / self.bin.parent.name
@@ -266,6 +308,8 @@ class Stages:
 
 # What `make test` is made of, in this order
 TEST = ("lint", "types", "unit", "sanity", "functional", "molecule", "docs")
+# Beside the one stage that lasts longest and waits now and then
+LANES = (("functional",), ("sanity", "molecule", "lint", "types", "unit", "docs"))
 # `make compat`: these, on the oldest ansible-core that the collection promises
 COMPAT = ("sanity", "lifecycle")
 ALONE = ("fuzz", "faults", "pages", "build", "demo", "bench", "lifecycle")

@@ -14,11 +14,14 @@ import time
 import uuid
 from pathlib import Path
 
+from support.scratch import scratch
+
 from .environment import CACHE, ROOT
 
 COLLECTION = Path("ansible_collections") / "causeway" / "postgresql"
 # Every process of a run carries this in its environment, so that one left behind can be told from anybody else's
 MARK = "CAUSEWAY_DEV_RUN"
+BYTECODE = CACHE / "bytecode"
 
 
 def link_tree() -> Path:
@@ -34,9 +37,9 @@ def link_tree() -> Path:
 class Workspace:
     """A run's temporary folder, its copy of the collection and its mark. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Path | None = None) -> None:
         self.mark = uuid.uuid4().hex
-        self.folder = Path(tempfile.mkdtemp(prefix="causeway-dev-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="causeway-dev-", dir=base or scratch()))
         # passable, not readable: servers of the tests run as another user when the caller is root
         self.folder.chmod(0o711)
         self._copy: Path | None = None
@@ -47,6 +50,8 @@ class Workspace:
     def __exit__(self, *unused: object) -> None:
         self.end_processes()
         shutil.rmtree(self.folder, ignore_errors=True)
+        # bytecode of what lay there; the rest of it serves the next run
+        shutil.rmtree(BYTECODE / self.folder.relative_to("/"), ignore_errors=True)
 
     def copy(self) -> Path:
         """What git knows of the checkout, laid out as an installed collection. ansible-test refuses symlinks."""
@@ -67,34 +72,41 @@ class Workspace:
             self._copy = folder
         return self._copy
 
-    def processes(self) -> dict[int, str]:
-        """Living processes of this run other than ourselves: pid to name. Empty where there is no /proc."""
-        wanted = f"{MARK}={self.mark}".encode()
+    def mark_of(self, stage: str) -> str:
+        """Return the mark that the processes of one stage carry."""
+        return f"{self.mark}-{stage}"
+
+    def processes(self, stage: str = "") -> dict[int, str]:
+        """Living processes of this run (of one stage of it) other than ourselves: pid to name. Empty where there is no
+        /proc."""
+        wanted = f"{MARK}={self.mark_of(stage) if stage else self.mark}".encode()
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                marks = [word for word in (entry / "environ").read_bytes().split(b"\0") if word.startswith(wanted)]
+                if marks and (not stage or wanted in marks):
                     found[int(entry.name)] = (entry / "comm").read_text().strip()
             except (OSError, ValueError):
                 continue  # gone meanwhile, or not ours to read
         found.pop(os.getpid(), None)
         return found
 
-    def end_processes(self, patience: float = 10.0) -> dict[int, str]:
-        """End what is still running after `patience` seconds in which it may end by itself; returns what had to be."""
-        left = self._wait_gone(patience)
+    def end_processes(self, stage: str = "", patience: float = 10.0) -> dict[int, str]:
+        """End what is still running (of one stage) after `patience` seconds in which it may end by itself; returns what
+        had to be."""
+        left = self._wait_gone(stage, patience)
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self.processes():
+            for pid in self.processes(stage):
                 try:
                     os.kill(pid, number)
                 except OSError:
                     continue
-            if not self._wait_gone(10.0):
+            if not self._wait_gone(stage, 10.0):
                 break
         return left
 
-    def _wait_gone(self, seconds: float) -> dict[int, str]:
+    def _wait_gone(self, stage: str, seconds: float) -> dict[int, str]:
         end = time.monotonic() + seconds
-        while (left := self.processes()) and time.monotonic() < end:
+        while (left := self.processes(stage)) and time.monotonic() < end:
             time.sleep(0.2)
         return left

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import pytest
-from functional.conftest import Pair
-from functional.streaming import MakeStreaming
-from functional.witness import assert_identical
+from support.clusters.pairs import Pair
+from support.harness.streaming import MakeStreaming
+from support.witness import assert_identical
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply import session, staging
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.apply.destination_table import (

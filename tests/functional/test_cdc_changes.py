@@ -10,11 +10,10 @@ import re
 
 import psycopg
 import pytest
-from functional.streaming import MakeStreaming, Streaming
-from functional.waiting import until
-from functional.witness import assert_identical
-
-from .conftest import End
+from support.clusters.pairs import End
+from support.harness.streaming import MakeStreaming, Streaming
+from support.waiting import until
+from support.witness import assert_identical
 
 BIG = "repeat(md5(random()::text), 400)"
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from functional.streaming import Streaming
-from functional.waiting import until
-from functional.witness import assert_identical
+from support.harness.streaming import Streaming
+from support.waiting import until
+from support.witness import assert_identical
 
 SIZES = (1, 7, 100000)
 DDL = (

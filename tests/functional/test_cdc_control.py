@@ -11,15 +11,15 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
-from functional.conftest import Pair
-from functional.modules import ModuleFailed
-from functional.streaming import slot_position, unpack_engine
-from functional.tasks import Task
-from functional.waiting import until
-from functional.witness import assert_identical
-from processes import lives
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
+from support.clusters.pairs import Pair
+from support.harness.modules import ModuleFailed
+from support.harness.streaming import slot_position, unpack_engine
+from support.harness.tasks import Task
+from support.processes import lives
+from support.waiting import until
+from support.witness import assert_identical
 
 
 def events(task: Task) -> list[str]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from functional.streaming import MakeStreaming, Streaming
-from functional.witness import assert_identical
+from support.harness.streaming import MakeStreaming, Streaming
+from support.witness import assert_identical
 
 
 def started(make_streaming: MakeStreaming, ddl: str) -> Streaming:

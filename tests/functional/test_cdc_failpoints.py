@@ -12,12 +12,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from functional.durability import held_to, sampled
-from functional.load import LOADED, Load, identical
-from functional.streaming import Streaming
-from functional.waiting import until
-
-from .conftest import Pair
+from support.clusters.pairs import Pair
+from support.faults.durability import held_to, sampled
+from support.harness.streaming import Streaming
+from support.loads.accounts import LOADED, AccountLoad, identical
+from support.waiting import until
 
 STEPS = (
     "batch sent",
@@ -79,7 +78,7 @@ def told_beyond(streaming: Streaming, position: str) -> bool:
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_at(streaming: Streaming, place: str) -> None:
     began = a_batch(streaming, place)
-    with Load(streaming.pair, writers=2) as load, sampled(streaming):
+    with AccountLoad(streaming.pair, writers=2) as load, sampled(streaming):
         streaming.start(break_at=place)
         if PLACES.index(place) >= STANDS_FROM:
             until(lambda: stands(streaming, place), f"{place}: what was committed does not stand")

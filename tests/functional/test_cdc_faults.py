@@ -12,17 +12,17 @@ import shutil
 import time
 
 import pytest
-from functional.durability import sampled
-from functional.load import LOADED, Load, identical
-from functional.streaming import MakeStreaming, Streaming, slot_position
-from functional.witness import assert_identical
+from support.faults.durability import sampled
+from support.harness.streaming import MakeStreaming, Streaming, slot_position
+from support.loads.accounts import LOADED, AccountLoad, identical
+from support.witness import assert_identical
 
 
 @pytest.mark.faults
 def test_killed_again_and_again_under_load(make_streaming: MakeStreaming) -> None:
     streaming = make_streaming(LOADED)
     streaming.begin(batch_age=0.05)
-    with Load(streaming.pair) as load, sampled(streaming):
+    with AccountLoad(streaming.pair) as load, sampled(streaming):
         for turn in range(12):
             streaming.start()
             time.sleep(0.7 + (turn * 0.13) % 0.6)
@@ -66,7 +66,7 @@ def test_a_server_that_crashes_with_lazy_commits(make_streaming: MakeStreaming, 
     streaming = make_streaming(LOADED, private=True, **settings)
     streaming.begin()
     streaming.start()
-    with Load(streaming.pair) as load, sampled(streaming):
+    with AccountLoad(streaming.pair) as load, sampled(streaming):
         for dummy in range(3):
             time.sleep(2)
             getattr(streaming.pair, end).server.restart("immediate")

@@ -15,10 +15,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.streaming import Streaming
-from functional.witness import assert_identical
-
-from .conftest import End
+from support.clusters.pairs import End
+from support.harness.streaming import Streaming
+from support.witness import assert_identical
 
 BIG = "repeat(md5(random()::text), 400)"
 

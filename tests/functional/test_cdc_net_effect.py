@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.witness import assert_identical
 from psycopg import sql
+from support.witness import assert_identical
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes import copy_format
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.changes.batch_limits import BatchLimits

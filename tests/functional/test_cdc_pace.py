@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
-from functional.conftest import End
-from functional.modules import Migration
-from functional.streaming import MakeStreaming, Streaming
-from functional.waiting import until
-from functional.witness import assert_identical
+from support.clusters.pairs import End
+from support.harness.modules import Migration
+from support.harness.streaming import MakeStreaming, Streaming
+from support.loads.repeated import Repeated
+from support.waiting import until
+from support.witness import assert_identical
 
 DDL = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 # Counts rows as they are written, in whatever transaction: what a sequence has given is seen at once.
@@ -77,22 +80,17 @@ def sampled(end: End, query: str) -> Iterator[Sampler]:
         sampler.close()
 
 
-def writes(end: End, stop: threading.Event, first: int) -> threading.Thread:
+def writes(end: End, first: int) -> Repeated:
     """Small transactions, far more than the pace lets through, until told to stop."""
+    starts = itertools.count(first, 20)
 
-    def run() -> None:
-        with end.connect() as conn:
-            at = first
-            while not stop.is_set():
-                conn.execute(
-                    "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(%s::int, %s::int) n", [at, at + 19]
-                )
-                at += 20
-                stop.wait(0.01)
+    def write(session: psycopg.Connection[Any], _number: int) -> None:
+        at = next(starts)
+        session.execute(
+            "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(%s::int, %s::int) n", [at, at + 19]
+        )
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    return Repeated(end, write, between=0.01)
 
 
 def tune(streaming: Streaming, **settings: object) -> float:
@@ -118,28 +116,22 @@ def test_the_pace_is_kept_and_another_one_taken_while_it_runs(make_streaming: Ma
     streaming.wait_state("running")
     source.run("INSERT INTO t SELECT n, 'x' FROM generate_series(1, 1000) n")
     streaming.drain()
-    stop = threading.Event()
-    writer = writes(source, stop, 10_000)
-    try:
-        with sampled(destination, VISIBLE) as sampler:
-            sampler.wait(2000)
-            assert tune(streaming, rows_per_second=rate) < 3
-            set_at = destination.value("SELECT extract(epoch FROM clock_timestamp())::float8")
-            time.sleep(9)
-            most = sampler.most(since=set_at + 1.0)
-            assert 0.5 * 5 * rate < most <= 1.1 * 5 * rate
-            # the source writes faster than that is applied, and somebody says so
-            one = Migration(streaming.name, source.endpoint, destination.endpoint, [{"schema": "public"}])
-            cdc = one.run("pg_migration_info")["cdc"]
-            assert cdc["catch_up"]["verdict"] == "never" and 0 < cdc["apply_rate"] < cdc["source_rate"]
-            assert "it will never catch up" in cdc["catch_up"]["sentence"]
-            behind = sampler.rows()
-            assert tune(streaming, rows_per_second=0) < 3
-            # 20 seconds' worth by the old pace
-            assert sampler.wait(behind + 20 * rate, 10) < 4
-    finally:
-        stop.set()
-        writer.join(10)
+    with writes(source, 10_000), sampled(destination, VISIBLE) as sampler:
+        sampler.wait(2000)
+        assert tune(streaming, rows_per_second=rate) < 3
+        set_at = destination.value("SELECT extract(epoch FROM clock_timestamp())::float8")
+        time.sleep(9)
+        most = sampler.most(since=set_at + 1.0)
+        assert 0.5 * 5 * rate < most <= 1.1 * 5 * rate
+        # the source writes faster than that is applied, and somebody says so
+        one = Migration(streaming.name, source.endpoint, destination.endpoint, [{"schema": "public"}])
+        cdc = one.run("pg_migration_info")["cdc"]
+        assert cdc["catch_up"]["verdict"] == "never" and 0 < cdc["apply_rate"] < cdc["source_rate"]
+        assert "it will never catch up" in cdc["catch_up"]["sentence"]
+        behind = sampler.rows()
+        assert tune(streaming, rows_per_second=0) < 3
+        # 20 seconds' worth by the old pace
+        assert sampler.wait(behind + 20 * rate, 10) < 4
     streaming.drain()
     assert assert_identical(streaming.pair, ["public"]) > 2000
     changed = destination.query(

@@ -18,11 +18,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.streaming import Streaming
-from functional.table_pool import OWN, PoolTable, pool
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
+from support.harness.streaming import Streaming
+from support.tables.table_pool import OWN, PoolTable, pool
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import endpoint_of

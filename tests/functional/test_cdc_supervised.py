@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.modules import ModuleFailed
-from functional.streaming import MakeStreaming, Streaming, python_environment
-from functional.tasks import Task
-from functional.witness import assert_identical
-from processes import lives
+from support.clusters.servers import ROOT
+from support.harness.modules import ModuleFailed
+from support.harness.streaming import MakeStreaming, Streaming, python_environment
+from support.harness.tasks import Task
+from support.processes import lives
+from support.witness import assert_identical
 
 DDL = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 
@@ -113,7 +114,7 @@ def units(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     folder.mkdir()
     programs = tmp_path / "bin"
     programs.mkdir()
-    stand_in = pathlib.Path(__file__).parent / "systemctl.py"
+    stand_in = ROOT / "tests" / "support" / "faults" / "systemctl.py"
     program = programs / "systemctl"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
     program.chmod(0o755)

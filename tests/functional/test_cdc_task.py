@@ -12,13 +12,12 @@ import signal
 import time
 
 import pytest
-from functional.modules import Migration, ModuleFailed
-from functional.streaming import unpack_engine
-from functional.tasks import Task
-from functional.witness import assert_identical, fingerprint
-from processes import lives
-
-from .conftest import Pair
+from support.clusters.pairs import Pair
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.streaming import unpack_engine
+from support.harness.tasks import Task
+from support.processes import lives
+from support.witness import assert_identical, fingerprint
 
 
 def test_four_beats_and_changes_arrive(task: Task) -> None:

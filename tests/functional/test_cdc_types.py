@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from functional.streaming import Streaming
-from functional.types_of_columns import BUILT_IN, OWN, OWN_TYPES
-from functional.witness import assert_identical
+from support.harness.streaming import Streaming
+from support.tables.types_of_columns import BUILT_IN, OWN, OWN_TYPES
+from support.witness import assert_identical
 
 
 def table(name: str, types: dict[str, str]) -> str:

@@ -20,10 +20,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
-from functional.opened import open_migration
-from functional.waiting import until
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.opened import open_migration
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import Patience
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Limits

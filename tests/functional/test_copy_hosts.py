@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.module_process import ModuleProcess
-from functional.modules import Migration
-from functional.playbook import Playbooks
-from functional.trip import end_worker
-from functional.waiting import until
-from processes import command_lines
+from support import witness
+from support.clusters.local import Clusters
+from support.harness.module_process import ModuleProcess
+from support.harness.modules import Migration
+from support.harness.trip import end_worker
+from support.playbooks import Playbooks
+from support.processes import command_lines
+from support.waiting import until
 
-from .conftest import Clusters
 from .test_full_copy import LARGE, LARGE_ROWS, held_up, ours
 
 SMALL = "CREATE TABLE small (id int PRIMARY KEY)"

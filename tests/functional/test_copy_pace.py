@@ -13,12 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.modules import Migration
-from functional.standby import standby_of
-from functional.waiting import until
-
-from .conftest import Clusters
+from support import witness
+from support.clusters.local import Clusters
+from support.clusters.standby import standby_of
+from support.harness.modules import Migration
+from support.waiting import until
 
 ROWS = 70_000
 FILL = f"INSERT INTO wide SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, {ROWS}) n"

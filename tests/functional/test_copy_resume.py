@@ -17,14 +17,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.exactness import Journey, MakeJourney
-from functional.modules import Migration, ModuleFailed
-from functional.waiting import until
+from support import witness
+from support.clusters.local import Clusters
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import Migration, ModuleFailed
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import key_order
 
-from .conftest import Clusters
 from .test_full_copy import held_up, waits_at_the_gate
 
 WRITERS = 4

@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.opened import open_migration
-from functional.waiting import until
 from psycopg import sql
+from support.harness.opened import open_migration
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import snapshot, snapshot_guard
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, TimeoutExpired

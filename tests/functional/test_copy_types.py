@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional.modules import Migration
-from functional.types_of_columns import BUILT_IN, OWN, OWN_TYPES
-from functional.witness import assert_identical
+from support.harness.modules import Migration
+from support.tables.types_of_columns import BUILT_IN, OWN, OWN_TYPES
+from support.witness import assert_identical
 
 TYPES = {**BUILT_IN, **OWN}
 TEXT_ONLY = {

@@ -21,9 +21,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.opened import open_migration
-from functional.waiting import until
+from support import witness
+from support.harness.opened import open_migration
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run

@@ -10,9 +10,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.moved import ACLS, STEPS, Load, MakeMoved, Moved
-from processes import lives
+from support import witness
+from support.harness.moved import ACLS, STEPS, MakeMoved, Moved
+from support.loads.sales import SalesLoad
+from support.processes import lives
 
 
 def everything(moved: Moved) -> list[Any]:
@@ -33,7 +34,7 @@ def test_a_live_database_is_cut_over_and_the_certificate_is_true(moved: Moved) -
     source, destination = moved.pair.ends
     dry = moved.migration.run("pg_cutover", check=True)
     with (
-        Load(moved) as load,
+        SalesLoad(moved) as load,
         moved.connect(source, "plain") as idle,
         moved.connect(source, "outsider") as through_a_function,
         source.connect() as reading,
@@ -113,7 +114,7 @@ def test_what_follows_an_opening(moved: Moved) -> None:
 @pytest.mark.faults_heavy
 def test_where_the_worker_cannot_catch_up_nothing_is_fenced(moved: Moved) -> None:
     moved.task(rows_per_second=10)
-    with Load(moved):
+    with SalesLoad(moved):
         deadline = time.monotonic() + 60
         while moved.migration.run("pg_migration_info")["cdc"]["catch_up"]["verdict"] != "never":
             assert time.monotonic() < deadline
@@ -139,7 +140,7 @@ def test_a_release_without_a_cutover_restores_everything(moved: Moved) -> None:
 @pytest.mark.faults
 def test_source_14_and_destination_17(make_moved: MakeMoved) -> None:
     old = make_moved(source="14", destination="17")
-    with Load(old):
+    with SalesLoad(old):
         time.sleep(0.3)
         assert old.cut()["certificate"]["verdict"] == "identical"
     old.assert_fenced()

@@ -12,12 +12,13 @@ import time
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.module_process import ModuleProcess
-from functional.modules import ModuleFailed
-from functional.moved import Load, MakeMoved, Moved, kill
-from processes import lives
 from psycopg import sql
+from support import witness
+from support.harness.module_process import ModuleProcess
+from support.harness.modules import ModuleFailed
+from support.harness.moved import MakeMoved, Moved, kill
+from support.loads.sales import SalesLoad
+from support.processes import lives
 
 pytestmark = pytest.mark.faults
 
@@ -55,7 +56,7 @@ def test_killed_anywhere_before_the_close(moved: Moved) -> None:
         "before fence",
         *(f"after {s}" for s in ("fence", "end sessions", "mark", "drain", "sequences", "compare")),
     )
-    with Load(moved):
+    with SalesLoad(moved):
         for place in places:
             process = moved.break_at(place)
             if place != "before fence":
@@ -75,7 +76,7 @@ def test_killed_anywhere_before_the_close(moved: Moved) -> None:
 
 @pytest.mark.parametrize("place", ["after close", "after revoke writer"])
 def test_killed_after_the_close(moved: Moved, place: str) -> None:
-    with Load(moved):
+    with SalesLoad(moved):
         process = moved.break_at(place)
         kill(process)
         time.sleep(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from functional.modules import Migration, ModuleFailed
+from support.harness.modules import Migration, ModuleFailed
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of

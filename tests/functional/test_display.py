@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from functional.conftest import Clusters, Pair
+from support.clusters.local import Clusters
+from support.clusters.pairs import Pair
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
 

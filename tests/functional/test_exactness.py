@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
-from functional.durability import held_to
-from functional.exactness import Clients, MakeJourney
+from support.faults.durability import held_to
+from support.harness.exactness import MakeJourney
+from support.loads.clients import Clients
+from support.loads.repeated import Repeated
 
 
 def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:
@@ -41,32 +41,14 @@ def test_every_table_under_a_mark_of_its_own(make_journey: MakeJourney) -> None:
 @contextmanager
 def exception_blocks(end: Any, clients: int = 16, blocks: int = 100) -> Iterator[None]:
     """Clients whose transactions hold so many open subtransactions that a slot's snapshot is too large."""
-    stop = threading.Event()
-    failed: list[str] = []
     block = (
         f"DO $$ BEGIN FOR n IN 1..{blocks} LOOP BEGIN INSERT INTO log VALUES (%s, 'kept ' || n);"
         " IF n %% 3 = 0 THEN RAISE EXCEPTION 'no'; END IF;"
         " EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; PERFORM pg_sleep(0.05 * random()); END $$"
     )
-
-    def write(client: int) -> None:
-        try:
-            with end.connect() as connection:
-                while not stop.is_set():
-                    connection.execute(block % client)
-        except psycopg.Error as exc:
-            failed.append(str(exc))
-
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with Repeated(end, lambda session, client: session.execute(block % client), sessions=clients) as writers:
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(30)
-    assert not failed, failed[:2]
+    assert not writers.failures, writers.failures[:2]
 
 
 def test_sixteen_clients_with_a_hundred_exception_blocks_each(make_journey: MakeJourney) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.exactness import Journey, MakeJourney
-from functional.modules import ModuleFailed
-from functional.waiting import until
+from support import witness
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import ModuleFailed
+from support.waiting import until
 
 HEAVY = pytest.mark.faults_heavy
 

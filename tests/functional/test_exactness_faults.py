@@ -15,11 +15,12 @@ import time
 from typing import Any
 
 import pytest
-from functional.durability import held_to, sampled
-from functional.exactness import Clients, Journey, MakeJourney
-from functional.modules import ModuleFailed
-from functional.waiting import until
 from psycopg import sql
+from support.faults.durability import held_to, sampled
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import ModuleFailed
+from support.loads.clients import Clients
+from support.waiting import until
 
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "2s", "fsync": "on"}
 """A commit is answered two seconds before it is safe, unless the session asks for more."""

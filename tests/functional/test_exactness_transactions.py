@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.exactness import Journey, MakeJourney
-from functional.waiting import until
+from support.harness.exactness import Journey, MakeJourney
+from support.waiting import until
 
 OPEN = """
 CREATE TABLE t (id int PRIMARY KEY, v text);

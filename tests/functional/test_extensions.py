@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.conftest import Clusters, Pair
-from functional.modules import Migration, ModuleFailed
+from support import witness
+from support.clusters.pairs import Clusters, Pair
+from support.harness.modules import Migration, ModuleFailed
 
 PRECHECK = "pg_migration_precheck"
 

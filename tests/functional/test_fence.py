@@ -12,14 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from support.clusters.pairs import End, Pair
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import fence, sessions
-
-from .conftest import End, Pair
 
 SCHEMA = """
 GRANT CREATE ON DATABASE {database} TO {owner};

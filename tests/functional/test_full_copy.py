@@ -15,11 +15,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.gate import held_up, ours, waits_at_the_gate
-from functional.modules import Migration, ModuleFailed
-from functional.opened import open_migration
-from functional.waiting import until
+from support import witness
+from support.faults.gate import held_up, ours, waits_at_the_gate
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.opened import open_migration
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.limits import Layout, Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.runs import copy_tables

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.gate import held_up, ours, waits_at_the_gate
-from functional.modules import Migration, ModuleFailed
-from functional.waiting import until
+from support import witness
+from support.faults.gate import held_up, ours, waits_at_the_gate
+from support.harness.modules import Migration, ModuleFailed
+from support.waiting import until
 
 SHOP = """
 CREATE SCHEMA s;

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional.gate import held_up, ours, waits_at_the_gate
-from functional.modules import Migration, ModuleFailed
-from functional.moved import MakeMoved
-from functional.waiting import until
+from support.faults.gate import held_up, ours, waits_at_the_gate
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.moved import MakeMoved
+from support.waiting import until
 
 # Every large object of a database: OID, length, digest of its bytes, comment.
 WITNESS = """

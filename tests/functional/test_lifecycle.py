@@ -17,12 +17,12 @@ from typing import Any
 import psycopg
 import pytest
 from demo.watch import Watch
-from functional import witness
-from functional.trading import Trading
-from functional.trip import LEFT_OVER, NAME, SCHEMAS, Trip, schema_text, unlike
 from psycopg import sql
-
-from .conftest import Clusters, Pair
+from support import witness
+from support.clusters.local import Clusters
+from support.clusters.pairs import Pair
+from support.harness.trip import LEFT_OVER, NAME, SCHEMAS, Trip, schema_text, unlike
+from support.loads.trading import Trading
 
 VERSIONS = [("17", "17"), ("14", "17"), ("17", "18")]
 WHOLE = pytest.mark.parametrize("trip", VERSIONS[:1], ids="-".join, indirect=True)

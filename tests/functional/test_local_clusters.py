@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
+from support import witness
 
 FILES = pathlib.Path(__file__).resolve().parents[2] / "roles" / "local_clusters" / "files"
 

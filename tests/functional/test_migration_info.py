@@ -10,10 +10,11 @@ import socket
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.conftest import Clusters, Pair
-from functional.modules import Migration, ModuleFailed
-from functional.streaming import unpack_engine
+from support import witness
+from support.clusters.local import Clusters
+from support.clusters.pairs import Pair
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.streaming import unpack_engine
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 

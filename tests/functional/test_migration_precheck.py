@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.conftest import Clusters, Pair
-from functional.modules import Migration, ModuleFailed
 from psycopg import sql
+from support import witness
+from support.clusters.local import Clusters
+from support.clusters.pairs import Pair
+from support.harness.modules import Migration, ModuleFailed
 
 MODULE = "pg_migration_precheck"
 SHOP = """

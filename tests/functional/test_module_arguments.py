@@ -17,9 +17,9 @@ from unittest import mock
 
 import pytest
 from ansible.module_utils import basic
-from functional.modules import Migration
-
-from .conftest import ROOT, Pair
+from support.clusters.pairs import Pair
+from support.clusters.servers import ROOT
+from support.harness.modules import Migration
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("pg_*.py"))
 NEEDED: dict[str, dict[str, Any]] = {

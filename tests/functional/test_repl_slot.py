@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
-from functional.waiting import until
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
+from support.waiting import until
 
 SCHEMA = """
 CREATE SCHEMA sales;

@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
 
 SCHEMA = """
 CREATE SCHEMA sales;

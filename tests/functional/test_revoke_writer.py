@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
 from psycopg import sql
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
 
 SCHEMA = """
 CREATE SCHEMA sales;

@@ -17,9 +17,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
-from functional.waiting import until
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from functional import witness
-from functional.modules import Migration, ModuleFailed
+from support import witness
+from support.harness.modules import Migration, ModuleFailed
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import errors
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import sequences

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from functional.playbook import Playbooks, Played, read_recap, read_results
-from functional.trip import LEFT_OVER, end_worker, schema_text
-from functional.witness import assert_identical
-from processes import command_lines
-
-from .conftest import Clusters, Pair
+from support.clusters.local import Clusters
+from support.clusters.pairs import Pair
+from support.harness.trip import LEFT_OVER, end_worker, schema_text
+from support.playbooks import Playbooks, Played, read_recap, read_results
+from support.processes import command_lines
+from support.witness import assert_identical
 
 NAMES = {"first": "first", "second": "zweite Reise"}
 """The migrations by their inventory hosts; the first takes its name from its host."""

@@ -6,40 +6,28 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
-from functional.exactness import Journey, MakeJourney
-from functional.modules import ModuleFailed
-from functional.streaming import MakeStreaming, Streaming
-from functional.waiting import until
-
-from .conftest import End
+from support.clusters.pairs import End
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import ModuleFailed
+from support.harness.streaming import MakeStreaming, Streaming
+from support.loads.repeated import Repeated
+from support.waiting import until
 
 SMALL = {"max_slot_wal_keep_size": "160MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}
 
 
-@contextmanager
-def wal_written(source: End, pause: float) -> Iterator[threading.Event]:
+def wal_written(source: End, pause: float) -> Repeated:
     """A source that fills a segment of WAL after the other until told to stop; none of it is ours."""
-    stop = threading.Event()
 
-    def write() -> None:
-        with source.connect() as connection:
-            while not stop.wait(pause):
-                connection.execute("SELECT pg_logical_emit_message(false, 'other', 'x')")
-                connection.execute("SELECT pg_switch_wal()")
+    def write(session: psycopg.Connection[Any], _number: int) -> None:
+        session.execute("SELECT pg_logical_emit_message(false, 'other', 'x')")
+        session.execute("SELECT pg_switch_wal()")
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(10)
+    return Repeated(source, write, between=pause)
 
 
 def guard(streaming: Streaming) -> dict[str, Any]:
@@ -67,10 +55,10 @@ def test_a_pause_that_costs_the_slot_is_forecast_and_its_loss_stops_the_task(mak
     streaming.want("paused")
     streaming.wait_state("paused")
     source = streaming.pair.source
-    with wal_written(source, 1.0) as stop:
+    with wal_written(source, 1.0) as writer:
         until(lambda: guard(streaming)["level"] == "critical", "nothing is forecast", 60)
         first = guard(streaming)
-        stop.set()
+        writer.stop()
     codes = [finding["code"] for finding in first["findings"]]
     assert codes[0] in ("slot_lost_soon", "slot_unreserved")
     assert first["wal_status"] != "lost"

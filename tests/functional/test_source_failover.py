@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.durability import held_to, sampled
-from functional.exactness import Clients, Journey, MakeJourney
-from functional.modules import ModuleFailed
-from functional.standby import end_on, pause_replay, promote, standby_of, wait_replayed, wait_synced
-from functional.waiting import until
-
-from .conftest import Clusters, Pair, Server
+from support.clusters.local import Clusters, Server
+from support.clusters.pairs import Pair
+from support.clusters.standby import end_on, pause_replay, promote, standby_of, wait_replayed, wait_synced
+from support.faults.durability import held_to, sampled
+from support.harness.exactness import Journey, MakeJourney
+from support.harness.modules import ModuleFailed
+from support.loads.clients import Clients
+from support.waiting import until
 
 SAFE = "SET synchronous_commit = on"
 PRIMARY: dict[str, Any] = {"synchronous_standby_names": ""}

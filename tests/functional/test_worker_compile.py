@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The role C(worker) compiles the engine where it can, says so where it cannot, and a worker says which of both it runs.
 
-A real compilation through the role is part of the molecule scenario; here what C(tests/compiling.py) made is put in place.
+A real compilation through the role is part of the molecule scenario; here what C(tests/support/compiling.py) made is put in place.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import sys
 from typing import Any
 
 import pytest
-from compiling import NotCompiled, compiled_engine
-
-from .playbook import Playbooks
-from .streaming import MakeStreaming
-from .witness import assert_identical
+from support.compiling import NotCompiled, compiled_engine
+from support.harness.streaming import MakeStreaming
+from support.playbooks import Playbooks
+from support.witness import assert_identical
 
 
 def compiled() -> pathlib.Path:

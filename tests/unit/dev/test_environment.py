@@ -10,6 +10,7 @@ import pytest
 from dev import __main__ as loop
 from dev import environment
 from dev.environment import Interpreter
+from dev.lanes import Result
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_without_a_python_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_last_line_counts_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
-    code = loop._summary([("lint", "passed", 61.0), ("unit", "failed", 2.0)])
+    code = loop._summary([Result("lint", "passed", 61.0), Result("unit", "failed", 2.0)], 63.0)
     assert code == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "1 passed, 1 failed"

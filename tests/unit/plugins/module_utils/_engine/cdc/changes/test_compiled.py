@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from compiling import NotCompiled, compiled_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.compiling import NotCompiled, compiled_engine
 from unit.plugins.module_utils._engine.cdc.changes.pgoutput_encoder import encode
 from unit.plugins.module_utils._engine.cdc.changes.test_pgoutput import any_message, mutated
 

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 PLUGINS = "ansible_collections.causeway.postgresql.plugins"
-_MODULES = sorted(path.stem for path in (pathlib.Path(__file__).parents[2] / "plugins" / "modules").glob("pg_*.py"))
+_MODULES = sorted(path.stem for path in (pathlib.Path(__file__).parents[3] / "plugins" / "modules").glob("pg_*.py"))
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["functional.module_process", *(f"{PLUGINS}.modules.{name}" for name in _MODULES)])
+_FORKS.set_forkserver_preload(["support.harness.module_process", *(f"{PLUGINS}.modules.{name}" for name in _MODULES)])
 
 
 class ModuleProcess:

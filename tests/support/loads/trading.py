@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import psycopg
-from functional.writers import Writers
+from support.loads.writers import Writers
 
 REFUSED = ("42501", "57P01", "57P02", "57P03", "08006", None)
 """What the fence does to a session: its rights are taken, it is ended, it cannot come back."""

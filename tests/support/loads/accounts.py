@@ -11,11 +11,10 @@ import time
 from typing import Any
 
 import psycopg
-from functional.streaming import Streaming
-from functional.witness import assert_identical
-from functional.writers import Writers
-
-from .conftest import Pair
+from support.clusters.pairs import Pair
+from support.harness.streaming import Streaming
+from support.loads.writers import Writers
+from support.witness import assert_identical
 
 LOADED = """
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);
@@ -26,7 +25,7 @@ INSERT INTO account SELECT n, 0, repeat('n', 50) FROM generate_series(1, 200) n;
 """
 
 
-class Load(Writers):
+class AccountLoad(Writers):
     """Writers at the source; they survive a restart of it."""
 
     def __init__(self, pair: Pair, writers: int = 3, settings: str = "") -> None:

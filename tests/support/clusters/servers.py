@@ -8,18 +8,19 @@ from __future__ import annotations
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "roles" / "local_clusters" / "files"))
 
 from local_clusters.accounts import give  # noqa: E402
 from local_clusters.binaries import bin_dir  # noqa: E402
 from local_clusters.cluster import Cluster  # noqa: E402
 from local_clusters.clusters import destroy, ensure  # noqa: E402
-from local_clusters.folders import ClusterError, default_home, own_folder  # noqa: E402
+from local_clusters.folders import HOME_VARIABLE, ClusterError, default_home, own_folder  # noqa: E402
 from local_clusters.processes import restart, run_program, start, stop  # noqa: E402
 from local_clusters.settings import free_port, write_settings  # noqa: E402
 
 __all__ = [
+    "HOME_VARIABLE",
     "Cluster",
     "ClusterError",
     "bin_dir",

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "plugins" / "module_utils" / "_engine"
 PROGRAM = ROOT / "roles" / "worker" / "files" / "compile_engine.py"
 KEPT = ROOT / ".cache" / "engines"

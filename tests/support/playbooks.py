@@ -71,7 +71,48 @@ class PlaybookFailed(AssertionError):
     """A playbook ended otherwise than expected; the text is its output."""
 
 
-class Playbooks:
+class Runner:
+    """How a playbook of the collection is run in a folder: environment, inventory, command. The folder is private."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.inventory = folder / "inventory.yml"
+        self.collection = folder / "collections" / "ansible_collections" / "causeway" / "postgresql"
+
+    def prepare_folder(self) -> None:
+        """Make where the collection goes, and an empty configuration."""
+        self.collection.parent.mkdir(parents=True)
+        (self.folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+
+    def write_inventory(self, groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Write the variables of each group's hosts, readable by the owner only."""
+        known = {group: {"hosts": dict(members)} for group, members in groups.items()}
+        self.inventory.unlink(missing_ok=True)
+        descriptor = os.open(self.inventory, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            json.dump(known, handle, ensure_ascii=False, indent=2)  # JSON is YAML
+
+    def environment(self) -> dict[str, str]:
+        """Return the caller's environment less what would steer Ansible or libpq, and what Ansible is to use here."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}
+        return {
+            **kept,
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_REMOTE_TMP": str(self.folder / "remote"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        }
+
+    def command(self, name: str, *options: str) -> list[str]:
+        """Return the command that runs C(causeway.postgresql.NAME)."""
+        program = pathlib.Path(sys.executable).parent / "ansible-playbook"
+        return [str(program), "-i", str(self.inventory), f"causeway.postgresql.{name}", *options]
+
+
+class Playbooks(Runner):
     """The collection's playbooks, run from a copy of the checkout that nobody edits in between."""
 
     def __init__(
@@ -82,17 +123,16 @@ class Playbooks:
     ) -> None:
         """``folder`` is empty and private; ``hosts`` maps each inventory host of the group to its variables, ``helpers``
         those of the group causeway_copy_workers."""
-        self.folder = folder
-        copy = folder / "collections" / "ansible_collections" / "causeway" / "postgresql"
-        copy.mkdir(parents=True)
+        super().__init__(folder)
+        self.prepare_folder()
+        copy = self.collection
+        copy.mkdir()
         for name in COLLECTION:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, copy / name)
-        (folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
-        self.inventory = folder / "inventory.yml"
         self.describe(hosts, helpers)
         self._runs = 0
 
@@ -102,35 +142,22 @@ class Playbooks:
         """Write the inventory."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         groups = {"migrations": hosts, **({"causeway_copy_workers": helpers} if helpers else {})}
-        known = {
-            group: {"hosts": {host: {**local, **variables} for host, variables in members.items()}}
-            for group, members in groups.items()
-        }
-        self.inventory.unlink(missing_ok=True)
-        with os.fdopen(os.open(self.inventory, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-            json.dump(known, handle, indent=2)  # JSON is YAML
+        self.write_inventory(
+            {
+                group: {host: {**local, **variables} for host, variables in members.items()}
+                for group, members in groups.items()
+            }
+        )
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}
         return {
-            **kept,
-            "LC_ALL": "C.UTF-8",
+            **super().environment(),
             "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
-            "ANSIBLE_HOME": str(self.folder / "ansible"),
-            "ANSIBLE_REMOTE_TMP": str(self.folder / "remote"),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
             "ANSIBLE_CALLBACK_PLUGINS": str(pathlib.Path(__file__).parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "task_results",
             "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
             "CAUSEWAY_TASK_RESULTS": str(self.folder / "results.jsonl"),
         }
-
-    def command(self, name: str, *options: str) -> list[str]:
-        program = pathlib.Path(sys.executable).parent / "ansible-playbook"
-        return [str(program), "-i", str(self.inventory), f"causeway.postgresql.{name}", *options]
 
     def play(self, name: str, *options: str, fails: bool = False, more: Mapping[str, str] | None = None) -> Played:
         """Run one playbook to its end; ``more`` is added to its environment. Raises PlaybookFailed for another end."""

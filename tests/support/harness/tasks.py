@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.modules import Migration
-from functional.streaming import Streaming
-
-from .conftest import Pair
+from support.clusters.pairs import Pair
+from support.harness.modules import Migration
+from support.harness.streaming import Streaming
 
 
 class Task:

@@ -16,6 +16,10 @@ import psycopg
 Kind = TypeVar("Kind", bound="Writers")
 
 
+class WritesNoMore(Exception):
+    """C(failed) raises it: this writer ends, the others do not."""
+
+
 class Writers(abc.ABC):
     """A thread for each of C(names), from C(__enter__) to C(__exit__). What they write is for who derives from this."""
 
@@ -32,6 +36,10 @@ class Writers(abc.ABC):
         return self
 
     def __exit__(self, *dummy: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let each finish its transaction, and wait for that."""
         self.stopping.set()
         for thread in self._threads:
             thread.join(30)
@@ -43,7 +51,10 @@ class Writers(abc.ABC):
                     while not self.stopping.is_set():
                         self.transaction(session, name)
             except psycopg.Error as exc:
-                self.failed(name, exc)
+                try:
+                    self.failed(name, exc)
+                except WritesNoMore:
+                    return
                 self.stopping.wait(self.pause)
 
     @abc.abstractmethod

@@ -22,13 +22,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.module_process import ModuleProcess
-from functional.modules import Migration, ModuleFailed
-from functional.streaming import unpack_engine, wait_stopped
-from functional.writers import Writers
 from psycopg import sql
-
-from .conftest import Clusters, End, Pair
+from support.clusters.local import Clusters
+from support.clusters.pairs import End, Pair
+from support.harness.module_process import ModuleProcess
+from support.harness.modules import Migration, ModuleFailed
+from support.harness.streaming import unpack_engine, wait_stopped
+from support.loads.sales import WRITE
 
 SCHEMA = """
 CREATE SCHEMA sales AUTHORIZATION {owner};
@@ -55,12 +55,6 @@ GRANT INSERT ON sales.stock TO {team};
 GRANT UPDATE (tag) ON sales.stock TO {reader};
 RESET ROLE
 """
-WRITE = "INSERT INTO sales.orders (who, note) VALUES (current_user, 'x')"
-WRITES = (
-    WRITE,
-    "UPDATE sales.stock SET amount = amount + 1 WHERE item = 1 + (random() * 50)::int",
-    "DELETE FROM sales.orders WHERE id = (SELECT min(id) FROM sales.orders)",
-)
 STEPS = [
     *("catch up", "fence", "end sessions", "mark", "drain", "sequences", "compare", "close"),
     *("disarm", "triggers", "revoke writer"),
@@ -179,37 +173,6 @@ def kill(process: ModuleProcess) -> None:
     """kill -9 of a module and all of its group."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
-
-
-class Load(Writers):
-    """Three writers that write to the source until they may not any more, and reconnect at once."""
-
-    pause = 0.01
-
-    def __init__(self, moved: Moved) -> None:
-        super().__init__(moved.writers)
-        self._moved = moved
-        self.done: dict[str, int] = dict.fromkeys(moved.writers, 0)
-        self.refused: dict[str, int] = dict.fromkeys(moved.writers, 0)
-        self.longest = 0.0
-
-    def connect(self, name: str) -> psycopg.Connection[Any]:
-        session: psycopg.Connection[Any] = self._moved.connect(self._moved.pair.source, name)
-        return session
-
-    def failed(self, name: str, error: psycopg.Error) -> None:
-        self.refused[name] += 1
-
-    def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
-        began = time.monotonic()
-        try:
-            with session.transaction():
-                for statement in WRITES:
-                    session.execute(statement)
-        finally:
-            self.longest = max(self.longest, time.monotonic() - began)
-        self.done[name] += 1
-        time.sleep(0.002)
 
 
 MakeMoved = Callable[..., Moved]

@@ -18,9 +18,9 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from processes import lives
+from support.processes import lives
 
 FOLDER = pathlib.Path(os.environ["SYSTEMD_UNIT_PATH"])
 

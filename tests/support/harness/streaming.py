@@ -26,9 +26,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from functional.module_process import ModuleProcess
-from processes import state_of
 from psycopg import sql
+from support.clusters.pairs import End, Pair
+from support.clusters.servers import ROOT
+from support.harness.module_process import ModuleProcess
+from support.processes import state_of
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.config import WorkerConfig
@@ -40,8 +42,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.
     STATE_FORMAT,
     create_statements,
 )
-
-from .conftest import ROOT, End, Pair
 
 
 @functools.cache

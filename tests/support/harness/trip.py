@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from functional import witness
-from functional.playbook import Playbooks, Played
-from processes import command_lines
 from psycopg import conninfo, sql
-
-from .conftest import Clusters, End, Pair
+from support import witness
+from support.clusters.local import Clusters
+from support.clusters.pairs import End, Pair
+from support.playbooks import Playbooks, Played
+from support.processes import command_lines
 
 NAME = "shöp 1"
 SCHEMAS = ("shop", "Lager & Büro")

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from functional.module_process import ModuleProcess
+from support.harness.module_process import ModuleProcess
 
 
 class ModuleFailed(AssertionError):

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 
 import psycopg
-import servers
 from psycopg import conninfo
-
-from .conftest import Clusters, End, Server
+from support.clusters import servers
+from support.clusters.local import Clusters, Server
+from support.clusters.pairs import End
 
 PHYSICAL_SLOT = "standby_1"
 STANDBY = {"hot_standby_feedback": "on", "sync_replication_slots": "on", "primary_slot_name": PHYSICAL_SLOT}
