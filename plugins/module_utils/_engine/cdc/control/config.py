@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker process is told: one file of its migration on the worker host, for its owner's eyes only.
+"""The configuration of a worker process: one file for each migration on the worker host, readable by its owner only.
 
-It holds the passwords, so nothing else does: not argv, not the environment. It is read again at every reconnect.
+Only this file holds the passwords: not argv, not the environment. It is read again at every reconnect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PID_FILE = "worker.pid"
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """``engine`` is the name of the unpacked engine that the worker runs; ``metrics_port`` 0 for none."""
+    """One worker's configuration. ``engine`` names the unpacked engine that it runs; ``metrics_port`` 0: no metrics."""
 
     name: str
     state_schema: str
@@ -34,7 +34,7 @@ class WorkerConfig:
     metrics_port: int = 0
 
     def text(self) -> str:
-        """The file's content, the same for the same values."""
+        """Return the file's content, which is the same for the same values."""
         values = {
             "name": self.name,
             "state_schema": self.state_schema,
@@ -47,7 +47,7 @@ class WorkerConfig:
 
 
 def parse_config(text: str, path: str) -> WorkerConfig:
-    """The content of the file at ``path``. Raises SpecError, without any of it in its words."""
+    """Return what the content of the file at ``path`` says. Raises SpecError, which quotes nothing of it."""
     try:
         values = json.loads(text)
         return WorkerConfig(
@@ -68,9 +68,9 @@ _WRITE_AGAIN = "Run the migrate playbook, which writes it again."
 
 
 def load_config(path: str, environ: Mapping[str, str] | None = None) -> WorkerConfig:
-    """Read the file, or the copy that systemd hands over as a credential where the file itself is out of reach.
+    """Read the file, or its copy in systemd's credentials where the file itself cannot be read.
 
-    The file comes first, since a credential keeps the password that was right when the unit started. Raises SpecError.
+    The file comes first, since a credential holds the password of the time when the unit started. Raises SpecError.
     """
     folder = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
     credential = Path(folder, Path(path).name)
@@ -82,13 +82,13 @@ def load_config(path: str, environ: Mapping[str, str] | None = None) -> WorkerCo
                 raise
             text = credential.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        why = getattr(exc, "strerror", None) or "it is no text"
+        why = getattr(exc, "strerror", None) or "it is not UTF-8 text"
         raise SpecError("reading the configuration of a CDC worker", path, why, _WRITE_AGAIN) from exc
     return parse_config(text, path)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, in one step: a reader sees the old or the new content."""
+    """Write a file that only its owner may read, atomically: a reader sees the old or the new content."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

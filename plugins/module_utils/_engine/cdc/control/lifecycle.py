@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a CDC task does next: its wanted state, what it was told, how it failed. Pure; the clock is handed in."""
+"""What a CDC task does next, from its wanted state, signals and failures. Pure; the caller passes the time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ...errors import ConnectError, EngineError, LossError, MismatchError, Proto
 from ...postgres.sqlstates import Retry, policy_for
 
 RETRY_CONNECTION_MINUTES = (10, 720, 1440)
-"""Least, default and most minutes for which a lost connection is tried again."""
+"""Least, default and most minutes for which a lost connection is retried."""
 
 RETRY_OTHER_MINUTES = (1, 10, 1440)
 """The same for the other failures on the short list."""
 
 RECOVERY_DAYS = 7
-"""For how long a worker that nobody has asked for comes back by itself."""
+"""Days for which a worker restarts by itself after the last play that asked for it."""
 
 
 class WorkerStep(Enum):
-    """What the worker does next. ``REST`` keeps the process and the lock, and lets go of the source."""
+    """The worker's next step. ``REST`` keeps the process and the lock, and disconnects from the source."""
 
     APPLY = "apply"
     REST = "paused"
@@ -32,7 +32,7 @@ class WorkerStep(Enum):
 
 
 def next_step(wanted: str | None, told_to_stop: bool) -> WorkerStep:
-    """From the wanted state (None: there is no row of this migration) and a signal. A missing row outweighs all."""
+    """Return the next step from the wanted state (None: this migration has no row) and a signal. A missing row wins."""
     if wanted is None:
         return WorkerStep.LEAVE
     if wanted == "disarmed":
@@ -44,13 +44,13 @@ def next_step(wanted: str | None, told_to_stop: bool) -> WorkerStep:
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits:
-    """For how long, in seconds, each kind of failure is tried again."""
+    """Seconds for which each kind of failure is retried."""
 
     connection: float = RETRY_CONNECTION_MINUTES[1] * 60.0
     other: float = RETRY_OTHER_MINUTES[1] * 60.0
 
     def of(self, kind: Retry) -> float:
-        """The limit of one kind; 0 for what is never tried again."""
+        """Return the limit of one kind in seconds; 0 for what is never retried."""
         if kind is Retry.CONNECTION:
             return self.connection
         return self.other if kind is Retry.OTHER else 0.0
@@ -58,7 +58,7 @@ class RetryLimits:
 
 @dataclass(frozen=True, slots=True)
 class FailureStreak:
-    """A row of failures without progress between them: since when, how many, the last one's kind."""
+    """Consecutive failures without progress between them: since when, how many, the last one's kind."""
 
     since: float
     attempts: int
@@ -67,7 +67,7 @@ class FailureStreak:
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """``wait`` seconds and try again, or give up."""
+    """Retry after ``wait`` seconds, or give up."""
 
     again: bool
     wait: float
@@ -79,11 +79,11 @@ _LONGEST_WAIT = 30.0
 
 
 def kind_of(error: BaseException) -> Retry:
-    """Whether a failure is on the short list. Whatever is not an EngineError is a bug of ours, and stops the task."""
+    """Return how a failure is retried. What is not an EngineError is a bug of the engine, and stops the task."""
     if isinstance(error, (LossError, MismatchError, ProtocolError, SpecError, StateError)):
         return Retry.NEVER
     if isinstance(error, ConnectError) and not error.sqlstate and "authentication failed" in error.why:
-        # A password that is being changed: the configuration is read again before each attempt.
+        # The password may just be changing: the configuration is read again before each attempt.
         return Retry.OTHER
     if isinstance(error, EngineError) and (error.sqlstate or isinstance(error, ConnectError)):
         return policy_for(error.sqlstate).retry
@@ -91,10 +91,10 @@ def kind_of(error: BaseException) -> Retry:
 
 
 def after_failure(trouble: FailureStreak | None, kind: Retry, now: float, limits: RetryLimits) -> RetryDecision:
-    """What to do about a failure at ``now`` seconds. ``trouble`` is what went before, None after any progress.
+    """Decide about a failure at ``now`` seconds. ``trouble`` are the failures before it, None after any progress.
 
-    The time runs from the first failure in a row; a new kind begins its own. Waits double from a quarter of a second
-    to half a minute, and never reach beyond the limit.
+    The limit runs from the first of consecutive failures; another kind starts its own streak. Waits double from a
+    quarter of a second to half a minute, and never reach beyond the limit.
     """
     if trouble is None or trouble.kind is not kind:
         trouble = FailureStreak(now, 0, kind)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds the lock of this file (`hold`)."""
+    """Return whether a live process holds the lock of this file (`hold`)."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -26,9 +26,9 @@ def is_held(path: Path) -> bool:
 
 
 def hold(path: Path) -> int | None:
-    """Lock this file for as long as the process lives and write its id into it; None when another holds it.
+    """Lock this file for as long as the process lives, and write its id into it.
 
-    Returns the descriptor, which is to be kept open.
+    Returns the descriptor, which the caller keeps open; None when another process holds the file.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -42,7 +42,7 @@ def hold(path: Path) -> int | None:
 
 
 def held_by(path: Path) -> int | None:
-    """The id of the process that holds the file; None when none does."""
+    """Return the id of the process that holds the file; None when none does."""
     if not is_held(path):
         return None
     try:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a supervisor wants to hear: that the program is ready, what it does, and that it still lives (sd_notify(3)).
+"""Messages to a supervisor: that the program is ready, what it does, and that it is alive (sd_notify(3)).
 
-A datagram to the socket that the environment names; without one nothing is sent.
+Each is a datagram to the socket that the environment names; without a socket nothing is sent.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ WATCHDOG_PID = "WATCHDOG_PID"
 
 
 class Notifier:
-    """Never raises: a supervisor that does not listen must not stop the work."""
+    """The supervisor's socket. Never raises: a supervisor that does not listen must not stop the worker."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get(SOCKET, "")
-        # An @ stands for the zero byte of the abstract namespace; vsock is for virtual machines, not for us.
+        # An @ is the zero byte of the abstract namespace; vsock addresses, for virtual machines, are not supported.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         if not address.startswith(("/", "@")):
             self._address = ""
 
     def send(self, **fields: object) -> bool:
-        """Send ``READY=1``, ``STATUS=…`` and the like in one message. Whether it went out."""
+        """Send ``READY=1``, ``STATUS=…`` and the like in one message; return whether it was sent."""
         if not self._address:
             return False
         text = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in fields.items())
@@ -44,7 +44,7 @@ class Notifier:
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float:
-    """After how many seconds without a sign of life the supervisor acts; 0 where it does not watch this process."""
+    """Return the seconds of silence after which the supervisor acts; 0 where it does not watch this process."""
     if environ.get(WATCHDOG_PID, str(pid)) != str(pid):
         return 0.0
     try:
@@ -54,9 +54,9 @@ def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float:
 
 
 class Pulse:
-    """Whether the worker still works: it says so itself, or somebody sees that a server works for it. Pure.
+    """Whether the worker is alive: it reports itself, or the monitor sees its session active at the server. Pure.
 
-    A statement may take hours, a lock may be waited for: neither is a worker that hangs.
+    A statement may take hours, a lock may be waited for: in neither case does the worker hang.
     """
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,20 +65,20 @@ class Pulse:
         self._last = clock()
 
     def beat(self) -> None:
-        """The worker, or the server for it, has just been seen at work."""
+        """Record that the worker, or the server for it, is at work now."""
         self._last = self._clock()
 
     def age(self) -> float:
-        """Seconds since then."""
+        """Return the seconds since the last beat."""
         return self._clock() - self._last
 
     def lives(self) -> bool:
-        """Whether that was within the patience."""
+        """Return whether the last beat was within ``patience`` seconds."""
         return self.age() <= self._patience
 
 
 class Watchdog:
-    """A thread that tells the supervisor for as long as the pulse can be felt, three times in its interval."""
+    """A thread that notifies the supervisor while the worker is alive, three times in its interval."""
 
     def __init__(self, notifier: Notifier, pulse: Pulse, interval: float) -> None:
         self._notifier = notifier
@@ -95,5 +95,5 @@ class Watchdog:
 
 
 def own_watchdog(notifier: Notifier, pulse: Pulse) -> Watchdog:
-    """The one that this process's environment asks for."""
+    """Return the watchdog that this process's environment asks for."""
     return Watchdog(notifier, pulse, watchdog_seconds(os.environ, os.getpid()))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What may be changed of a CDC task while it runs, and in which ranges."""
+"""The settings of a CDC task that may change while it runs, and their ranges."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .pace import Pace
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """What may be changed while the task runs; it stands in the control row. Minutes, rows, seconds, 10^6 bytes.
+    """Settings that may change while the task runs, kept in the control row. Minutes, rows, seconds, 10^6 bytes.
 
-    A pace of 0 is none; ``tags`` are the user's own words for the migration.
+    A pace of 0 means no limit; ``tags`` are the user's own words for the migration.
     """
 
     retry_connection: int = RETRY_CONNECTION_MINUTES[1]
@@ -34,19 +34,19 @@ class TaskSettings:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def stored(self) -> Mapping[str, object]:
-        """As the control row keeps them."""
+        """Return the settings as the control row holds them."""
         return asdict(self)
 
     def retry_limits(self) -> RetryLimits:
-        """In seconds."""
+        """Return the retry limits, in seconds."""
         return RetryLimits(self.retry_connection * 60.0, self.retry_other * 60.0)
 
     def batch_limits(self) -> BatchLimits:
-        """A batch of so many rows, or so old; smaller ones where the pace is limited."""
+        """Return when a batch is full, by rows or age; earlier where the pace is limited."""
         return self.pace().narrowed(BatchLimits(max_changes=self.batch_size, max_age=self.batch_age))
 
     def pace(self) -> Pace:
-        """How fast changes may be applied."""
+        """Return how fast changes may be applied."""
         return Pace(float(self.rows_per_second), self.mb_per_second * 1e6)
 
 
@@ -58,11 +58,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "heartbeat_interval": (1, 3600),
 }
 _PACES: Mapping[str, tuple[float, float]] = {"rows_per_second": (10, 1e9), "mb_per_second": (0.1, 1e6)}
-"""0 is no limit; slower than the least a limit could not be kept within a tenth."""
+"""0 is no limit; a pace below the least could not be held within a tenth."""
 
 
 def task_settings(stored: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> TaskSettings:
-    """Settings as they stand in the control row, or as a module was given them; what is missing is as ``kept``, or the
+    """Return the settings from the control row or from a module's options; a missing one is as in ``kept``, else the
     default. Raises SpecError for a value out of its range.
     """
     found = {**asdict(TaskSettings()), **(kept or {}), **stored}
@@ -86,7 +86,7 @@ def task_settings(stored: Mapping[str, Any], kept: Mapping[str, Any] | None = No
         raise SpecError(
             "reading the settings of the CDC task",
             "conflict_policy",
-            "it is none of the policies",
+            "it is not a conflict policy",
             f"Use one of {', '.join(POLICIES)}.",
         )
     if settings.retry_other >= settings.retry_connection:

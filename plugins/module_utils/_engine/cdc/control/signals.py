@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What reaches a worker from outside its migration: signals; and what it tells whoever looks after its process."""
+"""The signals that reach a worker, and its reports to the supervisor of its process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .sd_notify import Notifier, Pulse
 
 
 class Flag:
-    """Set by a signal's handler, waited for by whom it interrupts: unlike threading.Event it takes no lock, which the
-    interrupted one might hold.
+    """A flag that a signal handler sets and the interrupted thread waits for. Unlike threading.Event it takes no lock,
+    which the interrupted thread might hold.
     """
 
     def __init__(self) -> None:
@@ -25,24 +25,24 @@ class Flag:
         self._writer.setblocking(False)
 
     def set(self) -> None:
-        """From now on nobody waits for it."""
+        """Set the flag, and end a wait for it."""
         self._set = True
         with suppress(BlockingIOError):  # what is in there already wakes as well
             self._writer.send(b"x")
 
     def is_set(self) -> bool:
-        """Whether it is set."""
+        """Return whether the flag is set."""
         return self._set
 
     def clear(self) -> None:
-        """It can be waited for again."""
+        """Clear the flag, so that `wait` waits again."""
         self._set = False
         with suppress(BlockingIOError):
             while self._reader.recv(100):
                 pass
 
     def wait(self, timeout: float) -> bool:
-        """Until it is set, at most so many seconds; whether it is."""
+        """Wait until the flag is set, at most ``timeout`` seconds; return whether it is."""
         if not self._set:
             select.select([self._reader], [], [], timeout)
         return self._set
@@ -50,7 +50,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """``stop`` ends the worker at a commit; ``wake`` ends a wait for the next attempt."""
+    """The flags of a worker: ``stop`` ends it at a commit; ``wake`` ends the wait for the next attempt."""
 
     stop: Flag = field(default_factory=Flag)
     wake: Flag = field(default_factory=Flag)
@@ -58,12 +58,12 @@ class Signals:
 
 @dataclass(slots=True)
 class Supervisor:
-    """``told`` is said in the words of systemd; the first time it also means that the worker is ready."""
+    """Reports to systemd through ``notifier``; the first report also means that the worker is ready."""
 
     notifier: Notifier
     pulse: Pulse
 
     def told(self, what: str) -> None:
-        """The worker applies, rests, or has said why it does neither."""
+        """Report that the worker applies, is paused, or has said why it does neither."""
         self.pulse.beat()
         self.notifier.send(READY=1, STATUS=what)
