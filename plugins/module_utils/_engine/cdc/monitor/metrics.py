@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the worker shows of itself: a reading that its threads keep up, and Prometheus families made of it on request.
+"""The worker's metrics: a reading that its threads keep current, and Prometheus families made from it on request.
 
 Served on a loopback port, off by default; names, counts and positions only.
 """
@@ -29,7 +29,7 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(slots=True)
 class Reading:
-    """Kept up by the worker's threads, each field by one of them. Positions by name; ``counters`` since the task began."""
+    """Current values, each field written by one thread. Positions by name; ``counters`` since the task was created."""
 
     migration: str = ""
     engine: str = ""
@@ -52,7 +52,7 @@ class Metrics:
         self._server: Any = None
 
     def serve(self, port: int) -> None:
-        """Serve on this port of the loopback address from now on; 0 is nowhere. Raises DriverError, StateError."""
+        """Serve on this port of the loopback address from now on; 0 stops serving. Raises DriverError, StateError."""
         if port == self._port:
             return
         self.close()
@@ -73,14 +73,14 @@ class Metrics:
         self._port = port
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
         self._server, self._port = None, 0
 
     def collect(self) -> Iterator[Any]:
-        """What a scrape sees; called by prometheus-client."""
+        """Return the metric families of one scrape; called by prometheus-client."""
         core = families
         now = self._reading
         name = {"migration": now.migration}
@@ -124,14 +124,18 @@ class Metrics:
         now = self._reading
         return (
             ("causeway_cdc_lag_bytes", "WAL of the source that is not applied", now.lag[0] if now.lag else None),
-            ("causeway_cdc_lag_seconds", "For how long the source has been ahead", now.lag[1] if now.lag else None),
+            (
+                "causeway_cdc_lag_seconds",
+                "Seconds for which the source has been ahead",
+                now.lag[1] if now.lag else None,
+            ),
             (
                 "causeway_cdc_source_bytes_per_second",
                 "WAL that the source writes",
                 now.rates.source if now.rates else None,
             ),
             ("causeway_cdc_apply_bytes_per_second", "WAL that is applied", now.rates.apply if now.rates else None),
-            ("causeway_cdc_slot_keeps_bytes", "WAL that the slot keeps at the source", now.retained),
+            ("causeway_cdc_slot_keeps_bytes", "WAL that the slot retains at the source", now.retained),
         )
 
 
@@ -145,5 +149,5 @@ def _labelled(
 
 
 def _label(key: str) -> str:
-    """A tag's key as the name of a label, which may hold only these letters and must not be one of ours."""
+    """Return a tag's key as a label name: only these letters, and none of the worker's own names."""
     return "tag_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A second session at the destination, in a thread of its own, beside the one that applies.
 
-It reads the control row (at once when notified, else every second) and writes what a person wants to know while a
-large transaction is applied: heartbeat, lag and rates. How far the source's WAL has come it hears of `source_watch`,
-so that a source that does not answer keeps no command waiting.
+It reads the control row (at once when notified, else every second) and records heartbeat, lag and rates, which the
+operator wants to see while a large transaction is applied. The source's WAL position comes from `source_monitor`, so
+that a source that does not answer delays no command.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 _POLL = 1.0
 _PIECE = 0.05
 _QUIET = 10.0
-"""Seconds after which a worker that has said nothing is looked for at the destination."""
+"""Seconds without a report after which the worker's session is looked up at the destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Where the worker stands: up to where nothing is left to do, and what the source has named."""
+    """The worker's positions: up to where nothing is left to do, what the source has sent, what was confirmed to it."""
 
     done: Lsn
     received: Lsn
@@ -56,7 +56,7 @@ class LagMeter:
         self._samples: deque[tuple[float, Lsn]] = deque(maxlen=100_000)
 
     def sample(self, now: float, source: Lsn, done: Lsn) -> tuple[int, float]:
-        """Bytes of WAL between both positions, and for how long the source has been past ``done``."""
+        """Return the bytes of WAL between both positions, and the seconds since the source passed ``done``."""
         self._samples.append((now, source))
         while self._samples and self._samples[0][1] <= done:
             self._samples.popleft()
@@ -66,10 +66,10 @@ class LagMeter:
 
 
 class Watcher:
-    """The thread. ``control`` is the row as last read, None where there is none; ``reading`` is kept up.
+    """The monitor's thread. ``control`` is the row as last read, None where it is missing; ``reading`` is updated.
 
-    ``load`` reads the configuration anew, at each connect: a password may have changed. ``applying`` says whether
-    changes are being applied, or the task rests.
+    ``load`` reads the configuration again at each connect: a password may have changed. ``applying`` is false while
+    the task is paused.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread, and the one at the source."""
         self.source.start()
         self._thread.start()
 
@@ -122,7 +122,7 @@ class Watcher:
                 with connect(self._load().destination, f"watch {self._name}") as conn:
                     self._watch(conn)
             except (EngineError, psycopg.Error):
-                # The session that applies meets the same trouble, and says it.
+                # The session that applies meets the same failure, and reports it.
                 self._closing.wait(_POLL)
 
     def _watch(self, conn: Connection) -> None:
@@ -141,14 +141,14 @@ class Watcher:
         self.control = now
 
     def _rest(self, conn: Connection) -> None:
-        """Until notified, told to close, or the next beat. In short pieces: a cutover waits for us to close."""
+        """Wait for a notification, `close` or the next beat, in short slices: a cutover waits for the close."""
         until = time.monotonic() + _POLL / 2
         while not self._closing.is_set() and time.monotonic() < until:
             if list(conn.notifies(timeout=_PIECE, stop_after=1)):
                 return
 
     def _check_backend(self, conn: Connection) -> None:
-        """Where the worker has not been heard of for a while: does the server work for it, or wait for a lock?"""
+        """Count a silent worker as alive while its session at the destination is active, or waits for a lock."""
         if self._pulse.age() < _QUIET:
             return
         row = conn.execute("SELECT state FROM pg_catalog.pg_stat_activity WHERE pid = %s", (self._applier,)).fetchone()

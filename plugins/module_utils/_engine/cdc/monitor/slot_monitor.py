@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The slot guard of a running worker: a thread with a session at either end that looks at the slot every few seconds.
+"""The slot guard of a running worker: a thread with a session at either end that samples the slot every few seconds.
 
-It goes on while the task is paused, since that is when a slot is lost. What it sees stands in the progress row; a level
-that changes is an event and a line of the log, once.
+It also runs while the task is paused, since that is when a slot is lost. Its report is in the progress row; each
+change of the level is written once to the timeline and to the log.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 EVERY = 3.0
 _KEPT = 1200
-"""Samples that are remembered: an hour."""
+"""Samples that are retained: an hour."""
 _MISSES = 3
-"""Looks in a row that may fail before that is a level of its own: a restart of the source takes no longer."""
+"""Consecutive failed samples after which the slot is reported as unseen: a restart of the source takes no longer."""
 
 
 class SlotWatch:
-    """The thread. ``load`` reads the configuration, at each connect; ``token`` is the worker's."""
+    """The slot guard's thread. ``load`` reads the configuration at each connect; ``token`` is the worker's."""
 
     def __init__(self, load: Callable[[], WorkerConfig], token: str, log: logging.Logger) -> None:
         self._load = load
@@ -55,21 +55,22 @@ class SlotWatch:
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
 
     def start(self, slot: str) -> None:
-        """Begin to look at this slot; once it does, that goes on while the worker tries to connect again."""
+        """Start to sample this slot; a started guard keeps running while the worker reconnects."""
         if not self._slot:
             self._slot = slot
             self._thread.start()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Stop looking; the sessions close within ``timeout`` seconds, or with the answer that they wait for."""
+        """Stop sampling; the sessions close within ``timeout`` seconds, or with the answer that they wait for."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def require(self) -> None:
-        """Raise what ends the task, as soon as it was seen: a slot that is lost (LossError), which a task that rests
-        would not meet; a state table that is gone (StateError) or a table that has left the publication (LossError),
-        which one that streams would not."""
+        """Raise what ends the task, if the guard has seen it: a lost slot (LossError), which a paused task would not
+        notice; a missing state table (StateError) or a table removed from the publication (LossError), which a
+        streaming task would not notice.
+        """
         if self._end is not None:
             raise self._end
 
@@ -80,11 +81,11 @@ class SlotWatch:
                 with connect(config.destination, f"guard {config.name}") as conn:
                     self._watch(StateStore(conn, config.state_schema, config.name))
             except (EngineError, psycopg.Error):
-                # The session that applies meets the same trouble, and says it.
+                # The session that applies meets the same failure, and reports it.
                 self._closing.wait(EVERY)
 
     def _watch(self, store: StateStore) -> None:
-        """Look until told to close. Raises only what the destination says."""
+        """Sample until `close`. Raises only errors of the destination."""
         source: Connection | None = None
         try:
             while not self._closing.is_set():
@@ -121,7 +122,7 @@ class SlotWatch:
     def _seen(self, store: StateStore, sample: Sample, disk: int) -> None:
         self._misses = 0
         if self._samples and (sample.position < self._samples[-1].position or sample.at <= self._samples[-1].at):
-            self._samples.clear()  # another server, or an older copy: nothing follows from what was before
+            self._samples.clear()  # another server or an older copy of it: samples cannot be compared
         self._samples.append(sample)
         self._report(store, report(self._slot, self._samples, disk))
         if sample.lost:
@@ -134,7 +135,7 @@ class SlotWatch:
             self._report(store, unseen(why.why, self._last))
 
     def _report(self, store: StateStore, seen: Mapping[str, Any]) -> None:
-        """Record what was seen; an event and a line of the log where the level has changed."""
+        """Record the sample; write an event and a log line where the level has changed."""
         before = self._meter.level
         changed = self._meter.take(str(seen["level"]))
         level = self._meter.level

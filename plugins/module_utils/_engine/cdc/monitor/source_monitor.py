@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A session at the source, in a thread of its own, beside the stream: how far its WAL has come, and our heartbeat.
+"""A session at the source, in a thread beside the stream: it samples the WAL position and writes the heartbeat.
 
-The heartbeat is a change of ours inside the stream. Where the migrated database rests and others of the cluster write,
-it moves the position that is applied, and with it the WAL that the slot keeps. Nothing here keeps anybody waiting: a
-source that does not answer is one whose sample grows old.
+The heartbeat is a change of the engine's own in the stream. Where the migrated database is idle and other databases of
+the cluster write, it advances the applied position, so that the slot can release WAL. Nothing waits for this thread: of
+a source that does not answer only the sample grows old.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EVERY = 0.5
 _OLD = 5.0
 _COUNTS_EVERY = 2.0
 _SETTINGS = {"lock_timeout": "200ms", "default_transaction_read_only": "off"}
-"""The cutover moves the fence in the heartbeat's row: we never wait for it."""
+"""The cutover sets its marker in the heartbeat's row, and the heartbeat does not wait for that."""
 
 _SAMPLE = """
 SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
@@ -42,7 +42,7 @@ SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at ``at`` (by our clock): the flushed position, and how much WAL the slot keeps (None: no slot)."""
+    """A sample of time ``at`` (local clock): the flushed position, and the bytes the slot retains (None: no slot)."""
 
     at: float
     position: Lsn
@@ -50,8 +50,9 @@ class Sample:
 
 
 class SourceWatch:
-    """The thread. ``load`` reads the configuration, at each connect; ``beats`` says after how many seconds the next
-    heartbeat is due, 0 for none now."""
+    """The thread at the source. ``load`` reads the configuration at each connect; ``beats`` returns the heartbeat's
+    interval in seconds, 0 for none now.
+    """
 
     def __init__(self, load: Callable[[], WorkerConfig], name: str, slot: str, beats: Callable[[], float]) -> None:
         self._load = load
@@ -67,16 +68,16 @@ class SourceWatch:
         self._thread = threading.Thread(target=self._run, name="watch source", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Stop looking; the session closes within ``timeout`` seconds, or with the answer that it waits for."""
+        """Stop sampling; the session closes within ``timeout`` seconds, or with the answer that it waits for."""
         self._closing.set()
         self._thread.join(timeout)
 
     def sample(self, now: float) -> Sample | None:
-        """What was seen last; None where that is too long ago to say anything."""
+        """Return the last sample; None where it is too old to count."""
         last = self._sample
         return last if last is not None and now - last.at < _OLD else None
 
@@ -88,7 +89,7 @@ class SourceWatch:
                         self._look(conn)
                         self._closing.wait(_EVERY)
             except (EngineError, psycopg.Error):
-                # The session that reads the stream meets the same trouble, and says it.
+                # The session that reads the stream meets the same failure, and reports it.
                 self._closing.wait(1.0)
 
     def _look(self, conn: Connection) -> None:
@@ -109,4 +110,4 @@ class SourceWatch:
         except psycopg.Error as exc:
             if not exc.sqlstate:
                 raise
-            # Refused or locked: the stream goes on without it, and the next one is due in an interval.
+            # Refused or locked: the stream does not need it, and the next one is due in an interval.
