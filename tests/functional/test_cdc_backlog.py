@@ -65,7 +65,7 @@ def test_a_column_goes_in_the_middle_of_a_backlog(make_streaming: MakeStreaming)
     streaming.start()
     streaming.wait_state("failed")
     error = streaming.progress("last_error")
-    assert error["object"] == "public.narrow" and "the source has no longer column c" in error["why"]
+    assert error["object"] == "public.narrow" and "the source no longer has column c" in error["why"]
     streaming.wait_exit()
     destination.run("ALTER TABLE narrow DROP c")
     streaming.start()

@@ -126,8 +126,8 @@ def test_an_altered_table_stops_the_task_and_names_it(make_streaming: MakeStream
 @pytest.mark.parametrize(
     ("ddl", "words"),
     [
-        ("ALTER TABLE t ALTER v TYPE int USING 1", "another one in column v"),
-        ("ALTER TABLE t ALTER v TYPE varchar(20)", "another one in column v"),
+        ("ALTER TABLE t ALTER v TYPE int USING 1", "the type differs in column v"),
+        ("ALTER TABLE t ALTER v TYPE varchar(20)", "the type differs in column v"),
         ("ALTER TABLE t RENAME v TO w", "no column w"),
         ("ALTER TABLE t RENAME TO s", "no table of that name"),
     ],

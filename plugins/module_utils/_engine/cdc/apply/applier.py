@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pieces of the stream to destination transactions: one transaction for each piece, or for several of a large one.
+"""Apply batches in destination transactions: one for each batch, or one for all batches of a large source transaction.
 
-Within it the steps go in order, each to the handler of its kind. The applied position moves in the same transaction.
+The steps of a batch go in order, each to the handler of its kind. The applied position moves in the same transaction.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class Applier:
-    """Writes the pieces of one stream over one connection, which is autocommit and holds the worker's lock.
+    """Writes the batches of one stream over one connection, which is autocommit and holds the worker's lock.
 
     ``name`` is the migration's; ``conflict_policy`` is one of `conflicts.POLICIES`. Every method raises EngineError;
-    after that the connection is to be closed, which takes back what was not committed.
+    the caller then closes the connection, which rolls back what was not committed.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Applier:
             EmptyStep: self._empty,
             SystemChange: self._note_marker,
         }
-        """What is done about each kind of step, and about a change of our own tables."""
+        """The handler of each kind of step, and of a change of the engine's own tables."""
         self.open = False
         self.marker = 0
-        """The highest marker that stands at the destination."""
+        """The highest marker committed at the destination."""
 
     def apply(self, batch: Batch, received: Lsn, confirmed: Lsn) -> bool:
-        """Write one piece. True when its transaction is committed and durable: ``piece.end_lsn`` may be confirmed."""
+        """Write one batch; return whether its transaction is committed and durable: ``end_lsn`` may be confirmed."""
         try:
             self._write(batch)
             if not batch.last_of_transaction:
@@ -87,23 +87,23 @@ class Applier:
         return True
 
     def prepare(self, batch: Batch) -> None:
-        """Work out what a piece comes to that ``apply`` gets later; another thread may be in ``apply`` meanwhile."""
+        """Compute the net effect of a batch that ``apply`` gets later; another thread may be in ``apply`` meanwhile."""
         self._ahead.prepare(batch)
 
     def abandon(self) -> None:
-        """Take back what is not committed: it will come again. Raises EngineError."""
+        """Roll back what is not committed: the source sends it again. Raises EngineError."""
         if self.open:
             try:
                 self._conn.execute("ROLLBACK")
             except psycopg.Error as exc:
-                raise apply_error(exc, "taking back an unfinished transaction at the", "destination") from exc
+                raise apply_error(exc, "rolling back an unfinished transaction at the", "destination") from exc
             self.open = False
             self._savepoint.ended()
             self._tally = Tally()
             self._conflicts.abandon()
 
     def set_conflict_policy(self, policy: str) -> None:
-        """From the next change on."""
+        """Set the policy from the next change on."""
         self._conflicts.policy = policy
 
     def _write(self, batch: Batch) -> None:
@@ -133,7 +133,7 @@ class Applier:
         self._tally.marker = max(self._tally.marker, marker_of(change, self._name))
 
     def _truncate(self, step: TruncateStep) -> None:
-        """Exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""
+        """Truncate exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""
         mapping = self._tables.mapping
         names = [sql.Identifier(*mapping.there((one.schema, one.name))) for one in step.relations]
         self._savepoint.begin()
@@ -146,7 +146,7 @@ class Applier:
                 self._conn.execute(sql.SQL("DELETE FROM ONLY {}").format(name))
 
     def _empty(self, step: EmptyStep) -> None:
-        """The rows of these ranges; what lies in the others was copied after the TRUNCATE."""
+        """Delete the rows of these ranges; those of the other ranges were copied after the TRUNCATE."""
         there = self._tables.mapping.table((step.relation.schema, step.relation.name))
         table, column = sql.Identifier(*there.destination), there.column(step.column)
         for low, high in step.ranges:
@@ -155,7 +155,7 @@ class Applier:
 
 
 def marker_of(system: SystemChange, name: str) -> int:
-    """The marker that a change of the heartbeat table carries for migration ``name``; 0 where it carries none."""
+    """Return the marker that a change of the heartbeat table carries for migration ``name``; 0 for none."""
     relation, change = system.relation, system.change
     if isinstance(change, Delete) or relation.name != heartbeat.HEARTBEAT:
         return 0

@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     """Statement, parameters, and how many rows it must touch."""
 
 FEW = 3
-"""Up to so many rows go as parameters: a staging table costs three statements."""
+"""Rows that are sent as parameters at most: a staging table costs three statements."""
 
 
 FEW_AT_ONCE = 12
-"""Of one table, in a pipeline, where no statement waits for the answer of another."""
+"""The same for one table in a pipeline, where no statement waits for the answer of another."""
 
 
 BYTES_AT_ONCE = 64 * 1024
-"""More than the sockets take would stand in libpq's buffer, which is slow to send large things in pieces."""
+"""Bytes sent in a pipeline at most: what the sockets do not take waits in libpq's buffer, which sends it slowly."""
 
 
 MOST_COLUMNS = 1600
-"""A staging table is a table: it has no more."""
+"""PostgreSQL's limit for the columns of a table, which holds for a staging table too."""
 
 
 def write_compacted(loader: Loader, written: TargetTable, compacted: Compacted, *, checked: bool = False) -> None:
-    """Bring one table to the net effect, in the open transaction. ``checked``: nothing of it is in conflict.
+    """Write the net effect on one table, in the open transaction. ``checked``: no row of it is in conflict.
 
-    Raises psycopg.Error for a constraint that is in the way at this moment (a unique value that moved, a row that
-    should not be there), and Surprise where the destination does not hold what the source had: nothing of it may
-    stand then.
+    Raises psycopg.Error for a constraint that refuses it at this moment (a unique value that moved, an unexpected
+    row), and UnexpectedRow where the destination does not hold what the source had; the caller then rolls all of it
+    back.
     """
     if not checked and not written.table.enforced and compacted.may_meet_rows:
         raise UnexpectedRow  # no index would refuse a second row with the same key
@@ -64,7 +64,7 @@ def write_compacted(loader: Loader, written: TargetTable, compacted: Compacted, 
 
 
 def encode(written: TargetTable, compacted: Compacted) -> None:
-    """Put what ``write_compacted`` will send by COPY into its format, ahead of time. Raises ProtocolError."""
+    """Encode what ``write_compacted`` will send by COPY, ahead of time, into the payloads. Raises ProtocolError."""
     for group in compacted.updates:
         if len(group.rows) > FEW:
             group.payload.extend(update_pieces(group.keys, group.rows, group.assigned, written.binary))
@@ -82,7 +82,7 @@ _STRICT = StrictHandler()
 
 
 def unmet_expectations(loader: Loader, written: TargetTable, changes: Sequence[Change]) -> list[Key]:
-    """The keys that are not at the destination as a run of changes expects them. Raises psycopg.Error."""
+    """Return the keys whose rows at the destination are not as a run of changes expects. Raises psycopg.Error."""
     expected = expectations(changes, written.table.shape)
     rows = [expectation.row for expectation in expected.values()]
     if not rows:
@@ -96,7 +96,7 @@ def unmet_expectations(loader: Loader, written: TargetTable, changes: Sequence[C
 
 
 def _counts(loader: Loader, written: TargetTable, rows: Sequence[Row]) -> list[int]:
-    """How many rows there are with each of these keys (in a keyless table: with this output text)."""
+    """Return how many rows there are with each of these keys (in a keyless table: with this output text)."""
     table, statements = written.table, written.statements
     if table.shape.key is None and len(table.columns) >= MOST_COLUMNS:
         text = statements.count_by_text()
@@ -120,9 +120,9 @@ def _enough(loader: Loader, written: TargetTable, needed: Sequence[tuple[Row, in
 
 
 def few_statements(written: TargetTable, compacted: Compacted) -> list[OneRow] | None:
-    """The net effect as statements of one row each, when they are so few that they are sent all at once.
+    """Return the net effect as statements of one row each, when they are few enough to be sent all at once.
 
-    None when staging is the better way, or when what one statement finds decides about the next.
+    None when staging is faster, or when the result of one statement decides about the next.
     """
     table, statements = written.table, written.statements
     rows = len(compacted.deletes) + len(compacted.passing) + len(compacted.inserts)
@@ -152,7 +152,7 @@ def few_statements(written: TargetTable, compacted: Compacted) -> list[OneRow] |
 
 
 def _insert(loader: Loader, written: TargetTable, compacted: Compacted) -> None:
-    """Complete new rows: straight COPY, or a few as parameters."""
+    """Insert complete new rows: by COPY straight into the table, or a few as parameters."""
     rows, columns = compacted.inserts, written.table.written
     statements = written.statements
     if not rows:
@@ -168,7 +168,7 @@ def _insert(loader: Loader, written: TargetTable, compacted: Compacted) -> None:
 
 
 def _delete(loader: Loader, written: TargetTable, keys: Sequence[Key]) -> int:
-    """Delete rows by key; how many there were."""
+    """Delete rows by key; return how many there were."""
     statements = written.statements
     if len(keys) <= FEW:
         return sum([loader.run(statements.delete_one(), key_values(key, written.binary)).rowcount for key in keys])
@@ -177,7 +177,7 @@ def _delete(loader: Loader, written: TargetTable, keys: Sequence[Key]) -> int:
 
 
 def _update(loader: Loader, written: TargetTable, group: UpdateGroup) -> int:
-    """Update rows by their first key; how many there were."""
+    """Update rows by their first key; return how many there were."""
     statements = written.statements
     rows, assigned = group.rows, group.assigned
     moves_identity = any(at in written.table.identities for at in assigned)
@@ -201,7 +201,7 @@ def _update(loader: Loader, written: TargetTable, group: UpdateGroup) -> int:
 
 
 def _remove(loader: Loader, written: TargetTable, removed: Sequence[tuple[Row, int]]) -> int:
-    """Keyless: take away so many rows of each text; how many there were."""
+    """Delete so many rows of each text from a keyless table; return how many there were."""
     statements = written.statements
     if len(written.table.columns) >= MOST_COLUMNS:
         return _remove_one_by_one(loader, written, removed)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The conflicts of one destination transaction: counted, and told in the timeline by table and key hash.
+"""The conflicts of one destination transaction: counted, and reported in the timeline by table and key hash.
 
-However many there are, each table has one event for each kind of conflict and hour, whose count goes up in the
-transaction of the rows themselves, so it is exact; a few key hashes stand for the rest. The task's own counter has them
-all.
+However many there are, each table has one event for each kind of conflict and hour, whose count rises in the
+transaction of the rows themselves, so it is exact; it shows a few of the key hashes. The task's own counter counts all
+conflicts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from .target_table import TargetTable
 
 HASHES: Final = 10
-"""Key hashes that an event shows at most."""
+"""The most key hashes that an event shows."""
 
 _LOOKED_AT: Final = 3 * HASHES
-"""Several of them may be of one row."""
+"""Conflicts that are hashed for an event at most: several may be of one row."""
 
 EVENT_LASTS: Final = 3600.0
 """Seconds after which a table's next conflict of the same kind is another event."""
@@ -36,7 +36,7 @@ EVENT_LASTS: Final = 3600.0
 
 @dataclass(slots=True)
 class _Told:
-    """An event that stands (or will, with the transaction): its id, when it was written, hashes in it."""
+    """An event that is written (or will be, with the transaction): its id, when it was written, hashes in it."""
 
     id: int
     at: float
@@ -44,7 +44,7 @@ class _Told:
 
 
 class ConflictLog:
-    """Collects the conflicts of a transaction over attempts that may be taken back, and writes what is left of them.
+    """Collects the conflicts of a transaction over attempts that may be rolled back, and writes those that remain.
 
     ``policy`` may be set at any time.
     """
@@ -57,11 +57,11 @@ class ConflictLog:
         self._told: dict[tuple[str, str], _Told] = {}
 
     def judge(self, written: TargetTable) -> TableConflictHandler:
-        """Who decides about the conflicts of one table."""
+        """Return the handler of the conflicts of one table."""
         return TableConflictHandler(self, written)
 
     def met(self, written: TargetTable, kind: str, row: Row) -> None:
-        """One conflict. Raises ConflictError where the task is to stop at it."""
+        """Note one conflict. Raises ConflictError where the policy is to stop."""
         if self.policy == STOP:
             found = self.hash_of(written, row)
             keyed = written.table.shape.key is not None
@@ -70,21 +70,21 @@ class ConflictLog:
                 "applying changes to",
                 f"{written.table}, row with key hash {found}",
                 f"{kind}, and conflict_policy is stop",
-                f"Make that row at the destination what the source had before the change.{look}"
-                " Then start the task again: it goes on where it stopped.",
+                f"Give that row at the destination the values that the source had before the change.{look}"
+                " Then start the task again: it resumes where it stopped.",
             )
         self._met.append((written, kind, row))
 
     def mark(self) -> int:
-        """Where an attempt begins."""
+        """Return where an attempt begins, for `back_to`."""
         return len(self._met)
 
     def back_to(self, mark: int) -> None:
-        """The attempt was taken back."""
+        """Drop the conflicts of an attempt that was rolled back."""
         del self._met[mark:]
 
     def write(self) -> int:
-        """Tell the conflicts of the open transaction, which is about to commit; how many there are.
+        """Report the conflicts of the open transaction, which is about to commit; return how many there are.
 
         Raises psycopg.Error.
         """
@@ -98,7 +98,7 @@ class ConflictLog:
         return count
 
     def abandon(self) -> None:
-        """The transaction was taken back, events and all."""
+        """Forget the conflicts and events of a transaction that was rolled back."""
         self._met.clear()
         self._told.clear()
 
@@ -119,7 +119,7 @@ class ConflictLog:
             self._told[(table, kind)] = _Told(number, time.monotonic(), hashes)
 
     def hash_of(self, written: TargetTable, row: Row) -> str:
-        """The hash of the row's key, made by the destination over its output text. Raises psycopg.Error."""
+        """Return the hash of the row's key, computed by the destination over its output text. Raises psycopg.Error."""
         values = row_values(row, written.table.key)
         found = self._loader.run(written.statements.key_hash(), values).fetchone()
         return str(found[0]) if found else ""
@@ -127,7 +127,7 @@ class ConflictLog:
 
 @dataclass(frozen=True, slots=True)
 class TableConflictHandler:
-    """The judge of the conflicts of one table."""
+    """The handler of the conflicts of one table."""
 
     log: ConflictLog
     written: TargetTable

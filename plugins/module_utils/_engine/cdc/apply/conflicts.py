@@ -4,9 +4,9 @@
 """Rows that the destination does not hold as the source had them: an update or delete that touches no row, an insert
 that meets one. What the source's changes expect to find, and which of them cannot have found it. Pure.
 
-A conflict is decided change by change, in the order of the source, so that it does not matter how the stream was cut:
-whoever writes a whole run at once takes nothing for granted (`UnexpectedRow`), and the families of rows that do not stand
-as expected are replayed one by one.
+A conflict is decided change by change, in the order of the source, so that the result does not depend on where the
+stream was cut: a run written at once verifies what it found (`UnexpectedRow`), and the changes of rows that are not as
+expected are replayed one by one.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ DELETE_MISSED: Final = "delete found no row"
 
 
 class ConflictError(EngineError):
-    """A conflict, and the task is to stop at one."""
+    """A conflict under the policy stop."""
 
     code = "conflict"
 
 
 class UnexpectedRow(Exception):
-    """Something is not at the destination as the source had it."""
+    """A row is not at the destination as the source had it."""
 
 
 class ConflictHandler(Protocol):
-    """Who says what is to be done about a conflict."""
+    """Decides what is done about a conflict."""
 
     @property
     def policy(self) -> str:
-        """``overwrite`` or ``keep``; of ``stop`` nobody gets to know, since ``met`` does not return."""
+        """``overwrite`` or ``keep``; under ``stop`` it is never read, since ``met`` raises."""
 
     def met(self, kind: str, row: Row) -> None:
-        """One conflict of a change; ``row`` holds the key by which it was met."""
+        """Handle one conflict of a change; ``row`` holds the key by which it was found."""
 
 
 class StrictHandler:
-    """The judge of what is written as a whole: any conflict is a reason to look closer."""
+    """The handler for a run that is written as a whole: any conflict ends the attempt."""
 
     policy = STOP
 
     def met(self, kind: str, row: Row) -> None:
-        """Raises Surprise."""
+        """Raise UnexpectedRow."""
         raise UnexpectedRow
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """So many rows with this key must be there when the run begins: ``least`` or more, ``most`` or fewer."""
+    """How many rows with this key must exist when the run begins: ``least`` or more, ``most`` or fewer."""
 
     row: Row
     least: int
@@ -79,7 +79,7 @@ _ANY: Final = 1 << 62
 
 
 def expectations(changes: Sequence[Change], shape: TableShape) -> dict[Key, Expectation]:
-    """What a run expects of every key that it touches (of every distinct row, in a keyless table)."""
+    """Return what a run expects of every key that it touches (of every distinct row, in a keyless table)."""
     return _of_rows(changes) if shape.key is None else _of_keys(changes, shape.key)
 
 
@@ -95,7 +95,7 @@ def _of_keys(changes: Sequence[Change], positions: tuple[int, ...]) -> dict[Key,
 
 
 def _keyed(key: Key, positions: tuple[int, ...]) -> Row:
-    """The key alone, in its order: all that is asked for."""
+    """Return a row of the key columns alone, in key order: the query needs no others."""
     return Row(b"k" * len(positions), key)
 
 
@@ -119,8 +119,8 @@ def _of_rows(changes: Sequence[Change]) -> dict[Key, Expectation]:
 def split_conflicting(
     changes: Sequence[Change], shape: TableShape, disappointed: Sequence[Key], tangled: list[Change]
 ) -> list[Change]:
-    """Moves to ``tangled`` every change of a row that is or will be in conflict, given the keys whose expectation does
-    not hold; returns the others, which touch none of the same keys.
+    """Move to ``tangled`` every change of a row that is or will be in conflict, given the keys whose expectation does
+    not hold; return the others, which touch none of the same keys.
     """
     if shape.key is None:
         keys = [_row_keys(change) for change in changes]

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A table of the destination as the applier writes it, and whether a Relation of the stream fits it.
 
-Columns are matched by the name that each is mapped to: the destination may have them in another order, and more of
-them. What does not fit stops the task, naming table and columns; no row is skipped.
+Columns are matched by their mapped names: the destination may have them in another order, and additional ones. A
+Relation that does not fit stops the task with an error that names table and columns; no row is skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VARYING = (1043, 1562)  # varchar and varbit: a longer one takes all values of 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
     """A column as the destination has it. ``base_*`` is the type under any domains; ``base_name`` is format_type's,
-    ready for SQL; ``equality_schema`` is where the type's own ``=`` stands, empty where it has none.
+    ready for SQL; ``equality_schema`` is the schema of the type's own ``=``, empty where it has none.
     ``binary_safe``: its bytes mean the same at another cluster.
     """
 
@@ -51,7 +51,7 @@ class FoundColumn:
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """A table as the destination has it. ``firing`` are the triggers and rules that fire even for a replicating session."""
+    """A table as the destination has it. ``firing``: triggers and rules that fire for a replicating session too."""
 
     oid: int
     kind: str
@@ -100,8 +100,8 @@ def fit(
 ) -> DestinationTable:
     """Match a Relation with the table that exists at the destination. Raises MismatchError, naming table and columns.
 
-    ``mapping`` says what table, columns and types are called there. ``previous`` is the Relation that this stream sent
-    before: a column that it has lost is not one of the destination's own.
+    ``mapping`` gives the destination's names of table, columns and types. ``previous`` is the Relation that this stream
+    sent before: a column that was dropped since is not one of the destination's own.
     """
     there = mapping.table((relation.schema, relation.name))
     what = str(there)
@@ -115,7 +115,7 @@ def fit(
     before = previous.columns if previous else ()
     lost = [quoted(c.name) for c in before if c.name not in published and there.column(c.name) in by_name]
     if lost:
-        raise _misfit(what, f"the source has no longer column {', '.join(lost)}")
+        raise _misfit(what, f"the source no longer has column {', '.join(lost)}")
     _require_order(what, relation, before)
     columns = tuple([by_name[name] for name in mapped])
     wrong = [
@@ -124,7 +124,7 @@ def fit(
         if (why := _type_differs(column, types.get(column.type_oid), found_column, mapping))
     ]
     if wrong:
-        raise _misfit(what, f"the type is another one in column {', '.join(wrong)}")
+        raise _misfit(what, f"the type differs in column {', '.join(wrong)}")
     written = set(mapped)
     kept = tuple([c.name for c in found.columns if c.name not in written and not c.generated])
     uniques = _named_as_at_source(found.uniques, there)
@@ -145,30 +145,32 @@ def fit(
 
 
 def _require_writable(there: TableMapping, found: FoundTable | None) -> FoundTable:
-    """Return the table if it is one that can be written row by row. Raises MismatchError."""
+    """Return the table if it can be written row by row. Raises MismatchError."""
     what = str(there)
     if found is None or found.kind != "r":
-        raise _misfit(what, "the destination has no table of that name" if found is None else "it is no plain table")
+        raise _misfit(what, "the destination has no table of that name" if found is None else "it is not a plain table")
     if found.firing:
         raise MismatchError(
             "applying changes to",
             what,
-            f"{', '.join(found.firing)} would fire for the worker too, and do again what was done at the source",
-            f"Disable them (ALTER TABLE {qualified(there.destination)} DISABLE TRIGGER …, DISABLE RULE …) and give them their"
-            " state back after the cutover; then start the task again: it goes on where it stopped.",
+            f"{', '.join(found.firing)} would fire for the worker too, and repeat what was done at the source",
+            f"Disable them (ALTER TABLE {qualified(there.destination)} DISABLE TRIGGER …, DISABLE RULE …) and restore their"
+            " state after the cutover; then start the task again: it resumes where it stopped.",
         )
     return found
 
 
 def _named_as_at_source(uniques: Sequence[UniqueIndex], there: TableMapping) -> Sequence[UniqueIndex]:
-    """The destination's unique indexes with the source's names of their columns: what is decided of keys knows no others."""
+    """Return the destination's unique indexes under the source's column names, by which a key is chosen."""
     if not there.columns:
         return uniques
     return [replace(u, columns=tuple([c and there.source_column(c) for c in u.columns])) for u in uniques]
 
 
 def _require_order(what: str, relation: Relation, before: Sequence[RelationColumn]) -> None:
-    """Columns never change places: where their names do, they were given to each other, and the values stayed."""
+    """Raise MismatchError where column names changed places: columns never do, so the names were exchanged and the
+    values stayed.
+    """
     names, earlier = ([column.name for column in columns] for columns in (relation.columns, before))
     common = set(names).intersection(earlier)
     now, then = ([name for name in some if name in common] for some in (names, earlier))
@@ -177,14 +179,14 @@ def _require_order(what: str, relation: Relation, before: Sequence[RelationColum
         raise MismatchError(
             "applying changes to",
             what,
-            f"columns have exchanged their names at the source, or were dropped and made anew: {moved}",
+            f"columns have exchanged their names at the source, or were dropped and recreated: {moved}",
             "Make the same change at the destination, and copy the table again: run the migrate playbook with the table in"
             " causeway_resync.",
         )
 
 
 def _type_differs(column: RelationColumn, announced: Type | None, there: FoundColumn, mapping: ObjectMapping) -> str:
-    """Why values of the source's column may not be written to the destination's; empty when they may."""
+    """Return why values of the source's column may not be written to the destination's; empty when they may."""
     if announced is not None:
         here = (announced.schema, announced.name)
         if mapping.there(here) != (there.base_schema, there.base_type):
@@ -203,7 +205,7 @@ def _misfit(what: str, why: str) -> MismatchError:
         "applying changes to",
         what,
         why,
-        "Make the same change at the destination by hand, then start the task again: it goes on where it stopped.",
+        "Make the same change at the destination by hand, then start the task again: it resumes where it stopped.",
     )
 
 
@@ -283,7 +285,7 @@ def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
 
 
 def observe_uniques(conn: Connection, oid: int) -> tuple[UniqueIndex, ...]:
-    """The unique indexes of a table, at either end. Raises ServerError."""
+    """Return the unique indexes of a table, at either end. Raises ServerError."""
     rows = conn.execute(_UNIQUES, (oid,)).fetchall()
     return tuple(
         [

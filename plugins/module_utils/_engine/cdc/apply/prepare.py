@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The net effect of a segment on each of its tables; of what is to come worked out while the destination is busy.
+"""The net effect of a segment on each of its tables; that of the next batch is computed while the destination is busy.
 
-Working ahead knows the tables as they are now. Where a Relation has changed one before its turn comes, it is worked out
-again.
+Preparing uses the tables as they are now. Where a Relation has changed one before its segment is written, the effect is
+computed again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 class Preparer:
-    """Works out segments. ``tables``, by relation OID, is somebody else's, and may change between any two calls.
+    """Computes net effects. ``tables``, by relation OID, belongs to `TargetTables` and may change between two calls.
 
-    One thread may call ``prepare`` while another calls ``work``, for different pieces.
+    One thread may call ``prepare`` while another calls ``work``, for different batches.
     """
 
     def __init__(self, tables: Mapping[int, TargetTable]) -> None:
@@ -37,7 +37,7 @@ class Preparer:
         self._prepared: dict[int, _Prepared] = {}
 
     def prepare(self, batch: Batch) -> None:
-        """Work out what can be of a piece that nobody alters any more. What contradicts itself is left to ``work``."""
+        """Compute what is possible for a complete batch. Contradictory changes are left to ``work``, which raises."""
         for step in batch.steps:
             if isinstance(step, Segment):
                 prepared = _Prepared(step, step.by_table())
@@ -51,7 +51,7 @@ class Preparer:
                 self._prepared[id(step)] = prepared
 
     def work(self, segment: Segment) -> Work:
-        """The net effect on each table, in the order of the segment's first changes. Raises ProtocolError."""
+        """Return the net effect on each table, in the order of the segment's first changes. Raises ProtocolError."""
         prepared = self._prepared.pop(id(segment), None) or _Prepared(segment, segment.by_table())
         work: Work = []
         for oid, changes in prepared.changes.items():
@@ -67,13 +67,13 @@ class Preparer:
 
 
 def _fits(change: Change, written: TargetTable) -> bool:
-    """Whether rows, which are all of one width in a segment, are those of the table as it is known now."""
+    """Return whether the rows, all of one width in a segment, have the width of the table as it is known now."""
     row = change.old if isinstance(change, Delete) else change.new
     return len(row.kinds) == written.table.shape.columns
 
 
 class _Prepared:
-    """What has been made of a segment, which is kept: while it is here, its id is no other's."""
+    """What was computed for a segment. It holds the segment, so that no other object gets the same id."""
 
     def __init__(self, segment: Segment, changes: dict[int, list[Change]]) -> None:
         self.segment = segment

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Progress of a CDC task at the destination: where it stands, whose it is, and what the source may forget.
+"""Progress of a CDC task at the destination: its position, its worker, and what may be confirmed to the source.
 
-``applied`` is the commit END position of the last source transaction that stands here; it moves in the transaction
-that carries the rows, as a compare-and-set on the previous position and the worker's token. ``confirmable`` is what
-may be confirmed to the source: never less than ``applied``, and durable here before the source hears of it.
+``applied`` is the commit END position of the last source transaction committed here; it moves in the transaction that
+carries the rows, as a compare-and-set on the previous position and the worker's token. ``confirmable`` is what may be
+confirmed to the source: never less than ``applied``, and durable here before it is confirmed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """What one destination transaction did, added to the counters of the task."""
+    """Counts of one destination transaction, added to the counters of the task."""
 
     transactions: int = 0
     inserts: int = 0
@@ -43,7 +43,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who applies: a token that no other worker has, and where to find the process."""
+    """The worker that applies: a token that no other worker has, and where to find the process."""
 
     token: str
     host: str
@@ -54,7 +54,7 @@ class Claimant:
 class ProgressStore:
     """Reads and writes the progress of one direction of a migration over ``conn``, the connection that applies.
 
-    After ``claim`` it knows the position it expects to find; whatever else is found there aborts.
+    After ``claim`` it knows the position that it expects to find; any other position aborts.
     """
 
     def __init__(self, conn: Connection, store: StateStore, claimant: Claimant, direction: Direction = FORWARD) -> None:
@@ -69,7 +69,7 @@ class ProgressStore:
         self._durable_at_commit = False
 
     def load(self) -> Progress | None:
-        """The row, or None. Raises ServerError."""
+        """Return the progress row, or None. Raises ServerError."""
         return read_progress(self.store, self._conn, self._direction)
 
     def take_lock(self, timeout: float) -> None:
@@ -80,9 +80,9 @@ class ProgressStore:
         lock_worker(self._conn, self._name, timeout)
 
     def begin(self) -> None:
-        """Make the row this worker's, under the lock: what goes wrong from here on is its to say.
+        """Make the row this worker's, under the lock: from here on this worker reports the failures.
 
-        A retry of the same worker stays one, with its error, until it runs again.
+        A retry of the same worker retains its state and error until it runs again.
         """
         claimant = self._claimant
         with explain_errors("taking over the progress of migration", self._name):
@@ -118,7 +118,7 @@ class ProgressStore:
     def advance(self, position: Lsn, tally: Tally, received: Lsn, confirmed: Lsn) -> None:
         """Move the applied position, in the transaction that carries the rows. ``settle`` follows its commit.
 
-        Raises LossError when the row is no longer as we left it.
+        Raises LossError when the row is no longer as this worker left it.
         """
         failpoint("before progress written")
         with explain_errors("recording the progress of migration", self._name):
@@ -153,7 +153,7 @@ class ProgressStore:
         failpoint("after progress written")
 
     def commit(self) -> None:
-        """COMMIT what `advance` belongs to. Raises psycopg.Error; after one, whether it stands is not known."""
+        """COMMIT the transaction of `advance`. Raises psycopg.Error, after which the outcome is unknown."""
         pgconn = self._conn.pgconn
         failpoint("before commit sent")
         pgconn.send_query(b"COMMIT")
@@ -173,13 +173,13 @@ class ProgressStore:
             raise LossError(
                 "committing at the destination of migration",
                 self._name,
-                "the destination has taken the transaction back",
-                "Nothing of it stands; run the migrate playbook again, and report this if it comes back.",
+                "the destination has rolled the transaction back",
+                "Nothing of it was applied; run the migrate playbook again, and report this if it happens again.",
             )
         failpoint("after commit answered")
 
     def settle(self, position: Lsn) -> None:
-        """After ``commit``: from here on ``position`` is durable and may be confirmed."""
+        """Record, after ``commit``, that ``position`` is durable and may be confirmed."""
         failpoint("before position recorded")
         self.applied = position
         self.confirmable = max(self.confirmable, position)
@@ -189,7 +189,7 @@ class ProgressStore:
     def record_confirmable(self, position: Lsn, received: Lsn, confirmed: Lsn) -> None:
         """Record the position of a keepalive, while nothing is pending; the applied one stays. Durable on return.
 
-        Raises LossError when the row is no longer as we left it.
+        Raises LossError when the row is no longer as this worker left it.
         """
         failpoint("before position recorded")
         with explain_errors("recording the progress of migration", self._name):
@@ -219,18 +219,18 @@ class ProgressStore:
             raise LossError(
                 "recording the progress of migration",
                 self._name,
-                "its row is not as this worker left it: another worker or a person has changed it",
-                "See who applies (pg_locks, and the progress row); then run the migrate playbook again.",
+                "its row is not as this worker left it: another worker or another session has changed it",
+                "Find the worker that applies (pg_locks, and the progress row); then run the migrate playbook again.",
             )
 
     def _commits_are_durable(self) -> bool:
-        """Whether a commit that was answered survives a crash of the destination: asked, not assumed."""
+        """Return whether an answered commit survives a crash of the destination: read from the session, not assumed."""
         with explain_errors("reading synchronous_commit at the destination for migration", self._name):
             row = self._conn.execute("SELECT pg_catalog.current_setting('synchronous_commit')").fetchone()
         return row is not None and row[0] not in ("off",)
 
     def _wait_durable(self) -> None:
-        """Where a commit is answered before it is flushed, wait for the destination's own flush position."""
+        """Wait for the destination's flush position where a commit is answered before it is flushed."""
         if self._durable_at_commit:
             return
         with explain_errors("waiting until a commit is durable at the destination of migration", self._name):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the destination refuses of the changes, as errors: with table and constraint, and without a value."""
+"""The destination's refusals of changes as errors: with table and constraint, and without a value."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .target_table import TargetTable
 
 _COMPARE: Final = (
-    "Compare that table at both ends: its constraints, and rows that something else has written to the destination. "
-    "Then start the task again; it goes on where it stopped."
+    "Compare that table at both ends: its constraints, and rows that another session has written to the destination. "
+    "Then start the task again; it resumes where it stopped."
 )
 
 
 def apply_error(exc: psycopg.Error, doing: str, what: str) -> EngineError:
-    """The destination's refusal; of a value or a row, with what to compare, and without the value."""
+    """Return the destination's refusal as an error; for a value or a row it says what to compare, without the value."""
     error = server_error(exc, doing, what, _COMPARE if (exc.sqlstate or "").startswith("22") else "")
     if error.sqlstate[:2] == "23" and isinstance(error, ServerError):
         return ServerError(
@@ -39,8 +39,8 @@ def apply_error(exc: psycopg.Error, doing: str, what: str) -> EngineError:
 
 @contextmanager
 def refusals_of(written: TargetTable) -> Iterator[None]:
-    """Raise what the destination refuses of a table as EngineError. Constraints that are in the way are the caller's:
-    IntegrityError passes.
+    """Raise the destination's refusals for a table as EngineError; IntegrityError passes, since the caller handles
+    constraints that refuse a row for the moment.
     """
     try:
         yield

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes written one by one, in the order of the source: what no set-based statement could bring about, and conflicts.
+"""Changes written one by one, in the order of the source: what no set-based statement could do, and conflicts.
 
-What a conflict does is defined here, for one change; it is one conflict however many rows it meets.
+The outcome of a conflict is defined here, for one change; it is one conflict however many rows it meets.
 
 =========  =====================================================  ==================================
 policy     overwrite                                              keep
 =========  =====================================================  ==================================
 insert     that meets a row: the row gets the source's values     the row stays as it is
 update     of no row: inserted where it is known as a whole       nothing
-update     to a key that another row has: that row goes first     nothing
+update     to a key that another row has: it is deleted first     nothing
 delete     of no row: nothing                                     nothing
 =========  =====================================================  ==================================
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def key_row(change: Change) -> Row:
-    """The tuple that holds the key under which the destination should have the row, or gets it."""
+    """Return the tuple with the key under which the destination should have the row, or gets it."""
     if isinstance(change, Insert):
         return change.new
     if change.old is not None:
@@ -48,13 +48,13 @@ def key_row(change: Change) -> Row:
 
 
 def replay(loader: Loader, written: TargetTable, changes: Sequence[Change], judge: ConflictHandler) -> None:
-    """Write the changes one by one. Raises psycopg.Error, and what the judge does."""
+    """Write the changes one by one. Raises psycopg.Error, and what the judge raises."""
     for change in changes:
         replay_one(loader, written, change, judge)
 
 
 def replay_one(loader: Loader, written: TargetTable, change: Change, judge: ConflictHandler) -> None:
-    """Write one change, or what is left of it after a conflict. Raises psycopg.Error, and what the judge does."""
+    """Write one change, or what remains of it after a conflict. Raises psycopg.Error, and what the judge raises."""
     if written.table.shape.key is None:
         _replay_keyless(loader, written, change, judge)
     elif isinstance(change, Insert):
@@ -86,14 +86,14 @@ def _there(loader: Loader, written: TargetTable, row: Row) -> bool:
 
 
 def _overwrite(loader: Loader, written: TargetTable, row: Row) -> None:
-    """The row that has this key gets the values that are known."""
+    """Give the row that has this key the values that are known."""
     key = written.table.key
     assigned = tuple([at for at in range(len(written.table.columns)) if at not in key and row.kinds[at] != UNCHANGED])
     _set(loader, written, assigned, row_values(row, key), row)
 
 
 def _set(loader: Loader, written: TargetTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
-    """Give the row with this key its new values; whether there was one."""
+    """Give the row with this key its new values; return how many rows there were."""
     if any(at in written.table.identities for at in assigned):
         return _replace(loader, written, assigned, old_key, new)
     values = row_values(new, written.statements.settable(assigned)) + old_key
@@ -133,7 +133,7 @@ def _update(loader: Loader, written: TargetTable, change: Update, judge: Conflic
 
 
 def _replace(loader: Loader, written: TargetTable, assigned: tuple[int, ...], old_key: list[Value], new: Row) -> int:
-    """An update that gives an identity ALWAYS column a value, which may be the one that it has."""
+    """Update a row whose identity ALWAYS column gets a value, perhaps its present one; return how many there were."""
     statements = written.statements
     key = [None if value is None else value.data for value in old_key]
     row = [*key, *[new.values[at] for at in assigned]]

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a segment is written: its net effect at once, and step by step in smaller pieces where that is refused.
+"""How a segment is written: its net effect at once, and in smaller steps where the destination refuses that.
 
-Where a constraint is in the way, nothing of the segment stays, nor where a row is not as the source had it: back to the
-savepoint, then table by table: again; with the rows in conflict one by one; with updates as delete and insert; and at
-last one change after the other in the order of the source.
+Where a constraint refuses it, or a row is not as the source had it, the segment is rolled back to the savepoint. Then
+each table is tried: as before; with the rows in conflict one by one; with updates as delete and insert; and at last one
+change after the other in the order of the source.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TABLE: Final = "causeway_table"
 
 
 class Savepoint:
-    """The savepoint before the present step: one at a time, since each open one is a level that the destination keeps."""
+    """The savepoint before the current step: one at a time, since the destination keeps a level for each open one."""
 
     def __init__(self, conn: Connection, loader: Loader) -> None:
         self._conn = conn
@@ -43,19 +43,19 @@ class Savepoint:
         self._exists = False
 
     def begin(self) -> None:
-        """Set it here, in place of the one before."""
+        """Set the savepoint here, in place of the one before."""
         if self._exists:
             self._conn.execute(f"RELEASE SAVEPOINT {_STEP}")
         self._conn.execute(f"SAVEPOINT {_STEP}")
         self._exists = True
 
     def back(self) -> None:
-        """Take back what was written since."""
+        """Roll back what was written since."""
         self._conn.execute(f"ROLLBACK TO SAVEPOINT {_STEP}")
         self._loader.rolled_back()
 
     def ended(self) -> None:
-        """Forget it: its transaction has ended."""
+        """Forget the savepoint: its transaction has ended."""
         self._exists = False
 
 
@@ -72,21 +72,21 @@ class SegmentWriter:
         self._ahead = prepared
 
     def write(self, segment: Segment) -> None:
-        """Write its net effect, in whichever way the destination takes it. Raises EngineError, psycopg.Error."""
+        """Write the net effect in the first way that the destination accepts. Raises EngineError, psycopg.Error."""
         work = self._ahead.work(segment)
         self._savepoint.begin()
         try:
             if self._at_once(work):
                 return
         except (psycopg.IntegrityError, psycopg.DataError, UnexpectedRow):
-            pass  # and if it is a value that does not fit, the table by itself says so in its name
+            pass  # a value that does not fit is reported below, where the table is written by itself
         self._savepoint.back()
         for written, compacted in work:
             self._table_by_itself(written, compacted)
 
     def _at_once(self, work: Work) -> bool:
-        """The net effect of all tables; few rows in one pipeline. False, or UnexpectedRow, where something is not as the
-        source had it: nothing of it may stand then. Raises psycopg.Error.
+        """Write the net effect on all tables; few rows in one pipeline. Returns False, or raises UnexpectedRow, where a
+        row is not as the source had it: the caller rolls back. Raises psycopg.Error.
         """
         few = [few_statements(written, compacted) for written, compacted in work]
         if len(few) <= 8 and None not in few:
@@ -101,7 +101,7 @@ class SegmentWriter:
         return True
 
     def _table_by_itself(self, written: TargetTable, compacted: Compacted) -> None:
-        """One table where something was not as expected, or beside one: the first way that the destination takes."""
+        """Write one table of a segment that was refused as a whole, the first way that the destination accepts."""
         for attempt in self._attempts(written, compacted):
             mark = self._conflicts.mark()
             self._conn.execute(f"SAVEPOINT {_TABLE}")
@@ -120,7 +120,7 @@ class SegmentWriter:
             self._one_change(written, change)
 
     def _attempts(self, written: TargetTable, compacted: Compacted) -> Iterator[Callable[[], None]]:
-        """As a whole; without the rows that are in conflict, which go one by one; updates as delete and insert."""
+        """Yield ways to write a table: as a whole; the rows in conflict one by one; updates as delete and insert."""
         yield lambda: write_compacted(self._loader, written, compacted)
         shape = written.table.shape
         tangled: list[Change] = []

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The settings of the session that applies, beyond those that every session of the engine pins."""
+"""The settings of the session that applies, beyond those that every session of the engine sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pin_applying_session(conn: Connection) -> None:
-    """Have commits wait for the flush, and switch triggers, rules and foreign key checks of the destination off.
+    """Make commits wait for the flush, and disable the destination's triggers, rules and foreign key checks.
 
     Raises ServerError, saying what to grant.
     """
@@ -25,21 +25,21 @@ def pin_applying_session(conn: Connection) -> None:
     with explain_errors("preparing the session that applies at the", "destination"):
         conn.execute("SET synchronous_commit = on")
         conn.execute("SET jit = off")
-        # A batch finds its rows by key. The planner, which takes the disk for slow and knows nothing of a staging table,
-        # would rather read the whole table to change a thousandth of it. Where there is no index it still does, and
-        # `Loader.join` lets it hash.
+        # A batch finds its rows by key. The planner, which assumes a slow disk and has no statistics of a staging
+        # table, would rather read the whole table to change a thousandth of it. Where there is no index it still does,
+        # and `Loader.join` lets it hash.
         planner = ("enable_seqscan = off", "enable_mergejoin = off", "enable_hashjoin = off", "random_page_cost = 1")
         for setting in (*planner, "temp_buffers = '32MB'"):  # a whole batch is staged without touching a file
             conn.execute(f"SET {setting}")
         if version >= 120000:
-            # Tables grow while a plan stands: each execution is planned for the size of the moment.
+            # Tables grow while a plan is cached: each execution is planned for the size of the moment.
             conn.execute("SET plan_cache_mode = force_custom_plan")
     if version >= 140000:
         try:
             # A worker that was killed in a long statement must lose its lock before that ends.
             conn.execute("SET client_connection_check_interval = '5s'")
         except psycopg.Error:
-            pass  # the server's operating system cannot tell
+            pass  # the server's operating system does not support it
     try:
         conn.execute("SET session_replication_role = replica")
     except psycopg.Error as exc:

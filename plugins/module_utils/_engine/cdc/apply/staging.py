@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How rows reach the destination: COPY into a table or a staging table, or a few as parameters, as they came.
+"""How rows reach the destination: COPY into a table or a staging table, or a few as parameters.
 
-Values are the bytes of the stream. Staging tables are temporary, of base types without constraints, and live as long
-as the session: making one for each batch would bloat the destination's catalog.
+Values are the bytes of the stream, unchanged. Staging tables are temporary, of base types without constraints, and live
+as long as the session: creating one for each batch would bloat the destination's catalog.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 _KEPT = 48
-"""Staging tables of one session. Each is truncated at every commit, so there may not be thousands."""
+"""Staging tables of one session at most: each is truncated at every commit."""
 
 
 class TextValue:
@@ -51,7 +51,7 @@ Value: TypeAlias = "TextValue | BinaryValue | None"
 
 
 def row_values(row: Row, positions: Sequence[int]) -> list[Value]:
-    """The values at these positions as parameters, each in the format that it came in."""
+    """Return the values at these positions as parameters, each in the format that it came in."""
     values: list[Value] = []
     for at in positions:
         data = row.values[at]
@@ -63,13 +63,13 @@ def row_values(row: Row, positions: Sequence[int]) -> list[Value]:
 
 
 def key_values(key: Sequence[bytes | None], binary: bool) -> list[Value]:
-    """A key as parameters."""
+    """Return a key as parameters."""
     kind = BinaryValue if binary else TextValue
     return [None if data is None else kind(data) for data in key]
 
 
 def take_raw_values(conn: Connection) -> None:
-    """Teach a connection to pass TextValue and BinaryValue on as they are, of the type that the statement asks for."""
+    """Register dumpers that pass TextValue and BinaryValue on unchanged, of the type that the statement names."""
 
     class TextDumper(psycopg.adapt.Dumper):
         format = psycopg.pq.Format.TEXT
@@ -98,21 +98,21 @@ class Loader:
         self.rolled_back()  # an earlier stream of this session may have left some
 
     def run(self, statement: str, values: Sequence[Value | int | str] = ()) -> Cursor:
-        """One statement with ``$n`` parameters; in a pipeline it is only sent. Raises psycopg.Error.
+        """Run one statement with ``$n`` parameters; in a pipeline it is only sent. Raises psycopg.Error.
 
-        One that joins a staging table has none, and is not prepared: the server would keep the plan that suited the
-        sizes of the first day.
+        A statement that joins a staging table has none, and is not prepared: the server would keep a plan for the sizes
+        of the first execution.
         """
         cursor: Cursor = psycopg.RawCursor(self.conn)
         return cursor.execute(statement.encode(), values, prepare=bool(values))
 
     def join(self, statement: str, *, indexed: bool) -> Cursor:
-        """One statement that joins a staging table with the real one; ``indexed``: by what an index of that one finds.
-        Raises psycopg.Error.
+        """Run one statement that joins a staging table with the real one; ``indexed``: an index of the real one finds
+        the rows. Raises psycopg.Error.
         """
         if indexed:
             return self.run(statement)
-        # Without an index a nested loop would look at every row for every other.
+        # Without an index a nested loop would compare every row with every other.
         self.conn.execute("SET LOCAL enable_hashjoin = on")
         cursor = self.run(statement)
         self.conn.execute("SET LOCAL enable_hashjoin = off")
@@ -124,7 +124,7 @@ class Loader:
         self.send(command, make(rows, columns))
 
     def send(self, command: str, pieces: Iterable[bytes]) -> None:
-        """COPY what has been put into the command's format already. Raises psycopg.Error."""
+        """COPY data that is already in the command's format. Raises psycopg.Error."""
         with self.conn.cursor() as cursor, cursor.copy(command.encode()) as copy:
             for piece in pieces:
                 copy.write(piece)
@@ -134,14 +134,14 @@ class Loader:
     ) -> str:
         """Fill a staging table of these columns (name, type as SQL) and return its name. Raises psycopg.Error.
 
-        ``purpose`` tells apart what may stand at the same time.
+        ``purpose`` distinguishes staging tables that are filled at the same time.
         """
         return self.stage_pieces(purpose, columns, copy_binary(rows) if binary else copy_text(rows), binary)
 
     def stage_pieces(
         self, purpose: str, columns: Sequence[tuple[str, str]], pieces: Iterable[bytes], binary: bool
     ) -> str:
-        """The same from what has been put into the format of COPY already."""
+        """Do what `stage` does, with data that is already in the format of COPY."""
         shape = f"{purpose}:{columns}"
         name = "causeway_" + hashlib.sha256(shape.encode()).hexdigest()[:16]
         self._make(name, columns)
@@ -169,12 +169,12 @@ class Loader:
         self._stages[name] = False
 
     def committed(self) -> None:
-        """The transaction has ended well: every staging table stands and is empty."""
+        """Note that the transaction has committed: every staging table exists and is empty."""
         for name in self._stages:
             self._stages[name] = False
 
     def rolled_back(self) -> None:
-        """The transaction, or a part of it, was taken back, and staging tables made in it with it: ask which stand."""
+        """Look up which staging tables exist: those created in what was rolled back are gone."""
         rows = self.conn.execute(
             "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = pg_catalog.pg_my_temp_schema()"
             " AND c.relkind = 'r' AND c.relname ~ '^causeway_[0-9a-f]{16}$'"

@@ -31,7 +31,7 @@ def composed(
 ) -> Callable[Concatenate[TableStatements, Arguments], str]:
     """Make a method that composes a statement return its text, which is composed once for each set of arguments.
 
-    The arguments are positional. Every statement that is sent is asked for here, so a known one costs one look-up.
+    The arguments are positional. Every statement that is sent passes here, so a known one costs one look-up.
     """
     name = compose.__name__
 
@@ -57,12 +57,12 @@ class TableStatements:
 
     @composed
     def copy_in(self, binary: bool, /) -> Composable:
-        """Plain inserts straight into the table."""
+        """Return COPY straight into the table."""
         return copy_command(self._name, [self._table.columns[at].name for at in self._table.written], binary)
 
     @composed
     def insert_one(self) -> Composable:
-        """One row; parameters are the written columns, in order."""
+        """Insert one row; parameters are the written columns, in order."""
         values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(self._table.written, 1)]
         return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
             self._name, self._names(self._table.written), sql.SQL(", ").join(values)
@@ -70,37 +70,37 @@ class TableStatements:
 
     @composed
     def insert_empty(self) -> Composable:
-        """``$1`` rows of a table whose columns are all the destination's own, or that has none."""
+        """Insert ``$1`` rows into a table whose columns are all the destination's own, or that has none."""
         return sql.SQL("INSERT INTO {} SELECT FROM pg_catalog.generate_series(1, $1::pg_catalog.int4)").format(
             self._name
         )
 
     @composed
     def delete_one(self) -> Composable:
-        """By key; parameters are the key values."""
+        """Delete by key; parameters are the key values."""
         return sql.SQL("DELETE FROM ONLY {} AS t WHERE {}").format(self._name, self._key_is_given(1))
 
     @composed
     def delete_staged(self, stage: str, /) -> Composable:
-        """By the keys in ``stage``."""
+        """Delete by the keys in ``stage``."""
         return sql.SQL("DELETE FROM ONLY {} AS t USING {} AS s WHERE {}").format(
             self._name, _stage(stage), self._key_is_staged(())
         )
 
     def settable(self, assigned: Sequence[int]) -> tuple[int, ...]:
-        """Of the columns to assign, those that an UPDATE may set: no generated and no identity ALWAYS column."""
+        """Return those of the columns that an UPDATE may set: no generated and no identity ALWAYS column."""
         columns = self._table.columns
         return tuple([at for at in assigned if not columns[at].generated and not columns[at].identity_always])
 
     @composed
     def update_one(self, assigned: tuple[int, ...], /) -> Composable:
-        """One row by key; parameters are the settable values, then the key. With nothing to set it only looks."""
+        """Update one row by key; parameters are the settable values, then the key. With nothing to set it selects."""
         set_ = self.settable(assigned)
         return self._update_given(set_, self._key_is_given(len(set_) + 1))
 
     @composed
     def update_staged(self, assigned: tuple[int, ...], stage: str, /) -> Composable:
-        """The same for the keys and values in ``stage``."""
+        """Update by the keys and values in ``stage``."""
         set_ = self.settable(assigned)
         where = self._key_is_staged(())
         if not set_:
@@ -112,7 +112,7 @@ class TableStatements:
 
     @composed
     def key_taken(self) -> Composable:
-        """Whether another row has the new key; parameters are the new key, then the present one."""
+        """Select another row that has the new key; parameters are the new key, then the present one."""
         key = self._table.key
         return sql.SQL("SELECT FROM ONLY {} AS t WHERE {} AND NOT ({})").format(
             self._name, self._key_is_given(1), self._key_is_given(len(key) + 1)
@@ -120,7 +120,7 @@ class TableStatements:
 
     @composed
     def count_staged(self, stage: str, /) -> Composable:
-        """Of each row of ``stage`` its number, and how many rows there are with its key (keyless: its output text)."""
+        """Select each row's number in ``stage``, and how many rows have its key (keyless: its output text)."""
         same: Composable
         if self._table.shape.key is None:
             same = sql.SQL("{} = {}").format(self._text_of("t"), self._text_of("s"))
@@ -139,12 +139,12 @@ class TableStatements:
 
     @composed
     def key_hash(self) -> Composable:
-        """Sixteen hex digits that tell rows apart without telling their values; parameters are the key values."""
+        """Select sixteen hex digits that identify a row without its values; parameters are the key values."""
         columns = [self._table.columns[at] for at in self._table.key]
         return sql.SQL("SELECT {}").format(_hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
 
     def find_by_hash(self, key_hash: str) -> str:
-        """For a person: the query that finds the row, at either end."""
+        """Return the query by which the operator finds the row, at either end."""
         key = [sql.Identifier(self._table.columns[at].name) for at in self._table.key]
         return (
             sql.SQL("SELECT * FROM ONLY {} WHERE {} = {}")
@@ -154,8 +154,8 @@ class TableStatements:
 
     @composed
     def replace_staged(self, assigned: tuple[int, ...], stage: str, /) -> Composable:
-        """Rows of which an identity ALWAYS column changes: out and in again, all other columns kept, since such a
-        column can be given in an INSERT and never SET.
+        """Delete and reinsert rows of which an identity ALWAYS column changes, all other columns kept, since such a column
+        can be given in an INSERT and never SET.
         """
         table = self._table
         changed = [
@@ -189,7 +189,7 @@ class TableStatements:
 
     @composed
     def remove_counted(self, stage: str, /) -> Composable:
-        """Keyless: as many rows of each output text as ``stage`` counts."""
+        """Delete as many rows of each output text as ``stage`` counts, for a keyless table."""
         return sql.SQL(
             "DELETE FROM ONLY {table} AS t USING (SELECT f.place FROM ("
             "SELECT t.ctid AS place, w.n, pg_catalog.row_number() OVER (PARTITION BY w.words) AS nth"
@@ -199,24 +199,24 @@ class TableStatements:
 
     @composed
     def row_by_text(self) -> Composable:
-        """Keyless: the place of one row with the output text of the parameters, all columns in order."""
+        """Select the ctid of one row of a keyless table with the output text of the parameters, all columns in order."""
         return sql.SQL("SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} LIMIT 1").format(
             self._name, self._text_is_given()
         )
 
     @composed
     def delete_at(self) -> Composable:
-        """The row at place ``$1``."""
+        """Delete the row at ctid ``$1``."""
         return sql.SQL("DELETE FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.tid").format(self._name)
 
     @composed
     def update_at(self, assigned: tuple[int, ...], /) -> Composable:
-        """The row at the place that follows the settable values."""
+        """Update the row at the ctid that follows the settable values."""
         set_ = self.settable(assigned)
         return self._update_given(set_, sql.SQL(f"t.ctid = ${len(set_) + 1}::pg_catalog.tid"))
 
     def stage_columns(self, keyed: bool, values: Sequence[int]) -> list[tuple[str, str]]:
-        """Names and types of a staging table: the key first (of a ``keyed`` one), then values by position."""
+        """Return a staging table's column names and types: the key first (if ``keyed``), then values by position."""
         columns = self._table.columns
         named = [(f"k{n}", columns[at].base_name) for n, at in enumerate(self._table.key)] if keyed else []
         return named + [(f"v{at}", columns[at].base_name) for at in values]
@@ -238,7 +238,7 @@ class TableStatements:
         return _all([self._equal(c, self._parameter(n, c)) for n, c in enumerate(columns, first)])
 
     def _key_is_staged(self, assigned: Sequence[int]) -> Composable:
-        """``t`` has the staged key; the new one where key columns are among ``assigned``."""
+        """Compare ``t`` with the staged key; with the new one where key columns are among ``assigned``."""
         parts = []
         for n, at in enumerate(self._table.key):
             staged = f"v{at}" if at in assigned else f"k{n}"
@@ -253,14 +253,14 @@ class TableStatements:
         return sql.SQL(", ").join(pairs)
 
     def _update_given(self, set_: tuple[int, ...], which: Composable) -> Composable:
-        """The row that is ``which``; parameters are the values to set, in order."""
+        """Update the row that ``which`` selects; parameters are the values to set, in order."""
         if not set_:
             return sql.SQL("SELECT FROM ONLY {} AS t WHERE {}").format(self._name, which)
         values = [self._parameter(n, self._table.columns[at]) for n, at in enumerate(set_, 1)]
         return sql.SQL("UPDATE ONLY {} AS t SET {} WHERE {}").format(self._name, self._assignments(set_, values), which)
 
     def _text_of(self, prefix: str) -> Composable:
-        """A keyless row as its output functions write it: the whole of ``t``, or of the key that is staged in ``s``."""
+        """Return a keyless row's output text: of the whole of ``t``, or of the key staged in ``s``."""
         names = [
             sql.Identifier(prefix, column.name if prefix == "t" else f"k{at}")
             for at, column in enumerate(self._table.columns)
@@ -280,7 +280,7 @@ def _hash_of(key: Sequence[Composable]) -> Composable:
 
 
 def copy_command(name: Composable, columns: Sequence[str], binary: bool) -> Composable:
-    """``COPY … FROM STDIN``."""
+    """Return ``COPY … FROM STDIN``."""
     return sql.SQL("COPY {} ({}) FROM STDIN{}").format(
         name,
         sql.SQL(", ").join([sql.Identifier(column) for column in columns]),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables of the destination that changes are written to, each checked against its Relation message before."""
+"""The tables of the destination that changes are written to, each checked against its Relation message first."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class TargetTable:
 class TargetTables:
     """All tables of one stream, by source OID in ``known``.
 
-    ``types`` are the stream's names of types that are not built in; ``source_uniques`` gives the unique indexes of a
-    source table by OID; ``mapping`` says what each table is called at the destination; ``binary`` in which format values come; ``copied_as`` is the name under which each table,
-    by source OID, was copied; ``cut_by`` the column that tells the parts of a table apart where these have marks of their
-    own.
+    ``types`` are the stream's names of types that are not built in; ``source_uniques`` returns the unique indexes of a
+    source table by OID; ``mapping`` gives each table's name at the destination; ``binary`` is the format of the values;
+    ``copied_as`` is the name under which each table, by source OID, was copied; ``cut_by`` the column by whose ranges a
+    table was copied under several snapshot LSNs.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TargetTables:
         self._cut_by = cut_by or {}
 
     def learn(self, relation: Relation, previous: Relation | None) -> None:
-        """Take a table as it is from here on. Raises MismatchError where the destination's does not fit it."""
+        """Match a table as the stream describes it from here on. Raises MismatchError where it does not fit."""
         found = observe_table(self._conn, self.mapping.there((relation.schema, relation.name)))
         uniques = self._source_uniques(relation.oid) if relation.identity in ("f", "n") else ()
         table = fit(relation, self._types, found, uniques, self.mapping, previous)
@@ -71,7 +71,9 @@ class TargetTables:
         self.known[relation.oid] = TargetTable(table, TableStatements(table), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
-        """Where tables exchange their names at the source, one of that name may fit and hold another's rows."""
+        """Raise MismatchError where tables have exchanged names at the source: the table of that name may fit, and yet
+        hold another table's rows.
+        """
         name, copied = (relation.schema, relation.name), self._copied_as.get(relation.oid)
         if copied is None or copied == name or observe_table(self._conn, self.mapping.there(copied)) is None:
             return
@@ -79,11 +81,11 @@ class TargetTables:
             "applying changes to",
             qualified(name),
             f"the source has given this name to the table whose rows were copied to {qualified(copied)}",
-            "Run the migrate playbook: it copies the tables again that were renamed.",
+            "Run the migrate playbook: it copies the renamed tables again.",
         )
 
     def _require_binary(self, table: DestinationTable) -> None:
-        """The format was asked for when the stream began; a column that came since may need the other one."""
+        """Raise ConnectError, so that the worker reconnects, where a column added since the stream began needs text."""
         other = [
             quoted(c.name)
             for c, there in zip(table.relation.columns, table.columns, strict=True)
@@ -94,11 +96,13 @@ class TargetTables:
                 "applying changes to",
                 str(table),
                 f"values of column {', '.join(other)} have to come as text, and the stream is binary",
-                "Nothing: the worker connects again, and asks for text.",
+                "Nothing: the worker reconnects and requests text.",
             )
 
     def _require_cut_in_key(self, relation: Relation, table: DestinationTable) -> None:
-        """Until the newest mark is passed, a row may stand in two parts: its key has to tell the two apart."""
+        """Raise MismatchError where the key lacks the column that a table was cut by: until the newest snapshot LSN is
+        passed, a row may be in two parts, and its key must distinguish them.
+        """
         column = self._cut_by.get(relation.oid)
         key = table.shape.key or ()
         if column is None or any(relation.columns[at].name == column for at in key):
