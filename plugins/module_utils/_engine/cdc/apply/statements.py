@@ -154,8 +154,8 @@ class TableStatements:
 
     @composed
     def replace_staged(self, assigned: tuple[int, ...], stage: str, /) -> Composable:
-        """Delete and reinsert rows of which an identity ALWAYS column changes, all other columns kept, since such a column
-        can be given in an INSERT and never SET.
+        """Delete and reinsert rows of which an identity ALWAYS column changes, all other columns kept, since such a
+        column can be given in an INSERT and never SET.
         """
         table = self._table
         changed = [
@@ -199,7 +199,7 @@ class TableStatements:
 
     @composed
     def row_by_text(self) -> Composable:
-        """Select the ctid of one row of a keyless table with the output text of the parameters, all columns in order."""
+        """Select the ctid of one row of a keyless table by its output text; parameters are all columns, in order."""
         return sql.SQL("SELECT t.ctid::pg_catalog.text FROM ONLY {} AS t WHERE {} LIMIT 1").format(
             self._name, self._text_is_given()
         )

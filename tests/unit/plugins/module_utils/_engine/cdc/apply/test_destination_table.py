@@ -82,7 +82,7 @@ def test_more_columns_at_the_destination_are_its_own_unless_generated() -> None:
     ("found", "words"),
     [
         (None, "no table of that name"),
-        (dataclasses.replace(FOUND, kind="v"), "no plain table"),
+        (dataclasses.replace(FOUND, kind="v"), "not a plain table"),
         (dataclasses.replace(FOUND, columns=(INT,)), "no column v, m"),
         (changed(INT, base_oid=20, base_type="int8", base_name="bigint"), "column id"),
         (changed(TEXT, typmod=9), "another length"),
