@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The apply loop: one run of the stream, from its messages to batches to the destination, until something else is
-wanted. A large batch is written while the next one is prepared.
+"""The apply loop: one run of the stream, from messages to batches to the destination, until the control row wants
+something else. A large batch is written while the next one is prepared.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ if TYPE_CHECKING:
     from .resume import ResumePoint
 
 _LARGE: Final = 2_000
-"""Rows from which on a batch keeps the destination busy for longer than it takes to hand it to another thread."""
+"""Rows from which a batch keeps the destination busy for longer than it takes to hand it to another thread."""
 
 _LOOK_EVERY: Final = 0.02
 _TAKE: Final = 0.2
 _RECORD_EVERY: Final = 1.0
 _SLOT_TIMEOUT: Final = 5.0
 _DRAIN_TIMEOUT: Final = 15.0
-"""How long a large source transaction may go on after a stop was asked for; then it is taken back and comes again."""
+"""Seconds for which a large source transaction may continue after a stop was requested; then it is rolled back, and the
+source sends it again."""
 
 
 class ApplyLoop:
     """One run of the stream to the destination.
 
-    ``progressed`` is called with every position that has become durable at the destination, before the source hears of
-    it; ``done`` is the position from which the stream was resumed.
+    ``progressed`` is called with every position that has become durable at the destination, before it is confirmed to
+    the source; ``done`` is the position from which the stream was resumed.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ApplyLoop:
         self._recorded_at = 0.0
 
     def run(self, writer: Executor) -> None:
-        """Apply until something else is wanted; ``writer`` has one thread, which writes the large batches."""
+        """Apply until the control row wants something else; ``writer`` has one thread, which writes large batches."""
         asked_at = 0.0
         while True:
             self._slot_monitor.require()
@@ -97,7 +98,7 @@ class ApplyLoop:
                 self._report_settings()
             batch = None if narrowed else self.stream.take(_TAKE)
             if narrowed or (batch is not None and not self._apply(batch, writer)):
-                # Other batches are wanted than those that have been made, or none: what was not applied comes again.
+                # Smaller batches are wanted than those gathered, or none: the source sends again what was not applied.
                 self._applier.abandon()
                 return
             self._confirm_idle()
@@ -109,7 +110,7 @@ class ApplyLoop:
             self._reporter.announce(self._sessions.store, "settings changed", what)
 
     def _apply(self, batch: Batch, writer: Executor) -> bool:
-        """Apply a batch as soon as the pace lets it. False when something else is wanted than to apply this one."""
+        """Apply a batch as soon as the pace allows; return False when the control row no longer wants it applied."""
         if not self._control.admit(batch, self._batcher):
             return False
         if self._write(batch, writer):
@@ -117,9 +118,9 @@ class ApplyLoop:
         return True
 
     def _write(self, batch: Batch, writer: Executor) -> bool:
-        """Write a batch; of a large one the destination has work for a while, in which the next one is prepared.
+        """Write a batch; while the destination writes a large one, the next is prepared.
 
-        True when its transaction is committed and durable.
+        Returns whether its transaction is committed and durable.
         """
         stream = self.stream
         if batch.changes < _LARGE:
@@ -136,7 +137,7 @@ class ApplyLoop:
         return written.result()
 
     def _confirm_idle(self) -> None:
-        """While nothing is pending, the position of a keepalive may be recorded, and then confirmed."""
+        """Record and confirm the position of a keepalive, while nothing is pending."""
         if self._applier.open:
             return
         position = self.stream.idle_position()
@@ -151,7 +152,7 @@ class ApplyLoop:
         self._recorded_at, self._urgent = now, False
 
     def _confirm(self) -> None:
-        """Confirm to the source what is durable at the destination now."""
+        """Confirm the position that is durable at the destination to the source."""
         self._done = self._sessions.progress.confirmable
         self._progressed(self._done)
         self.stream.confirm(self._done)

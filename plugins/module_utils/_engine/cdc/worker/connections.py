@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker's connection to the destination, and what is known over it."""
+"""The worker's connection to the destination, and what belongs to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """One connection to the destination: its store and progress, the migration's row, and the watcher beside it."""
+    """One connection to the destination: its store and progress, the migration's row, and the monitor beside it."""
 
     store: StateStore
     progress: ProgressStore

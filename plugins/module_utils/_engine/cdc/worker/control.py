@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the control row wants of a running worker: whether it goes on, how fast, and with which settings.
+"""What the control row wants of a running worker: whether it continues, how fast, and with which settings.
 
-The worker asks before every piece. While the pace makes one wait, a command and a new setting are heard at once, and
-nothing else of the worker's is kept waiting: feedback and heartbeat are other threads'.
+The worker asks before every batch. While the pace delays one, a command or a new setting takes effect at once, and
+nothing else of the worker waits: other threads send feedback and heartbeat.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SLICE = 0.05
 
 
 class Control:
-    """One for each worker; ``follow`` names the watcher to go by, anew at every connection."""
+    """The control of one worker; ``follow`` sets the monitor whose control row it reads, at every connection."""
 
     def __init__(self, stop: Flag, log: logging.Logger, pulse: Pulse) -> None:
         self.settings = TaskSettings()
@@ -43,20 +43,20 @@ class Control:
         self._generation = -1
 
     def follow(self, watcher: Watcher) -> None:
-        """Go by this watcher's control row, and take its settings."""
+        """Use this monitor's control row from now on, and take its settings."""
         self._watcher = watcher
         self._generation = -1
         self._take_settings(tell=False)
 
     def step(self) -> WorkerStep:
-        """What to do next. Who asks is not one who hangs."""
+        """Return the next step. Also feeds the watchdog: a worker that asks is alive."""
         self._pulse.beat()
         control = self._watcher.control if self._watcher else None
         return next_step(None if control is None else control.wanted, self._stop.is_set())
 
     def look(self, batcher: Batcher) -> bool:
-        """Take new settings, if there are any. True when pieces are to be smaller than those that wait already: what
-        was gathered for a faster pace cannot keep a slower one, and is to be taken from the source again.
+        """Take new settings, if there are any. Returns whether batches must be smaller than those gathered already:
+        what was gathered for a faster pace exceeds a slower one, and is read from the source again.
         """
         control = self._watcher.control if self._watcher else None
         if control is None or control.generation == self._generation:
@@ -75,8 +75,8 @@ class Control:
         try:
             self.settings = task_settings(control.settings)
         except (SpecError, TypeError, ValueError):
-            # Only a person can have written them past the module: the worker keeps those that it has.
-            self._log.warning("settings out of range are not taken")
+            # The module refuses these: the row was edited by hand, and the worker keeps its present settings.
+            self._log.warning("settings out of range are ignored")
             return
         self.throttle.set(self.settings.pace(), time.monotonic())
         was, now = before.stored(), self.settings.stored()
@@ -85,12 +85,12 @@ class Control:
             self._news.append(dict(what))
 
     def take_news(self) -> list[dict[str, object]]:
-        """What a person has changed since this was asked, by setting: the value before and the one now."""
+        """Return what the operator has changed since the last call, by setting: the value before and the one now."""
         news, self._news = self._news, []
         return news
 
     def admit(self, batch: Batch, batcher: Batcher) -> bool:
-        """Wait until the pace lets the piece go. False when something else is wanted than to apply this piece."""
+        """Wait until the pace admits the batch; return False when the control row no longer wants it applied."""
         while True:
             now = time.monotonic()
             wait = self.throttle.wait(batch.changes, batch.size, now)

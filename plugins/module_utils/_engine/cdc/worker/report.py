@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells the log, the supervisor, the metrics and the destination what the worker does, and how it fails."""
+"""Reports what the worker does, and how it fails, to the log, the supervisor, the metrics and the destination."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """One for each worker; ``token`` is the worker's own, ``reading`` what its metrics show."""
+    """The reports of one worker; ``token`` is the worker's own, ``reading`` what its metrics show."""
 
     def __init__(self, token: str, log: logging.Logger, supervision: Supervisor, reading: Reading) -> None:
         self.reading = reading
@@ -37,7 +37,7 @@ class Reporter:
         store.event("replicating", f"CDC worker {what}", fields)
 
     def failed(self, config: WorkerConfig | None, error: EngineError, *, again: bool, event: bool) -> None:
-        """Report a failure, after which the worker tries ``again`` or gives up; ``config`` None: it could not be read."""
+        """Report a failure, after which the worker retries (``again``) or gives up; ``config`` None: unreadable."""
         state = "retrying" if again else "failed"
         self.reading.retries += again
         self.reading.state = state
@@ -56,4 +56,4 @@ class Reporter:
                     if event:
                         store.event("replicating", f"CDC worker {state}", error.as_result())
         except (EngineError, psycopg.Error) as exc:
-            self._log.warning("the destination could not be told: %s", type(exc).__name__)
+            self._log.warning("the failure could not be recorded at the destination: %s", type(exc).__name__)

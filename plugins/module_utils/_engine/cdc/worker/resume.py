@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker has to know before it resumes the stream: position, marks of the tables, and the format of the values."""
+"""What a worker needs before it resumes the stream: position, snapshot LSNs of the tables, and the format of values."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from ..control.config import WorkerConfig
     from .connections import Sessions
 
-_RUN_MIGRATE = "Run the migrate playbook: it takes the steps that come before."
+_RUN_MIGRATE = "Run the migrate playbook: it runs the steps that come before."
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
     """Where a stream is resumed, and over which sessions.
 
-    ``sender_timeout`` is the source's wal_sender_timeout in seconds; ``marks`` the mark of every table, by source OID;
-    ``applied`` the position up to which changes stand at the destination, ``confirmable`` the one from which the stream is
-    asked for; ``binary`` whether values come in binary format.
+    ``sender_timeout`` is the source's wal_sender_timeout in seconds; ``marks`` the snapshot LSN of every table's copy,
+    by source OID; ``applied`` the position up to which changes are applied at the destination, ``confirmable`` the one
+    from which the stream is requested; ``binary`` whether values come in binary format.
     """
 
     source: Connection
@@ -60,7 +60,7 @@ class ResumePoint:
     binary: bool
 
     def described(self) -> dict[str, object]:
-        """The same for log and timeline."""
+        """Return the same for log and timeline."""
         return {
             "from": format_lsn(self.confirmable),
             "timeline": self.timeline,
@@ -111,7 +111,9 @@ def _sender_timeout(source: Connection) -> float:
 
 
 def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) -> dict[int, Lsn]:
-    """The mark of every table, by source OID. Raises StateError while a selected table is not copied completely."""
+    """Return the snapshot LSN of every table's copy, by source OID. Raises StateError while a selected table is not
+    copied completely.
+    """
     rules = tuple([SchemaRule(o["schema"], tuple(o["tables"]), tuple(o["exclude"])) for o in migration.spec["objects"]])
     leaves = select(rules, catalog).leaves
     if "full" not in migration.spec["types"]:
@@ -130,7 +132,7 @@ def table_marks(store: StateStore, migration: MigrationState, catalog: Catalog) 
 
 
 def table_parts(store: StateStore) -> dict[int, PartMarks]:
-    """The marks of the parts of every table that was copied in ranges of a key at different moments, by source OID."""
+    """Return the snapshot LSNs of each table that was copied in ranges of a key at different moments, by source OID."""
     found: dict[int, PartMarks] = {}
     for oid, ranges in ranges_of_several_marks(store).items():
         first = ranges[0]
@@ -149,7 +151,10 @@ def resume_position(
     store: StateStore,
     log: logging.Logger,
 ) -> Lsn:
-    """Return the position from which the stream may be resumed, after all that is known of slot and timeline."""
+    """Return the position from which the stream may be resumed, once slot and timeline have been checked.
+
+    Raises EngineError.
+    """
     confirmable = row.confirmable
     found = observe_slot(source, str(slot["name"]))
     if system.timeline != row.timeline and system.identifier == row.source_system:
@@ -167,9 +172,10 @@ def resume_position(
 
 
 def wait_until_slot_inactive(source: Connection, slot: str, timeout: float) -> None:
-    """Wait until nobody reads the slot: a walsender of ours whose connection has just been closed may not know yet.
+    """Wait until no session reads the slot: the walsender of a connection just closed may not have ended yet.
 
-    Whoever reads it after ``timeout`` seconds is met by START_REPLICATION, which says so. Raises ServerError.
+    Returns after ``timeout`` seconds in any case: START_REPLICATION reports a session that still reads it. Raises
+    ServerError.
     """
     deadline = time.monotonic() + timeout
     query = "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
@@ -186,11 +192,11 @@ def binary_everywhere(
     marks: dict[int, Lsn],
     mapping: ObjectMapping,
 ) -> bool:
-    """Whether every column that is sent means the same bytes at both ends, and the source can send binary at all."""
+    """Return whether every column that is sent means the same bytes at both ends, and the source can send binary."""
     if source.info.server_version < 140000:
         return False
     with destination.transaction():
-        # this session finds rows by index, and has forbidden itself the joins that a whole catalog needs
+        # this session finds rows by index, and has disabled the joins that a whole catalog needs
         destination.execute("SET LOCAL enable_hashjoin = on")
         there = tables_there(observe_catalog(destination, "destination", leave_out=("causeway", state_schema)))
     for oid in marks:

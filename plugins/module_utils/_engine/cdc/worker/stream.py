@@ -4,8 +4,8 @@
 """The replication stream: one thread owns the walsender's socket; it reads, decodes and batches beside the one that
 applies.
 
-That thread also sends the feedback, so that nothing the destination does can keep it waiting. What waits between the
-two is bounded in bytes: when it is full the socket is left alone, and TCP slows the source down.
+That thread also sends the feedback, so that the destination can never delay it. The queue between the two is bounded in
+bytes: when it is full the socket is not read, and TCP slows the source down.
 (PostgreSQL manual, "Streaming Replication Protocol"; psycopg's Copy object refuses COPY_BOTH.)
 """
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from ..changes.batches import Batch
 
 QUEUE_BYTES = 48 * 1024 * 1024
-"""What may wait undone, by its weight in memory; more only as one batch that nothing waits before."""
+"""Bytes of memory that the queue may take; only a single batch may exceed it."""
 
 _ENOUGH = 8 * 1024 * 1024
-"""Of a backlog so much is applied at once as soon as nothing else is, by weight."""
+"""Weight of a backlog that is applied at once when nothing else is being applied."""
 
 _AT_ONCE = 32 * 1024
 """Bytes that are decoded before the other thread may have a turn."""
 
 _DRY = 0.01
-"""When nothing has come for so long, what has is all there is for now."""
+"""Seconds without a message after which the stream counts as idle."""
 
 _NAP = 0.003
-"""Of a backlog what comes is left to gather for so long. The source sends each message by itself, and where somebody
-waits for it, each pays for a packet and for waking them: read at once, the same stream costs its sender twice as much.
+"""Seconds for which messages of a backlog are left to gather. The source sends each message by itself, and each costs a
+packet and a wake-up where a reader waits for it: read at once, the same stream costs its sender twice as much.
 """
 
 _POLL = 0.2
@@ -84,12 +84,12 @@ class ReplicationStream:
 
     @property
     def confirmed(self) -> Lsn:
-        """What the source has been told, or will be with the next feedback."""
+        """The position that was confirmed to the source, or will be with the next feedback."""
         return self._confirmed
 
     def start(self, slot: str, publication: str, *, binary: bool) -> None:
-        """START_REPLICATION, and the thread that reads it. Raises ServerError (55006 while another session reads the
-        slot).
+        """Send START_REPLICATION, and start the thread that reads it. Raises ServerError (55006 while another session
+        reads the slot).
         """
         literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
         options = [("proto_version", "'1'"), ("publication_names", literal)]
@@ -111,10 +111,10 @@ class ReplicationStream:
         self._thread.start()
 
     def take(self, timeout: float) -> Batch | None:
-        """The next work for the destination; None when there was none within ``timeout`` seconds.
+        """Return the next batch for the destination; None when there was none within ``timeout`` seconds.
 
-        Of an idle stream that is what has come, at once; of a backlog a large piece. Raises what ended the stream,
-        after all that came whole before has been taken.
+        Of an idle stream it holds what has come, at once; of a backlog it is large. Raises what ended the stream, after
+        all that came completely before has been taken.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -135,22 +135,22 @@ class ReplicationStream:
                 self._taker_waits = False
 
     def upcoming(self) -> Batch | None:
-        """What ``take`` gives next, if it is complete already: to look at."""
+        """Return what ``take`` will return next, if it is complete already, without taking it."""
         with self._changed:
             return self._receiver.batches[0] if self._receiver.batches else None
 
     def idle_position(self) -> Lsn:
-        """The position of a keepalive before which everything that came has been taken; 0 while there is none."""
+        """Return the position of a keepalive before which everything received has been taken; 0 for none."""
         with self._changed:
             return self._receiver.keepalive if self._receiver.idle else NO_LSN
 
     def take_reply_request(self) -> bool:
-        """Whether the source has asked for feedback since the last call."""
+        """Return whether the source has requested feedback since the last call."""
         asked, self._receiver.asked = self._receiver.asked, False
         return asked
 
     def confirm(self, position: Lsn) -> None:
-        """From now on the source may forget what lies before ``position``: it is recorded as durable."""
+        """Confirm ``position``, which is recorded as durable: the source may remove WAL before it from now on."""
         self._confirmed = max(self._confirmed, position)
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class ReplicationStream:
         self._send_feedback()
 
     def _wait_for_source(self, source: int, woken: int) -> bool:
-        """Until the source has sent something, or it is time to look at other things."""
+        """Wait until the source has sent something, or the loop is due; return whether it has."""
         if self._receiver.behind and not select.select([source], [], [], 0)[0]:
             select.select([woken], [], [], _NAP)
         if source in select.select([source, woken], [], [], _DRY)[0]:
@@ -223,12 +223,12 @@ class ReplicationStream:
             self._changed.notify_all()
 
     def _full(self) -> bool:
-        """Whether what waits has reached the limit. Without a piece to take, the batcher's own limits hold."""
+        """Return whether the queue has reached the limit. Without a complete batch, the batcher's own limits hold."""
         receiver = self._receiver
         return bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit and not self._closing
 
     def _feedback_if(self, due: float) -> float:
-        """Send feedback when it is due, was asked for, or has news; returns when it is due next."""
+        """Send feedback when it is due, requested, or confirms a new position; return when it is due next."""
         now = time.monotonic()
         news = self._confirmed > self._sent and now >= due - self._interval + min(_FEEDBACK_AT_MOST, self._interval)
         if now >= due or self._receiver.reply_requested or news:
@@ -252,7 +252,7 @@ class ReplicationStream:
         self._receiver.reply_requested = False
 
     def _ended(self) -> EngineError:
-        """The source has ended the stream: why, as it says itself."""
+        """Return the source's own reason for ending the stream, as an error."""
         result = self._walsender.pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             return refusal(result, "reading the stream of the", "source")

@@ -67,7 +67,7 @@ class Worker:
         self._loop: ApplyLoop | None = None
 
     def run(self) -> int:
-        """Work until told to stop, or until a failure that waiting does not cure. Returns the exit status."""
+        """Work until stopped, or until a failure that waiting does not cure. Returns the exit status."""
         try:
             return self._work()
         finally:
@@ -86,7 +86,7 @@ class Worker:
             except psycopg.Error as exc:
                 if not self._should_retry(server_error(exc, "applying changes at the", "destination"), config):
                     return EXIT_FAILED
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the task must be seen to have failed
+            except Exception as exc:  # noqa: BLE001 - any exception must show as a failed task
                 self._log.exception("a bug of the worker")
                 bug = EngineError("applying changes of migration", "", type(exc).__name__, "Report this as a bug.")
                 self._should_retry(bug, config)
@@ -95,10 +95,10 @@ class Worker:
                 self._log.info("leaving: %s", step.value)
                 return EXIT_NO_STATE if step is WorkerStep.LEAVE else EXIT_DONE
             if self._stop.is_set():
-                return EXIT_DONE  # what is not committed comes again
+                return EXIT_DONE  # the source sends again what is not committed
 
     def _should_retry(self, error: EngineError, config: WorkerConfig | None) -> bool:
-        """After a failure: report it, and wait before the next attempt, or give up."""
+        """Report a failure, and wait before the next attempt; return False to give up."""
         verdict = after_failure(self._trouble, kind_of(error), time.monotonic(), self._control.settings.retry_limits())
         first = self._trouble is None or self._trouble.kind is not verdict.trouble.kind
         self._trouble = verdict.trouble
@@ -109,7 +109,7 @@ class Worker:
         return verdict.again
 
     def _connected(self, config: WorkerConfig) -> WorkerStep:
-        """From one connection to the destination to its end; what made it end."""
+        """Work over one connection to the destination; return the step that ended it."""
         with ExitStack() as stack:
             conn = stack.enter_context(connect(config.destination, f"worker {config.name}"))
             store = StateStore(conn, config.state_schema, config.name)
@@ -152,7 +152,7 @@ class Worker:
             return self._control_loop(config, Sessions(store, progress, migration, watcher))
 
     def _control_loop(self, config: WorkerConfig, sessions: Sessions) -> WorkerStep:
-        """Do what the control row wants, for as long as this connection lasts."""
+        """Do what the control row wants while this connection lasts; return the step that ends the worker."""
         while True:
             step = self._control.step()
             if step is WorkerStep.LEAVE:
@@ -167,7 +167,7 @@ class Worker:
                 self._stream_changes(config, sessions)
 
     def _rest(self, sessions: Sessions) -> None:
-        """Keep process and lock, let go of the source, until something else is wanted."""
+        """Pause: keep process and lock, disconnected from the source, until the control row wants something else."""
         record_state(sessions.store, self._token, WorkerStep.REST.value)
         self._reading.state = WorkerStep.REST.value
         seen = sessions.watcher.source.sample(time.monotonic())
@@ -179,13 +179,15 @@ class Worker:
             self._stop.wait(_NAP)
 
     def _abandoned_error(self, store: StateStore) -> StateError:
-        """What starts by itself must not surprise: the task is stopped, until a person wants it."""
+        """Stop the task until the operator starts it, and return the error: a worker that starts by itself must not
+        surprise.
+        """
         set_wanted(store, "stopped")
         return StateError(
             "starting the CDC worker of",
             store.name,
-            f"it was down for more than {RECOVERY_DAYS} days, and nobody has asked for it since",
-            "Look with the status playbook what has become of both ends; the migrate playbook starts it again.",
+            f"it was down for more than {RECOVERY_DAYS} days, and no run has asked for it since",
+            "Check both ends with the status playbook; the migrate playbook starts the worker again.",
         )
 
     def _positions(self) -> Positions:
@@ -193,12 +195,12 @@ class Worker:
         return Positions(self._done, loop.stream.received if loop else 0, loop.stream.confirmed if loop else 0)
 
     def _progressed(self, position: Lsn) -> None:
-        """Note a position that has become durable at the destination: whatever failed before is over."""
+        """Note a position that has become durable at the destination, which ends a streak of failures."""
         self._trouble = None
         self._done = position
 
     def _stream_changes(self, config: WorkerConfig, sessions: Sessions) -> None:
-        """One connection to the source: check that the stream may be resumed here, and apply it."""
+        """Apply the stream over one connection to the source, after checking that it may be resumed here."""
         with ExitStack() as stack:
             point = resume(stack, config, sessions, self._log)
             self._done = point.confirmable
@@ -216,7 +218,7 @@ class Worker:
 
     def _announce_running(self, store: StateStore, fields: dict[str, object]) -> None:
         again = "resumed" if self._rested else "running again" if self._ran else "running"
-        if again != "running again" or self._reading.state != "running":  # else it was for other settings alone
+        if again != "running again" or self._reading.state != "running":  # else only settings changed
             self._reporter.announce(store, again, fields)
         self._ran, self._rested = True, False
         self._reading.state = "running"
