@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every advisory lock of the engine: which exist, how each is taken, and which session holds it.
 
-``run`` keeps two playbooks apart; ``worker`` is held by the very connection that applies, so that a free one means that
-nothing is written; ``copy`` decides which host leads a copy, ``build`` (shared) says that a joining host still builds;
-``state`` and ``bookkeeping`` serialize making and dropping a schema that migrations share, until the transaction ends.
+``run`` keeps two playbooks apart; ``worker`` is held by the very connection that applies, so that a free lock means
+that no worker writes; ``copy`` decides which host leads a copy, ``build`` (shared) says that a joining host still
+builds; ``state`` and ``bookkeeping`` serialize creating and dropping a schema that migrations share, until the
+transaction ends.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ def lock_run(conn: Connection, name: str, *, shared: bool = False) -> None:
     raise StateError(
         "taking the lock of the migration",
         name,
-        f"another run works on it: {describe_holders(found) or 'it has just gone'}",
-        "Wait until it has finished. If its machine is gone, end that session at the destination.",
+        f"another run works on it: {describe_holders(found) or 'a session that has already ended'}",
+        "Wait until it has finished. If its host is gone, end that session at the destination.",
     )
 
 
@@ -139,22 +140,22 @@ def lock_worker(conn: Connection, name: str, timeout: float) -> None:
                 "taking the lock of the CDC worker of migration",
                 name,
                 f"{who} applies already",
-                "One worker is enough. If its machine is gone, end that session at the destination.",
+                "One worker is enough. If its host is gone, end that session at the destination.",
             )
         time.sleep(0.1)
 
 
 @contextmanager
 def keep_worker_away(conn: Connection, name: str) -> Iterator[None]:
-    """Hold the worker's lock while the body runs, once no worker holds it. Raises StateError when one was faster."""
+    """Hold the worker's lock while the body runs. Raises StateError when a worker has taken it first."""
     key = names.lock_key(name, "worker")
-    with explain_errors("keeping the CDC worker away in migration", name):
+    with explain_errors("excluding the CDC worker of migration", name):
         taken = _try(conn, key)
     if not taken:
         raise StateError(
-            "keeping the CDC worker away in migration",
+            "excluding the CDC worker of migration",
             name,
-            "a worker has started in this moment",
+            "a worker has just started",
             "Run the playbook again.",
         )
     try:
@@ -167,7 +168,7 @@ def keep_worker_away(conn: Connection, name: str) -> Iterator[None]:
 def try_to_lead(conn: Connection, name: str) -> Iterator[bool]:
     """Try to become the one leader of a copy, without waiting; released at the end, or by the end of the session."""
     key = names.lock_key(name, "copy")
-    with explain_errors("looking for who leads the copy of migration", name):
+    with explain_errors("looking for the host that leads the copy of migration", name):
         leading = _try(conn, key)
     try:
         yield leading
@@ -178,7 +179,7 @@ def try_to_lead(conn: Connection, name: str) -> Iterator[bool]:
 
 @contextmanager
 def building(conn: Connection, name: str) -> Iterator[None]:
-    """Say while the body runs that this host joins a copy and builds on the tables that it completes."""
+    """Signal while the body runs that this host joins a copy and builds on the tables that it completes."""
     key = names.lock_key(name, "build")
     conn.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", (key,))
     try:
@@ -189,13 +190,13 @@ def building(conn: Connection, name: str) -> Iterator[None]:
 
 def is_held(conn: Connection, name: str, purpose: Literal["run", "copy", "build"]) -> bool:
     """Return whether any session holds this lock of the migration."""
-    with explain_errors("looking for who works on migration", name):
+    with explain_errors("looking for the sessions that work on migration", name):
         row = conn.execute(_HELD, names.lock_halves(names.lock_key(name, purpose))).fetchone()
     return bool(row and row[0])
 
 
 def lock_schema(conn: Connection, schema: str, purpose: Literal["state", "bookkeeping"]) -> None:
-    """Wait until no other transaction makes or drops this shared schema, and hold that until ours ends.
+    """Lock this shared schema against other transactions that create or drop it, until the open transaction ends.
 
     Raises psycopg.Error.
     """

@@ -25,10 +25,10 @@ _BEFORE_ALL = -1
 
 
 class Claims:
-    """Claiming and finishing parts of one run on a worker's own asyncpg session, inside its transaction.
+    """Claims and finishes parts of one run on a worker's own asyncpg session, inside its transaction.
 
-    A claim begins behind the last one, so that of ten thousand parts those that are done are not looked at. Only when
-    nothing is found there, the whole run is looked at, for the parts that a dead host has released.
+    A search begins after the last claim, so that of ten thousand parts those that are done are not read. Only when
+    it finds none, the whole run is searched, for the parts that a dead host has released.
     """
 
     def __init__(self, store: StateStore, run: int) -> None:
@@ -58,7 +58,10 @@ class Claims:
         )
 
     async def claim(self, session: Any, leave_out: Collection[int]) -> tuple[int, Part] | None:
-        """The next waiting part as (relation, Part), locked until the transaction ends; None when none is free."""
+        """Return the next waiting part as (relation, Part), locked until the transaction ends; None when none is free.
+
+        Raises asyncpg's errors.
+        """
         for behind in dict.fromkeys((self._last, _BEFORE_ALL)):
             row = await session.fetchrow(self._claim, self.migration, self.run, behind, list(leave_out))
             if row is not None:
@@ -69,10 +72,10 @@ class Claims:
     async def finish(
         self, session: Any, relation: int, part: Part, rows: int, size: int, *, mark: Lsn, seconds: float
     ) -> bool:
-        """Mark a part done; True when it was the last of its table. ``mark`` is 0 where the run's own stands.
+        """Mark a part done; return whether it was the last of its table. ``mark`` is 0 where the run has one for all.
 
         The last one is decided under the lock of the table's row: of two that finish at once the second sees the first.
-        Raises StateError when the part is no longer ours.
+        Raises StateError when the part belongs to a later run.
         """
         key = (self.migration, self.run, relation)
         tag = await session.execute(self._done, *key, part.number, rows, size, self._host, lsn_text(mark))

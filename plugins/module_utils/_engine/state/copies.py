@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of every table's copy, and the one answer to whether a table is copied."""
+"""The state of every table's copy, and the one answer to whether a table is copied."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _READING = "reading the state of the copy of migration"
 
 @dataclass(frozen=True, slots=True)
 class TableCopy:
-    """One table's copy: ``mark`` is 0 while there is none; ``found_empty`` None until we looked; ``timeline`` the source's
-    when the mark was taken, 0 where that is not known."""
+    """One table's copy: ``mark`` is its snapshot LSN, 0 while there is none; ``found_empty`` None until it was checked;
+    ``timeline`` the source's when the snapshot was taken, 0 where that is unknown."""
 
     relation: int
     name: Name
@@ -63,7 +63,7 @@ class KeyRangeMark:
 
 
 class KnownCopy(Protocol):
-    """As much of a copy as says whether it is complete."""
+    """What decides whether a copy is complete: its table's name and its state."""
 
     @property
     def name(self) -> Name: ...
@@ -126,7 +126,7 @@ SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark
 
 
 def show_copies(store: StateStore) -> list[ShownCopy]:
-    """Return every table's copy for an operator, by name, while it lasts too. Raises ServerError."""
+    """Return every table's copy for an operator, by name, also while it runs. Raises ServerError."""
     query = sql.SQL(_SHOWN).format(table=store.table("table_copy"), part=store.table("copy_part"))
     with explain_errors("reading the copy of migration", store.name):
         rows = store.conn.execute(query, {"name": store.name}).fetchall()
@@ -158,7 +158,7 @@ def observed_copies(store: StateStore) -> list[Mapping[str, Any]]:
 
 
 def partly_copied(store: StateStore) -> set[int]:
-    """Return the tables, by source OID, of which a part was done by a run that did not come to its end."""
+    """Return the tables, by source OID, of which a part was copied by a run that did not finish."""
     query = sql.SQL(
         "SELECT DISTINCT p.relation::bigint FROM {} p JOIN {} t USING (migration, relation)"
         " WHERE p.migration = %s AND p.state = 'done' AND t.state <> 'complete' AND t.found_empty"
@@ -169,8 +169,8 @@ def partly_copied(store: StateStore) -> set[int]:
 
 
 def ranges_of_several_marks(store: StateStore) -> dict[int, list[KeyRangeMark]]:
-    """Return the ranges of each table that was copied in ranges of a key under more than one mark, by source OID, in
-    ascending order. Raises ServerError."""
+    """Return the ranges of each table that was copied in ranges of a key under more than one snapshot LSN, by source
+    OID, in ascending order. Raises ServerError."""
     query = sql.SQL(
         "SELECT relation::bigint, key_column, key_type::bigint, key_from, key_to, mark::text FROM {part}"
         " WHERE migration = %s AND relation IN (SELECT relation FROM {part} WHERE migration = %s"
@@ -187,7 +187,7 @@ def ranges_of_several_marks(store: StateStore) -> dict[int, list[KeyRangeMark]]:
 
 
 def columns_between_marks(store: StateStore) -> dict[int, str]:
-    """Return the tables, by source OID, of which ranges of a key have or are about to get more than one mark: that key.
+    """Return the key column, by source OID, of each table whose ranges have or are about to get several snapshot LSNs.
 
     Raises ServerError.
     """
@@ -195,12 +195,12 @@ def columns_between_marks(store: StateStore) -> dict[int, str]:
         "SELECT relation::bigint, min(key_column) FROM {} WHERE migration = %s AND key_column IS NOT NULL"
         " GROUP BY relation HAVING count(DISTINCT mark) > 1 OR count(DISTINCT state) > 1"
     ).format(store.table("copy_part"))
-    with explain_errors("reading the marks of the copy of migration", store.name):
+    with explain_errors("reading the snapshot LSNs of the copy of migration", store.name):
         return dict(store.conn.execute(query, (store.name,)).fetchall())
 
 
 def reset_copies(store: StateStore, relations: Sequence[int]) -> None:
-    """Forget that these tables, by source OID, are complete: the next run empties them, and no part of theirs stays.
+    """Forget that these tables, by source OID, are complete: the next run empties them, and keeps none of their parts.
 
     Raises ServerError.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pace of a copy, which all hosts go by; what each host reports; and how far all of them have come."""
+"""The pace of a copy, which all hosts obey; what each host reports; and the progress of all hosts together."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ SELECT coalesce((SELECT settings FROM {task} WHERE migration = %(name)s), '{{}}'
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """What one host does: workers that copy, rows and bytes of COPY data that it moved, ``size`` in bytes of the tables at
-    the source, ``rate`` in such bytes a second, and what holds it up."""
+    """One host's report: workers that copy, rows and bytes of COPY data that it moved, ``size`` in bytes of the tables
+    at the source, ``rate`` in such bytes a second, and what delays it (``held``)."""
 
     host: str
     pid: int
@@ -91,7 +91,7 @@ class CopyTotals:
 
 
 def set_pace(store: StateStore, settings: Mapping[str, Any]) -> None:
-    """Give every host of a copy these limits: they look twice a second. Raises ServerError."""
+    """Set the limits for every host of a copy, which reads them twice a second. Raises ServerError."""
     with explain_errors("setting the pace of the copy of migration", store.name):
         store.conn.execute(
             sql.SQL(
@@ -103,7 +103,7 @@ def set_pace(store: StateStore, settings: Mapping[str, Any]) -> None:
 
 
 def read_pace(store: StateStore) -> Mapping[str, Any] | None:
-    """Return the limits that hosts go by; None where none were ever set. Raises ServerError."""
+    """Return the limits that hosts obey; None where none were ever set. Raises ServerError."""
     with explain_errors("reading the pace of the copy of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT settings FROM {} WHERE migration = %s").format(store.table("copy_task")), (store.name,)
@@ -112,7 +112,7 @@ def read_pace(store: StateStore) -> Mapping[str, Any] | None:
 
 
 def begin_copy(store: StateStore, tables: int, total: int) -> None:
-    """Begin a copy of so many tables, of which ``total`` bytes are to be read: what earlier hosts did counts no more."""
+    """Begin a copy of so many tables, of which ``total`` bytes are to be read: earlier hosts no longer count."""
     names = {"task": store.table("copy_task"), "host": store.table("copy_host")}
     with explain_errors("beginning the copy of migration", store.name), store.conn.transaction():
         store.conn.execute(
@@ -133,7 +133,7 @@ def begin_copy(store: StateStore, tables: int, total: int) -> None:
 
 
 def read_totals(store: StateStore) -> CopyTotals | None:
-    """Return how far a copy has come over all hosts; None before one has begun. Raises ServerError."""
+    """Return the progress of a copy over all hosts; None before one has begun. Raises ServerError."""
     query = sql.SQL(_TOTALS).format(
         **{key: store.table(f"copy_{key}") for key in ("task", "part", "host")},
         table=store.table("table_copy"),
@@ -145,11 +145,11 @@ def read_totals(store: StateStore) -> CopyTotals | None:
 
 
 def report_host(store: StateStore, report: HostReport) -> tuple[Mapping[str, Any], int]:
-    """Record what this host does; returns the limits of all hosts, and how many workers copy on the others.
+    """Record this host's report; return the limits of all hosts, and how many workers copy on the others.
 
     Raises ServerError.
     """
     query = sql.SQL(_REPORT).format(host=store.table("copy_host"), task=store.table("copy_task"))
-    with explain_errors("reporting how far the copy has come of migration", store.name):
+    with explain_errors("reporting the progress of the copy of migration", store.name):
         row = store.conn.execute(query, {"name": store.name, "alive": ALIVE, **asdict(report)}).fetchone()
     return row or ({}, 0)

@@ -40,8 +40,9 @@ class OpenRun:
 class QueuedTable:
     """One table as it is given to a run.
 
-    ``merge`` is set for a table that held rows before us; ``fingerprint`` says what a table is of which parts may stay
-    after a crash, empty for the others; ``resumes`` says that parts of an earlier run stay and ``parts`` are those left.
+    ``merge`` is set for a table that held rows before its copy; ``fingerprint`` identifies a table of which parts may
+    be kept after a crash, empty for the others; ``resumes`` says that parts of an earlier run are kept, and ``parts``
+    are those left.
     """
 
     relation: int
@@ -54,7 +55,7 @@ class QueuedTable:
 
 @dataclass(frozen=True, slots=True)
 class LockedCopy:
-    """What was known of a table before a run, read under the lock of its row."""
+    """What was recorded of a table before a run, read under the lock of its row."""
 
     name: Name
     state: str
@@ -64,7 +65,7 @@ class LockedCopy:
 
 @dataclass(frozen=True, slots=True)
 class LeftParts:
-    """What an earlier run left of a table of which it has copied parts by a key."""
+    """The parts that an earlier run left of a table that it copied partly, by ranges of a key."""
 
     fingerprint: str
     key: KeyRange
@@ -73,7 +74,7 @@ class LeftParts:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPart:
-    """A part of a table that a run has still to copy. ``merge`` is set for a table that held rows before us."""
+    """A part of a table that a run has still to copy. ``merge`` is set for a table that held rows before its copy."""
 
     relation: int
     name: Name
@@ -90,9 +91,9 @@ class Waiting:
 
 
 def begin_run(store: StateStore, form: str, timeline: int = 0) -> int:
-    """Begin a run; returns its number. Nothing refers to it until tables are given to it.
+    """Begin a run; return its number. Nothing refers to it until tables are given to it.
 
-    ``timeline`` is the source's before the snapshot is taken: marks count from there (0: nothing follows the copy).
+    ``timeline`` is the source's before the snapshot is taken: snapshot LSNs are on it (0: no changes follow the copy).
     """
     with explain_errors("beginning a copy run of migration", store.name):
         row = store.conn.execute(
@@ -103,12 +104,12 @@ def begin_run(store: StateStore, form: str, timeline: int = 0) -> int:
             (store.name, form, timeline, socket.gethostname(), os.getpid(), store.name),
         ).fetchone()
     if row is None:
-        raise StateError("beginning a copy run of migration", store.name, "nothing came back", "Name the primary.")
+        raise StateError("beginning a copy run of migration", store.name, "no row came back", "Name the primary.")
     return int(row[0])
 
 
 def set_run(store: StateStore, run: int, form: str, mark: Lsn, snapshot: str) -> None:
-    """Record what the run sees the source through. ``mark`` is 0 where every table gets its own."""
+    """Record the run's snapshot. ``mark`` is its LSN, 0 where every table gets its own."""
     with explain_errors("recording the snapshot of a copy run of migration", store.name):
         store.conn.execute(
             sql.SQL(
@@ -144,10 +145,10 @@ def find_open_run(store: StateStore) -> OpenRun | None:
 
 
 def lock_copies(store: StateStore, relations: Sequence[int], names: Sequence[Name]) -> dict[int, LockedCopy]:
-    """Return what is known of these tables, by source OID, and of others that were copied under one of these names.
+    """Return what is recorded of these tables, by source OID, and of others that were copied under one of these names.
 
-    Locks the parts first and the tables then, as a finishing worker does: a worker that is left over has ended after
-    this. Raises psycopg.Error.
+    Locks the parts first and the tables then, as a finishing worker does: after this, the transactions of an earlier
+    run's workers have ended. Raises psycopg.Error.
     """
     conn, tables = store.conn, {"part": store.table("copy_part"), "table": store.table("table_copy")}
     schemas, own_names = zip(*names, strict=True)
@@ -180,7 +181,7 @@ def lock_copies(store: StateStore, relations: Sequence[int], names: Sequence[Nam
 
 
 def forget_copy(store: StateStore, relation: int) -> None:
-    """Delete what is known of one table's copy, parts and all. Raises psycopg.Error."""
+    """Delete what is recorded of one table's copy, parts included. Raises psycopg.Error."""
     store.conn.execute(
         sql.SQL("DELETE FROM {} WHERE migration = %s AND relation = %s").format(store.table("table_copy")),
         (store.name, relation),
@@ -188,8 +189,8 @@ def forget_copy(store: StateStore, relation: int) -> None:
 
 
 def write_queue(store: StateStore, run: int, mark: Lsn, queued: Sequence[QueuedTable]) -> None:
-    """Write the rows of the run's tables and parts, which are copied in this order; what stays of an earlier run keeps its
-    own mark. Raises psycopg.Error."""
+    """Write the rows of the run's tables and parts, which are copied in this order; a part copied by an earlier run
+    keeps its own snapshot LSN. Raises psycopg.Error."""
     numbered = list(enumerate((table, part) for table in queued for part in table.parts))
     with store.conn.cursor() as cursor:
         cursor.execute(
@@ -244,7 +245,7 @@ def write_queue(store: StateStore, run: int, mark: Lsn, queued: Sequence[QueuedT
 
 
 def analyze_queue(store: StateStore) -> None:
-    """Count the rows of the queue: without statistics a worker that finishes a part may read all of its run to find it."""
+    """Analyze the queue: without statistics a worker that finishes a part may read all of its run to find it."""
     with explain_errors("counting the parts of the copy of migration", store.name):
         for name in ("copy_part", "table_copy"):
             store.conn.execute(sql.SQL("ANALYZE {}").format(store.table(name)))
@@ -307,7 +308,7 @@ def parts_to_copy(store: StateStore, run: int) -> list[WaitingPart]:
 
 
 def waiting_parts(store: StateStore, run: int, leave_out: Collection[int]) -> Waiting:
-    """Return how it stands with the parts of a run that are not done, but for those of some tables."""
+    """Return whether parts of a run are free or claimed, except for those of the tables in ``leave_out``."""
     with explain_errors("looking for parts that are left in the copy of migration", store.name):
         row = store.conn.execute(
             sql.SQL(

@@ -39,7 +39,7 @@ def recent_events(store: StateStore, limit: int) -> list[Event]:
 
 
 def begin_event(store: StateStore, phase: str, what: str, detail: Mapping[str, object]) -> int | None:
-    """Write an event in the open transaction; returns its id, by which it can be counted up. Raises psycopg.Error."""
+    """Write an event in the open transaction; return its id for `count_up_event`. Raises psycopg.Error."""
     row = store.conn.execute(
         sql.SQL("INSERT INTO {} (migration, phase, what, detail) VALUES (%s, %s, %s, %s::jsonb) RETURNING id").format(
             store.table("event")
@@ -50,7 +50,7 @@ def begin_event(store: StateStore, phase: str, what: str, detail: Mapping[str, o
 
 
 def count_up_event(store: StateStore, number: int, detail: Mapping[str, object], more: int) -> None:
-    """Replace an event's detail in the open transaction, but for its ``count``, which goes up. Raises psycopg.Error."""
+    """Replace an event's detail in the open transaction, and add to its ``count``. Raises psycopg.Error."""
     store.conn.execute(
         sql.SQL(
             "UPDATE {} SET detail = %s::jsonb || pg_catalog.jsonb_build_object('count',"

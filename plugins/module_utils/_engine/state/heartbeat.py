@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The heartbeat row at the source: a change of ours inside the stream, which proves that all before it has been applied.
+"""The heartbeat row at the source: the engine's own change in the stream, which proves that all before it is applied.
 
-The table is published with the selection. Writing it bumps a counter; the CDC worker records the counter that it has
-applied in the transaction that carries it. Nothing is concluded from a WAL byte position.
+The table is published with the selection. Writing it increments a counter; the CDC worker records the counter that it
+has applied in the transaction that carries it. Nothing is concluded from a WAL byte position.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .store import StateStore
 
 SOURCE_SCHEMA = "causeway"
-"""Where our bookkeeping stands at the source, whatever the state schema at the destination is called."""
+"""The schema of the bookkeeping at the source, whatever the name of the state schema at the destination."""
 
 HEARTBEAT = "heartbeat"
 
-# `fence` is the cutover's: where it stands is decided at the source, in the transaction that takes or gives back.
+# `fence` is the cutover's: it changes at the source, in the transaction that revokes or restores the writers' rights.
 _CREATE = """CREATE TABLE {table} (
     migration text PRIMARY KEY,
     marker bigint NOT NULL,
@@ -48,17 +48,20 @@ class Marker:
 
 
 def heartbeat_table() -> Composed:
-    """The heartbeat table, qualified, for SQL."""
+    """Return the heartbeat table, qualified, for SQL."""
     return sql.SQL("{}.{}").format(sql.Identifier(SOURCE_SCHEMA), sql.Identifier(HEARTBEAT))
 
 
 def create_heartbeat() -> Composed:
-    """DDL of the heartbeat table; the schema is made before it."""
+    """Return the DDL of the heartbeat table; its schema must exist."""
     return sql.SQL(_CREATE).format(table=heartbeat_table())
 
 
 def heartbeat_tables(source: Connection) -> tuple[int, ...]:
-    """Return the OIDs of our own tables at the source, whose changes are no rows of the migration. Raises ServerError."""
+    """Return the OIDs of the engine's own tables at the source, whose changes are not rows of the migration.
+
+    Raises ServerError.
+    """
     with explain_errors("looking for the heartbeat table at the", "source"):
         rows = source.execute(
             "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -73,7 +76,7 @@ def write_marker(source: Connection, name: str) -> Marker:
     ``source`` must be in autocommit. Raises ServerError.
     """
     with explain_errors("writing a marker at the source for migration", name), source.transaction():
-        # A marker that a crash of the source could take back would prove nothing.
+        # A marker that a crash of the source could undo would prove nothing.
         source.execute("SET LOCAL synchronous_commit = on")
         row = source.execute(
             sql.SQL(
@@ -86,12 +89,12 @@ def write_marker(source: Connection, name: str) -> Marker:
     with explain_errors("reading the WAL position of the source for migration", name):
         position = source.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
     if row is None or position is None:
-        raise StateError("writing a marker at the source for migration", name, "nothing came back", "Name the primary.")
+        raise StateError("writing a marker at the source for migration", name, "no row came back", "Name the primary.")
     return Marker(int(row[0]), parse_lsn(position[0]))
 
 
 def refresh_heartbeat(source: Connection, name: str) -> None:
-    """Have the stream carry a change of ours, without another marker. Raises psycopg.Error."""
+    """Update the heartbeat row, so that the stream carries a change, without a new marker. Raises psycopg.Error."""
     query = sql.SQL("UPDATE ONLY {} SET written_at = pg_catalog.clock_timestamp() WHERE migration = %s")
     source.execute(query.format(heartbeat_table()), (name,), prepare=True)
 
@@ -102,7 +105,7 @@ def forget_heartbeat(name: str) -> Composed:
 
 
 def read_fence(source: Connection, name: str) -> str:
-    """Return where the fence is: none, fenced, closed or reopened; ``none`` too before there is a heartbeat table.
+    """Return the fence's value: none, fenced, closed or reopened; ``none`` too before the heartbeat table exists.
 
     Raises ServerError.
     """

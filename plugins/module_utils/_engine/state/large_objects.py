@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which large objects this migration has copied, one row each, and how far the copy of all of them has come.
+"""The large objects that this migration has copied, one row each, and the progress of the copy of all of them.
 
-A row says that an object of the destination is ours: another's is never overwritten and never removed.
+A row says that this migration has created the object at the destination: no other object is overwritten or removed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _oids(rows: Any) -> list[int]:
 
 
 def read_copied(store: StateStore) -> ObjectsCopied | None:
-    """Return how it stands with the large objects of a migration; None before they were begun. Raises ServerError."""
+    """Return the copy of a migration's large objects; None before it was begun. Raises ServerError."""
     query = "SELECT run, state, total, objects, bytes, coalesce(finished_at::text, '') FROM {all} WHERE migration = %s"
     with explain_errors("reading the state of the large objects of migration", store.name):
         row = _execute(store, query, store.name).fetchone()
@@ -53,7 +53,7 @@ def read_copied(store: StateStore) -> ObjectsCopied | None:
 
 
 def begin_objects(store: StateStore, total: int) -> int:
-    """Begin to copy all of them, of which there are ``total``; returns the number of the run. Raises psycopg.Error."""
+    """Begin to copy all large objects, ``total`` of them; return the number of the run. Raises psycopg.Error."""
     row = _execute(
         store,
         "INSERT INTO {all} AS c (migration, run, state, total) VALUES (%s, 1, 'copying', %s)"
@@ -65,7 +65,7 @@ def begin_objects(store: StateStore, total: int) -> int:
 
 
 def record_objects(store: StateStore, run: int, oids: Sequence[int], size: int) -> bool:
-    """Record in the open transaction that it has copied these objects of so many bytes; False where a later run has begun.
+    """Record the copy of these objects, ``size`` bytes, in the open transaction; return False if a later run has begun.
 
     Raises psycopg.Error.
     """
@@ -84,7 +84,7 @@ def record_objects(store: StateStore, run: int, oids: Sequence[int], size: int) 
 
 
 def complete_objects(store: StateStore, run: int) -> None:
-    """Record that a run has copied all of them. Raises psycopg.Error."""
+    """Record that a run has copied all large objects. Raises psycopg.Error."""
     _execute(
         store,
         "UPDATE {all} SET state = 'complete', finished_at = pg_catalog.clock_timestamp() WHERE migration = %s AND run = %s",
@@ -99,13 +99,13 @@ def objects_of_run(store: StateStore, run: int, oids: Sequence[int]) -> list[int
 
 
 def own_objects(store: StateStore, oids: Sequence[int]) -> list[int]:
-    """Return those of these objects that this migration has made. Raises psycopg.Error."""
+    """Return those of these objects that this migration has created. Raises psycopg.Error."""
     query = "SELECT object::bigint FROM {one} WHERE migration = %s AND object = ANY (%s::oid[])"
     return _oids(_execute(store, query, store.name, list(oids)))
 
 
 def objects_before_run(store: StateStore, run: int, limit: int) -> list[int]:
-    """Return objects of ours that this run has not met, the first in the order of their OIDs. Raises psycopg.Error."""
+    """Return the migration's first ``limit`` objects by OID that this run has not seen. Raises psycopg.Error."""
     query = "SELECT object::bigint FROM {one} WHERE migration = %s AND run < %s ORDER BY object LIMIT %s"
     return _oids(_execute(store, query, store.name, run, limit))
 
@@ -121,7 +121,10 @@ def copies_objects(store: StateStore) -> bool:
 
 
 def count_own_objects(store: StateStore, conn: Connection, oids: Sequence[int] | None = None) -> int:
-    """Return how many this migration has made, of all or of these, as ``conn`` sees it. Raises psycopg.Error."""
+    """Return how many objects this migration has created, of all or of these, as ``conn`` sees it.
+
+    Raises psycopg.Error.
+    """
     query = sql.SQL("SELECT count(*) FROM {} WHERE migration = %s AND (%s OR object = ANY (%s::oid[]))").format(
         store.table("large_object")
     )
@@ -130,9 +133,10 @@ def count_own_objects(store: StateStore, conn: Connection, oids: Sequence[int] |
 
 
 def foreign_objects(store: StateStore, after: int, limit: int, *, known: bool) -> list[int]:
-    """Return the first large objects of the destination above OID ``after`` that this migration has not made.
+    """Return the first large objects of the destination above OID ``after`` that this migration has not created.
 
-    ``known`` says that the migration has a state, which knows what is ours; without one none is. Raises psycopg.Error.
+    ``known`` says that the migration has a state, which lists its objects; without one it has none. Raises
+    psycopg.Error.
     """
     ours = " AND NOT EXISTS (SELECT FROM {one} o WHERE o.migration = %s AND o.object = m.oid)" if known else ""
     query = f"SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid{ours} ORDER BY m.oid LIMIT %s"

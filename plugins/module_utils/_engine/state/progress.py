@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress row of a CDC task: its readers, and the writers that are no part of the rows' own transaction.
+"""The progress row of a CDC task: its readers, and the writers outside the transactions that carry rows.
 
-What moves with the rows is written by `cdc.apply.progress`, and by nothing else. A progress row belongs to one direction
-of one migration, and lives in the database where that direction's changes are applied.
+Only `cdc.apply.progress` writes what moves with the rows. A progress row belongs to one direction of one migration, and
+lives in the database where that direction's changes are applied.
 """
 
 from __future__ import annotations
@@ -192,19 +192,19 @@ def passed_every_copy(store: StateStore) -> bool:
 
 
 def create_progress(store: StateStore, slot: Mapping[str, Any]) -> None:
-    """Create the row at the slot's consistent point; where it exists only the state begins anew. Raises ServerError."""
+    """Create the row at the slot's consistent point; where it exists only reset the state. Raises ServerError."""
     query = sql.SQL(
         "INSERT INTO {} (migration, state, applied, confirmable, source_system, timeline)"
         " VALUES (%s, 'starting', %s::pg_lsn, %s::pg_lsn, %s, %s) ON CONFLICT (migration) DO UPDATE"
         " SET state = 'starting', last_error = NULL, retrying_since = NULL, token = NULL"
     ).format(progress_table(store))
     point = slot["consistent_point"]
-    with explain_errors("recording where the CDC task of", store.name):
+    with explain_errors("recording where the CDC task begins for", store.name):
         store.conn.execute(query, (store.name, point, point, slot["system_identifier"], slot["timeline"]))
 
 
 def mark_stopped(store: StateStore) -> None:
-    """Record that the worker has stopped, where it had no time to do so itself. Raises ServerError."""
+    """Record that the worker has stopped, where it could not do so itself. Raises ServerError."""
     query = sql.SQL(
         "UPDATE {} SET state = 'stopped' WHERE migration = %s AND state IN ('starting', 'running', 'paused', 'retrying')"
     ).format(progress_table(store))
@@ -231,7 +231,7 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
 def record_heartbeat(
     store: StateStore, token: str, received: Lsn, lag: tuple[int, float] | None, rates: Rates | None
 ) -> Mapping[str, int] | None:
-    """Record that the worker lives, with lag and rates as far as they are known.
+    """Record that the worker is alive, with lag and rates as far as they are known.
 
     Returns the `COUNTERS`; None where the row is no longer this worker's. Raises psycopg.Error.
     """

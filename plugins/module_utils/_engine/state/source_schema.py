@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Schema ``causeway`` at the source: the heartbeat table, which all running migrations of one source share.
 
-A migration's row in it says that it shares the schema; the last one takes table and schema with it.
+A migration's row in it says that it shares the schema; the release of the last one drops table and schema.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SELECT c.oid::bigint,
 
 @dataclass(frozen=True, slots=True)
 class Bookkeeping:
-    """What stands: the schema, the heartbeat table's OID (0 for none), how many ``others`` the schema holds, and the
-    migrations that share it."""
+    """What exists: the schema, the heartbeat table's OID (0 for none), the number of ``others``, further objects in the
+    schema, and the migrations that share it."""
 
     schema: bool
     heartbeat: int
@@ -50,7 +50,9 @@ class Bookkeeping:
 
 
 def observe_bookkeeping(conn: Connection) -> Bookkeeping:
-    """Look at the source. Raises MismatchError for a heartbeat table that is not ours, and ServerError."""
+    """Return what exists at the source. Raises MismatchError for a heartbeat table that Causeway did not create, and
+    ServerError.
+    """
     with explain_errors("looking for schema", f"{SOURCE_SCHEMA} at the source"):
         row = conn.execute(_LOOK, (HEARTBEAT, SOURCE_SCHEMA)).fetchone()
         if row is None or row[0] is None:
@@ -59,7 +61,7 @@ def observe_bookkeeping(conn: Connection) -> Bookkeeping:
             raise MismatchError(
                 "looking for the heartbeat table at the source",
                 qualified(HEARTBEAT_NAME),
-                "a relation of that name stands there and is not ours",
+                "a relation of that name exists that Causeway did not create",
                 "Rename or drop it: schema causeway at the source is for running migrations.",
             )
         found = conn.execute(sql.SQL("SELECT migration FROM ONLY {}").format(heartbeat_table())).fetchall()
@@ -67,7 +69,7 @@ def observe_bookkeeping(conn: Connection) -> Bookkeeping:
 
 
 def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
-    """What is missing of schema, table and our row."""
+    """Return the changes that create what is missing of schema, table and this migration's row."""
     changes = []
     if not found.schema:
         create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SOURCE_SCHEMA))
@@ -76,7 +78,7 @@ def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
         what = f"table {qualified(HEARTBEAT_NAME)}"
         changes.append(SqlChange("source", what, None, "heartbeat and markers", (create_heartbeat(),)))
     if name not in found.rows:
-        # Our row says that we share the schema: without it another migration's release would drop it under us.
+        # The row says that this migration shares the schema: without it another migration's release would drop it.
         insert = sql.SQL(
             "INSERT INTO {} (migration, marker, written_at) VALUES ({}, 0, pg_catalog.clock_timestamp())"
             " ON CONFLICT (migration) DO NOTHING"
@@ -86,13 +88,13 @@ def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
 
 
 def _one_at_a_time(conn: Connection, lock_timeout: float) -> None:
-    """Whoever makes or drops the bookkeeping of this source waits here for the one before, who is quick."""
+    """Wait until no other migration creates or drops the bookkeeping of this source, which takes a moment."""
     in_lock_timeout(conn, lock_timeout)
     lock_schema(conn, SOURCE_SCHEMA, "bookkeeping")
 
 
 def make(conn: Connection, name: str, lock_timeout: float) -> None:
-    """Make what is missing, all of it or nothing, decided behind a lock: two migrations may begin at once.
+    """Create what is missing in one transaction, decided under a lock: two migrations may begin at once.
 
     Raises MismatchError, ServerError.
     """
@@ -103,7 +105,9 @@ def make(conn: Connection, name: str, lock_timeout: float) -> None:
 
 
 def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
-    """What goes with this migration: its row, or with the last one the table, and the schema if nothing else is in it."""
+    """Return the changes that remove this migration: its row, or with the last one the table, and the schema if nothing
+    else is in it.
+    """
     if name not in found.rows:
         return []
     if found.rows - {name}:
@@ -117,7 +121,7 @@ def drop_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
 
 
 def drop(conn: Connection, name: str, lock_timeout: float) -> None:
-    """Take this migration's part away, decided behind a lock: another migration may be coming or going right now.
+    """Remove this migration's part, decided under a lock: another migration may begin or be released at the same time.
 
     Raises ServerError, and StateError while the source is fenced: only the row says so.
     """

@@ -28,13 +28,13 @@ PHASES = ("registered", "prepared", "schema", "copied", "replicating", "finalize
 """In order; a phase is reached and never left, but by a restart."""
 
 _UNMISTAKABLE = ("table_copy", "copy_part", "cdc_task", "cdc_progress")
-"""Names of ours that no other table has by chance."""
+"""Names of state tables that no other table has by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
-    """The row of `migration`. ``before_image`` holds what was found and is put back at release; ``slot`` the whole
-    identity of the slot; ``fence`` what the cutover took away; ``certificate`` what it proved."""
+    """The row of `migration`. ``before_image`` holds the originals, which release restores; ``slot`` the whole identity
+    of the slot; ``fence`` the rights that the cutover revoked; ``certificate`` what it proved."""
 
     name: str
     phase: str
@@ -48,7 +48,7 @@ class MigrationState:
     opened_at: str
 
     def reached(self, phase: str) -> bool:
-        """Whether the migration has come to ``phase`` or beyond."""
+        """Return whether the migration has reached ``phase`` or a later one."""
         return PHASES.index(self.phase) >= PHASES.index(phase)
 
 
@@ -61,7 +61,7 @@ class StateStore:
         self.name = name
 
     def table(self, name: str) -> Composed:
-        """A state table, qualified, for SQL."""
+        """Return a state table, qualified, for SQL."""
         return sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(name))
 
     def _run(self, doing: str, template: str, values: Sequence[object] = (), **tables: Composable) -> list[Any]:
@@ -71,7 +71,7 @@ class StateStore:
             return cursor.fetchall() if cursor.description else []
 
     def _tables(self) -> set[str] | None:
-        """The tables of the state schema; None where there is no such schema."""
+        """Return the tables of the state schema; None where the schema is missing."""
         rows = self._run(
             "looking for the state tables",
             "SELECT coalesce(pg_catalog.array_agg(c.relname::text) FILTER (WHERE c.relkind = 'r'), '{{}}')"
@@ -82,7 +82,9 @@ class StateStore:
         return set(rows[0][0]) if rows else None
 
     def installed(self) -> bool:
-        """Whether the state schema stands. Raises StateError for one that we do not know, or that was damaged."""
+        """Return whether the state schema exists. Raises StateError for one that Causeway did not create, or that was
+        damaged.
+        """
         there = self._tables()
         if there is not None and "migration" not in there:
             if there & set(_UNMISTAKABLE):
@@ -90,7 +92,7 @@ class StateStore:
             raise StateError(
                 "looking for the state tables",
                 f"schema {self.schema} at the destination",
-                "a schema of that name stands there and is not ours",
+                "a schema of that name exists that Causeway did not create",
                 "Name another one with causeway_state_schema.",
             )
         return there is not None
@@ -100,14 +102,14 @@ class StateStore:
         return StateError(
             "reading the state of the migration",
             self.name,
-            f"bookkeeping tables are gone at the destination: {missing}",
-            "Nobody may drop them while a migration lives. Put them back from a backup of this moment; otherwise drop"
-            f" schema {self.schema} and what the migration made at the source, and begin again.",
+            f"bookkeeping tables are missing at the destination: {missing}",
+            "They must exist as long as the migration does. Restore them from a backup of this moment; otherwise drop"
+            f" schema {self.schema} and what the migration created at the source, and begin again.",
         )
 
     def load(self) -> MigrationState | None:
-        """The migration's row, or None. Raises StateError for a state format of another release, and where a state
-        table is gone."""
+        """Return the migration's row, or None. Raises StateError for a state format of another release, and where a
+        state table is missing."""
         if not self.installed():
             return None
         rows = self._run(
@@ -131,7 +133,7 @@ class StateStore:
         return MigrationState(*rows[0][:10])
 
     def install_statements(self) -> tuple[Composed, ...]:
-        """DDL that makes the state schema; empty where it stands."""
+        """Return the DDL that creates the state schema; empty where it exists."""
         return () if self.installed() else create_statements(self.schema)
 
     def register(self, spec: Mapping[str, object], source_system: str, source_database: str) -> None:
@@ -144,21 +146,21 @@ class StateStore:
         )
 
     def forget_statement(self) -> Composed:
-        """What deletes everything that is kept of this migration."""
+        """Return the statement that deletes everything recorded of this migration."""
         return sql.SQL("DELETE FROM {} WHERE name = {}").format(self.table("migration"), sql.Literal(self.name))
 
     def forget(self) -> None:
-        """Delete everything that is kept of this migration."""
+        """Delete everything recorded of this migration."""
         with explain_errors("forgetting the migration", self.name):
             self.conn.execute(self.forget_statement())
 
     def others(self) -> int:
-        """How many other migrations share the schema."""
+        """Return how many other migrations share the schema."""
         rows = self._run("counting migrations", "SELECT count(*) FROM {s}.migration WHERE name <> %s", (self.name,))
         return int(rows[0][0])
 
     def shares_schema(self) -> bool:
-        """Whether anything but the state tables stands in the schema."""
+        """Return whether the schema holds any relation but the state tables."""
         rows = self._run(
             "looking at the state schema",
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = %s::regnamespace"
@@ -189,18 +191,18 @@ class StateStore:
         )
 
     def record_original(self, key: str, values: Mapping[str, object]) -> None:
-        """Add to the before-image under ``key`` what is not there yet: the first finding is the original."""
+        """Add to the originals under ``key`` what is not recorded yet: the first value found is the original."""
         self._run(
-            "recording the before-image",
+            "recording the originals",
             "UPDATE {s}.migration SET before_image = pg_catalog.jsonb_set(before_image, ARRAY[%s::text],"
             " %s::jsonb || coalesce(before_image -> %s, '{{}}'::jsonb)) WHERE name = %s",
             (key, json.dumps(values), key, self.name),
         )
 
     def drop_original(self, key: str, names: Sequence[str]) -> None:
-        """Take out of the before-image under ``key`` what has been put back, so that a later finding counts again."""
+        """Remove from the originals under ``key`` what has been restored, so that a value found later counts again."""
         self._run(
-            "recording the before-image",
+            "recording the originals",
             "UPDATE {s}.migration SET before_image = pg_catalog.jsonb_set(before_image, ARRAY[%s::text],"
             " coalesce(before_image -> %s, '{{}}'::jsonb) - %s::text[]) WHERE name = %s",
             (key, key, list(names), self.name),
@@ -224,7 +226,7 @@ class StateStore:
         )
 
     def event(self, phase: str, what: str, detail: Mapping[str, object] | None = None) -> None:
-        """One line of the timeline. ``detail`` holds names, counts and LSNs only."""
+        """Write one line of the timeline. ``detail`` holds names, counts and LSNs only."""
         self._run(
             "writing an event",
             "INSERT INTO {s}.event (migration, phase, what, detail) VALUES (%s, %s, %s, %s::jsonb)",
@@ -233,5 +235,5 @@ class StateStore:
 
 
 def lsn_text(value: Lsn) -> str | None:
-    """A position for a pg_lsn parameter; NULL for none."""
+    """Return a position for a pg_lsn parameter; NULL for none."""
     return format_lsn(value) if value else None

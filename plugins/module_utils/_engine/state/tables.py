@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state tables (design: State), as DDL. They live in one schema at the destination, keyed by migration.
+"""The DDL of the state tables. They live in one schema at the destination, keyed by migration.
 
 Every position is a pg_lsn, every time a timestamptz. No column may hold a row value or a secret.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
 STATE_FORMAT = 3
-"""Goes up when a table changes its meaning; collection and worker both refuse one that they do not know."""
+"""Incremented when a table changes its meaning; collection and worker both refuse a format that they do not know."""
 
 _TABLES = (
     """CREATE TABLE {schema}.migration (
@@ -82,7 +82,7 @@ _TABLES = (
         finished_at timestamptz,
         PRIMARY KEY (migration, relation, part),
         FOREIGN KEY (migration, relation) REFERENCES {schema}.table_copy ON DELETE CASCADE)""",
-    # whoever claims a part looks for the next one, and not at all that have been done
+    # a claim searches the next waiting part, without reading those that are done
     "CREATE INDEX copy_part_queue ON {schema}.copy_part (migration, run, ordinal)",
     """CREATE TABLE {schema}.copy_task (
         migration text PRIMARY KEY REFERENCES {schema}.migration ON DELETE CASCADE,
@@ -181,15 +181,15 @@ TABLE_NAMES = (
 
 
 def create_statements(schema: str) -> tuple[Composed, ...]:
-    """What makes the state schema at the destination, in order."""
+    """Return the statements that create the state schema at the destination, in order."""
     name = sql.Identifier(schema)
     first = sql.SQL("CREATE SCHEMA {schema}").format(schema=name)
     return (first, *(sql.SQL(table).format(schema=name) for table in _TABLES))
 
 
 def drop_statements(schema: str, *, shared: bool) -> tuple[Composed, ...]:
-    """What removes the tables, and the schema with them unless something else stands in it (``shared``): a database that
-    is the source of another migration keeps that one's heartbeat there."""
+    """Return the statements that drop the tables, and the schema with them unless it holds something else (``shared``):
+    a database that is the source of another migration has that one's heartbeat there."""
     name = sql.Identifier(schema)
     tables = sql.SQL(", ").join(sql.Identifier(schema, table) for table in TABLE_NAMES)
     drop = sql.SQL("DROP TABLE {}").format(tables)

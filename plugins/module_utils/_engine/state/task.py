@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The control row of a CDC task.
 
-``wanted`` is the wanted state; ``generation`` goes up with every change, so that a worker knows what it has seen."""
+``wanted`` is the wanted state; ``generation`` rises with every change, so that a worker knows what it has seen."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ControlRow:
 
 
 def channel(name: str) -> str:
-    """The NOTIFY channel of one migration's control row."""
+    """Return the NOTIFY channel of one migration's control row."""
     return CHANNEL_PREFIX + names.slug(name, 50)
 
 
 def read_control(store: StateStore) -> ControlRow | None:
-    """The control row, or None before the task exists. Raises ServerError."""
+    """Return the control row, or None before the task exists. Raises ServerError."""
     with explain_errors("reading the control row of migration", store.name):
         row = store.conn.execute(
             sql.SQL("SELECT wanted, settings, generation FROM {} WHERE migration = %s").format(store.table("cdc_task")),
@@ -49,7 +49,7 @@ def read_control(store: StateStore) -> ControlRow | None:
 
 
 def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | None = None) -> None:
-    """Write the wanted state and, where given, the settings; wake the worker. ``disarmed`` is one-way.
+    """Write the wanted state and, where given, the settings; notify the worker. ``disarmed`` is final.
 
     Raises ServerError.
     """
@@ -67,7 +67,7 @@ def set_wanted(store: StateStore, wanted: str, settings: Mapping[str, object] | 
 
 
 def control_statement(store: StateStore, wanted: str, settings: Mapping[str, object], *, exists: bool) -> Composed:
-    """Return what makes the control row so, for a person to read; `set_wanted` is what carries it out."""
+    """Return the statement that sets the control row, for the operator to read; `set_wanted` executes it."""
     text = (
         "UPDATE {table} SET wanted = {wanted}, settings = {settings} WHERE migration = {name}"
         if exists

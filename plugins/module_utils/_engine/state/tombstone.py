@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What survives a release: a line in the comment of the destination database that says that it was opened.
+"""The tombstone, which survives a release: a line in the destination database's comment that says that it was opened.
 
-Release removes every object of ours. Without this line a later `migrate` could not tell a destination in production
-from an empty one, and would write into it.
+Release removes every object of Causeway. Without this line a later `migrate` could not distinguish a destination in
+production from an empty one, and would write into it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LINE = re.compile(r"\n?\[causeway: migration (?P<name>.+) opened this database 
 
 
 def _comment(conn: Connection) -> tuple[str, str]:
-    """The database's name and comment."""
+    """Return the database's name and comment."""
     with explain_errors("reading the comment of the", "destination database"):
         row = conn.execute(
             "SELECT datname, coalesce(pg_catalog.shobj_description(oid, 'pg_database'), '')"
@@ -34,7 +34,7 @@ def _comment(conn: Connection) -> tuple[str, str]:
 
 
 def read_tombstone(conn: Connection, name: str) -> str:
-    """When migration ``name`` opened this database; empty where no line says so."""
+    """Return when migration ``name`` opened this database; empty where no line says so."""
     for line in _LINE.finditer(_comment(conn)[1]):
         if line["name"] == name:
             return line["at"]
@@ -42,14 +42,14 @@ def read_tombstone(conn: Connection, name: str) -> str:
 
 
 def with_tombstone(conn: Connection, name: str, opened_at: str) -> Composed:
-    """The statement that adds the line to the comment, the user's own text kept."""
+    """Return the statement that adds the line to the comment, and keeps the user's own text."""
     database, _others = _comment(conn)[0], _without(_comment(conn)[1], name)
     text = f"{_others}\n[causeway: migration {name} opened this database at {opened_at}]".lstrip("\n")
     return _statement(database, text)
 
 
 def without_tombstone(conn: Connection, name: str) -> Composed:
-    """The statement that takes the line away."""
+    """Return the statement that removes the line."""
     database, text = _comment(conn)
     return _statement(database, _without(text, name))
 
