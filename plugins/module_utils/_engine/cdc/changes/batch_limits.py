@@ -9,8 +9,8 @@ from .batches import OBJECTS, Batch
 
 
 class BatchLimits:
-    """When a batch is full: bytes of messages, rows, seconds since its first transaction began to arrive, or (however
-    many rows are asked for) the memory that it takes by `Batch.weight`. Looked at for every change: no dataclass.
+    """The limits of a batch: bytes of messages, rows, seconds since its first transaction began to arrive, and, for any
+    limit of rows, the memory that it takes by `Batch.weight`. Checked for every change, so no dataclass.
     """
 
     __slots__ = ("max_age", "max_bytes", "max_changes", "max_weight")
@@ -28,7 +28,7 @@ class BatchLimits:
         self.max_weight: int = max_weight
 
     def reached(self, batch: Batch) -> bool:
-        """Whether the batch is full by its size; its age is looked at by the batcher."""
+        """Return whether the batch is full by its size; the batcher checks its age."""
         changes = batch.inserts + batch.updates + batch.deletes
         if batch.size >= self.max_bytes or changes >= self.max_changes:
             return True

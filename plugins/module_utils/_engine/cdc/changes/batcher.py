@@ -1,14 +1,14 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stream cut into pieces that one destination transaction can take. Pure; the clock is handed in.
+"""Cut the stream into batches for one destination transaction each. Pure; the caller passes the clock.
 
-A piece is whole source transactions in commit order, until a size or an age is reached; a transaction larger than a
-piece comes as several, of which only the last may be committed after. Within a piece, ``steps`` are to be taken in
+A batch is whole source transactions in commit order, until a size or an age is reached; a transaction larger than a
+batch comes as several, and the destination may commit only after the last. The ``steps`` of a batch are applied in
 order: TRUNCATE and a changed Relation are barriers between segments of changes, over which nothing is compacted.
 
-Which changes belong to us is decided here, by PostgreSQL's own rule: a change of a transaction is kept if and only
-if the transaction's commit record lies at or behind the mark of the table.
+Which changes are applied is decided here, by PostgreSQL's own rule: a change of a transaction is kept if and only if
+the transaction's commit record lies at or after the snapshot LSN of the table's copy, its mark.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _NONE: Final[tuple[Batch, ...]] = ()
 
 
 class Batcher:
-    """Decoded messages in, pieces out. One for each replication connection: a new connection starts a new one.
+    """Turns decoded messages into batches. One for each replication connection: a new connection starts a new one.
 
-    ``marks``: source oid of every table of the migration, and its mark. ``system``: oids of our own tables, whose
-    changes go to ``Piece.system``. ``parts``: the tables whose ranges of a key have marks of their own; for those
-    ``marks`` has the newest, from which on they are like any other. ``applied``: transactions whose commit record lies before it are skipped (the slot
-    may be behind us). ``limits`` may be set at any time.
+    ``marks``: source OID of every table of the migration, and its mark. ``system``: OIDs of the engine's own tables,
+    whose changes go to ``Batch.system``. ``parts``: the tables whose ranges of a key have marks of their own; for those
+    ``marks`` has the newest, from which on they are like any other. ``applied``: transactions whose commit record lies
+    before it are skipped (the slot may lag behind the destination). ``limits`` may be set at any time.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Batcher:
     ) -> None:
         self.limits: BatchLimits = BatchLimits() if limits is None else limits
         self.types: dict[int, Type] = {}
-        """Names of the types that are not built in, as the stream told them."""
+        """Names of the types that are not built in, from the stream."""
         self._marks: dict[int, Lsn] = dict(marks)
         self._parts: dict[int, PartMarks] = dict(parts or {})
         self._system: frozenset[int] = frozenset(system)
         self._applied: Lsn = applied
         self._clock: Callable[[], float] = clock
         self._latest: dict[int, Relation] = {}
-        # A Relation step is made before the first change that we keep, not when the message comes: what the table
-        # looked like before its mark is nobody's business.
+        # A Relation step is made before the first change that is kept, not when the message comes: the table's shape
+        # before its mark does not matter.
         self._surfaced: dict[int, Relation] = {}
         self._settled: dict[int, int] = {}
         self._whole: Batch = Batch()
@@ -81,7 +81,7 @@ class Batcher:
         self._last_end: Lsn = NO_LSN
 
     def add(self, message: Message, size: int) -> Sequence[Batch]:
-        """Take the next message (``size``: bytes of it); the pieces that it completed, mostly none.
+        """Take the next message of ``size`` bytes; return the batches that it completed, mostly none.
 
         Raises ProtocolError when the messages contradict each other, MismatchError when a change is of a table that
         the migration does not know.
@@ -104,7 +104,7 @@ class Batcher:
         return _NONE
 
     def flush(self) -> Batch | None:
-        """Whatever whole transactions have come, as a piece; None when there is nothing. Call it when the receive
+        """Return the whole transactions that have come as a batch; None when there are none. Called when the receive
         queue is empty, so that an idle stream is applied at once, and when ``due``.
         """
         batch = self._whole
@@ -115,22 +115,22 @@ class Batcher:
         return batch
 
     def due(self) -> bool:
-        """The whole transactions that wait are older than ``max_age``."""
+        """Return whether the whole transactions that wait are older than ``max_age``."""
         return self._whole.transactions > 0 and self._clock() - self._began_at >= self.limits.max_age
 
     @property
     def waiting(self) -> Batch:
-        """The whole transactions that no piece has taken yet: to look at."""
+        """The whole transactions that are in no batch yet, to be read only."""
         return self._whole
 
     @property
     def weight(self) -> int:
-        """Of all that no piece has taken yet, an open transaction included."""
+        """The weight of all that is in no batch yet, an open transaction included."""
         return self._whole.weight + self._current.weight
 
     @property
     def pending(self) -> bool:
-        """Something has come that no piece has taken: a keepalive's position may not be recorded."""
+        """Whether something has come that is in no batch yet: then a keepalive's position may not be recorded."""
         return self._open or self._whole.transactions > 0
 
     def _begin(self, begin: Begin) -> None:
@@ -162,7 +162,7 @@ class Batcher:
             self._current = Batch()
             return (batch,)
         if self._redefined and self._whole.transactions:
-            # Should the destination have to be changed by hand first, what lies before must not wait for that.
+            # If the operator has to change the destination first, the transactions before must not wait for that.
             before = self.flush()
             self._whole = batch
             self._current = Batch()
@@ -203,8 +203,8 @@ class Batcher:
         return self._cut() if self.limits.reached(batch) else _NONE
 
     def _settle(self, oid: int, change: Change, size: int) -> int | None:
-        """The first change of a table since its Relation message, or since one that is not ours: the number of its
-        columns if the change is to be kept. From then on later ones are, too: commits come in order.
+        """Return the number of columns if the change is kept, else None. Called for a table's first change after its
+        Relation message and after one that was not kept; once one is kept, all later ones are: commits come in order.
         """
         relation = self._latest.get(oid)
         if relation is None:
@@ -225,7 +225,7 @@ class Batcher:
         return width
 
     def _between(self, relation: Relation, change: Change, size: int) -> None:
-        """A change below the mark of its table: ours only where a part that it concerns has an older one."""
+        """Keep a change below the mark of its table only where a part that it concerns has an older mark."""
         parts = self._parts.get(relation.oid)
         row = change.old if isinstance(change, Delete) else change.new
         if parts is not None and len(row.kinds) != len(relation.columns):
@@ -269,7 +269,9 @@ class Batcher:
             self._current.truncates += len(kept)
 
     def _empty_parts(self, relation: Relation) -> bool:
-        """A TRUNCATE below the newest mark empties the parts that were copied before it; False where none was."""
+        """Add the step by which a TRUNCATE below the newest mark empties the parts copied before it; return False where
+        none was.
+        """
         parts = self._parts.get(relation.oid)
         step = None if parts is None else truncated(relation, parts, self._final_lsn)
         if step is None:
@@ -281,7 +283,7 @@ class Batcher:
         return True
 
     def _keeps(self, relation: Relation) -> bool:
-        """The rule of exactness: the commit record lies at or behind the mark of the table."""
+        """Return the rule of exactness: whether the commit record lies at or after the mark of the table."""
         mark = self._marks.get(relation.oid)
         if mark is None:
             raise MismatchError(
@@ -295,7 +297,7 @@ class Batcher:
     def _surface(self, relation: Relation) -> None:
         previous = self._surfaced.get(relation.oid)
         self._surfaced[relation.oid] = relation
-        if previous != relation:  # changed and changed back before anything was kept: the same table
+        if previous != relation:  # else it was changed and changed back before any change was kept
             self._current.steps.append(RelationStep(relation, previous))
             self._redefined = self._redefined or previous is not None
 
@@ -311,7 +313,7 @@ class Batcher:
         return segment
 
     def _cut(self) -> Sequence[Batch]:
-        """The open transaction alone fills a batch: hand out what is before it, then what has come of it."""
+        """Cut the open transaction, which alone fills a batch: return what is before it, then what has come of it."""
         whole = self.flush()
         batch = self._current
         batch.last_of_transaction = False
@@ -321,7 +323,7 @@ class Batcher:
 
 
 def _misshapen(relation: Relation) -> ProtocolError:
-    return _out_of_order(f"a row of {relation.schema}.{relation.name} has another number of columns than it")
+    return _out_of_order(f"a row of {relation.schema}.{relation.name} has a different number of columns than its table")
 
 
 def _out_of_order(why: str) -> ProtocolError:

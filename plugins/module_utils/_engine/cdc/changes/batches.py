@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one destination transaction, or a part of it, is made of: changes of rows, and what stands between them."""
+"""The content of one destination transaction, or of a part of it: changes of rows, and the steps between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...postgres.lsn import NO_LSN, Lsn
 from .messages import Change, Relation
 
 OBJECTS: Final = 256
-"""Bytes that a decoded change costs beyond its values; a value costs about its own size twice, small as most are."""
+"""Bytes that a decoded change costs beyond its values; a value, small as most are, costs about twice its size."""
 
 
 class Segment:
@@ -34,7 +34,7 @@ class Segment:
         return f"Segment({self.changes!r})"
 
     def by_table(self) -> dict[int, list[Change]]:
-        """The changes by relation oid, each list in source order."""
+        """Return the changes by relation OID, each list in source order."""
         tables: dict[int, list[Change]] = {}
         for change in self.changes:
             found = tables.get(change.relation_oid)
@@ -47,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class RelationStep:
-    """From here on the table looks like this: the first sight of it (``previous`` is None), or a changed one."""
+    """The table's description from here on: its first (``previous`` is None), or a changed one."""
 
     relation: Relation
     previous: Relation | None
@@ -55,7 +55,7 @@ class RelationStep:
 
 @dataclass(frozen=True, slots=True)
 class TruncateStep:
-    """TRUNCATE of exactly these tables: those of the message whose mark lets it through."""
+    """TRUNCATE of exactly these tables: those of the message whose mark lies at or before its commit."""
 
     relations: tuple[Relation, ...]
     restart_identity: bool
@@ -76,7 +76,7 @@ Step: TypeAlias = "Segment | RelationStep | TruncateStep | EmptyStep"
 
 @dataclass(frozen=True, slots=True)
 class SystemChange:
-    """A change of one of our own tables at the source (heartbeat, markers)."""
+    """A change of one of the engine's own tables at the source (heartbeat, markers)."""
 
     relation: Relation
     change: Change
@@ -86,12 +86,12 @@ class SystemChange:
 class Batch:
     """Work for the destination, in ``steps``.
 
-    ``last_of_transaction``: the destination transaction may commit after this piece, and ``end_lsn`` (the commit END
+    ``last_of_transaction``: the destination transaction may commit after this batch, and ``end_lsn`` (the commit END
     LSN of the last source transaction in it) becomes the applied position; otherwise ``end_lsn`` is 0 and the next
-    piece goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is ours
+    batch goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is applied
     still move the position. ``size`` is in bytes of messages.
-    ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it),
-    ``system`` what came of our own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
+    ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it), ``system``
+    holds changes of the engine's own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
     """
 
     __slots__ = (
@@ -125,16 +125,16 @@ class Batch:
 
     @property
     def changes(self) -> int:
-        """Rows changed."""
+        """The number of changed rows."""
         return self.inserts + self.updates + self.deletes
 
     @property
     def weight(self) -> int:
-        """About so many bytes of memory."""
+        """The memory that the batch takes, in bytes, estimated."""
         return 2 * self.size + OBJECTS * (self.inserts + self.updates + self.deletes)
 
     def absorb(self, batch: Batch) -> Segment | None:
-        """Add the transaction in ``piece`` behind those in here, and leave that one empty, ready for the next.
+        """Append the transaction in ``batch`` to those in here, and leave ``batch`` empty, ready for the next.
 
         Returns a segment that is no longer used, if there is one.
         """

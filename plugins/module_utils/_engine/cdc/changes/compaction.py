@@ -5,11 +5,11 @@
 
 Compaction follows each row by the key that it had when the run began, or as born in it. A later tuple overlays the
 earlier one column by column; an unchanged TOAST value keeps what was known. The statements are meant to run in the
-order deletes, updates, row by row, inserts; each list holds at most one entry for any first key. Where they meet a
-constraint (a unique value that moved between two rows, say), nothing of them stands: go back to the savepoint, try
+order deletes, updates, row by row, inserts; each list holds at most one entry for any first key. Where a constraint
+refuses them (a unique value that moved between two rows, say), the caller rolls back to the savepoint, and tries
 ``delete_then_insert``, and then ``changes`` one by one.
 
-Which statements bring the destination to the right rows is proved by a property test against row-by-row replay.
+That the statements bring the destination to the right rows is proved by a property test against row-by-row replay.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .messages import UNCHANGED, Change, Delete, Insert, Row, Update
 from .row_tracking import Key, KeyGroups, TrackedRun, change_keys, overlay
 
 _MASK: Final = bytes([UNCHANGED if byte == UNCHANGED else 0x6B for byte in range(256)])
-"""Translates kinds to which columns are known: ``k``, or ``u`` as it was."""
+"""Translates kinds: ``u`` stays, every other becomes ``k``, a column whose value is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """What compaction must know of a table. Positions count the columns of the Relation message.
+    """What compaction needs of a table. Positions count the columns of the Relation message.
 
     ``key``: see ``keys.table_key``; None = keyless, matched by the whole row. ``destination_has_own_columns``: it has
     columns that the source does not send, so a row may not be replaced by delete and insert unless the source did so.
@@ -47,9 +47,9 @@ class UpdateGroup:
     """Updates that set the same columns, for one statement.
 
     ``assigned``: positions to SET, sorted; key columns are among them exactly if ``key_changed``. Empty where only key
-    columns came, the same as before: then the rows must be there, and no more.
+    columns came, the same as before: then the rows must exist, and nothing is set.
     ``keys[n]`` is the key that the row has at the destination now; ``rows[n]`` has its new values, of which those
-    outside ``assigned`` mean nothing. ``payload`` is what COPY sends to stage them, once somebody has made it.
+    outside ``assigned`` mean nothing. ``payload`` is what COPY sends to stage them, where it was encoded ahead of time.
     """
 
     assigned: tuple[int, ...]
@@ -65,17 +65,17 @@ class Compacted:
 
     Keyed tables: ``deletes`` holds first keys, ``rowwise`` changes that must be replayed one by one in this order
     (rows whose keys or unique values were exchanged), ``inserts`` complete rows. ``passing`` are keys that rows held
-    only inside the run: at the destination nobody may have them.
+    only inside the run: at the destination no row may have them.
 
-    Keyless tables: ``removed`` holds distinct whole rows and how many of each to take away, before ``inserts``, in
-    which a row stands as often as it is to be added; ``deletes``, ``updates`` and ``passing`` are empty. Rows are told
-    apart by their bytes, which is exact: the source removes the very bytes that it stored. ``needed`` are rows of
-    which more were taken away at some moment than in the end: so many must be there at the beginning.
+    Keyless tables: ``removed`` holds distinct whole rows and how many of each to delete, before ``inserts``, in which a
+    row occurs as often as it is to be added; ``deletes``, ``updates`` and ``passing`` are empty. Rows are distinguished
+    by their bytes, which is exact: the source removes the very bytes that it stored. ``needed`` are rows of which more
+    were deleted at some moment than in the end: so many must exist at the beginning.
 
-    A run that touches what it names exactly as often as it says met no conflict, in whatever batches it had come.
+    A run whose statements touch exactly as many rows as named met no conflict, however the stream was cut into batches.
 
     ``changes`` is the whole run in source order, for the replay of last resort. ``payload`` is what COPY sends for the
-    inserts, once somebody has made it.
+    inserts, where it was encoded ahead of time.
     """
 
     shape: TableShape
@@ -91,17 +91,17 @@ class Compacted:
 
     @property
     def may_meet_rows(self) -> bool:
-        """Something is inserted into a keyed table, or moves to another key."""
+        """Whether a row is inserted into a keyed table, or moves to another key."""
         return self.shape.key is not None and (
             len(self.inserts) > 0 or any(group.key_changed for group in self.updates)
         )
 
 
 def compact(changes: Sequence[Change], shape: TableShape) -> Compacted:
-    """The net effect of ``changes``, all of this table and between two barriers, in source order.
+    """Return the net effect of ``changes``, all of this table and between two barriers, in source order.
 
-    Changes that contradict each other (a row that is born twice) are not judged here: the whole run is given back as
-    ``rowwise``, and the destination tells what is wrong. Raises ProtocolError when a change lacks its key.
+    Changes that contradict each other (a row that is born twice) are not judged here: the whole run is returned as
+    ``rowwise``, and the destination reports what is wrong. Raises ProtocolError when a change lacks its key.
     """
     result = Compacted(shape, changes)
     rows = _only_inserts(changes)
@@ -115,8 +115,8 @@ def compact(changes: Sequence[Change], shape: TableShape) -> Compacted:
 
 
 def delete_then_insert(compacted: Compacted) -> Compacted | None:
-    """The same effect with every update of a completely known row as delete and insert, which no exchange of unique
-    values can disturb; or None when nothing would change or the destination's own columns would be lost.
+    """Return the same effect with every update of a completely known row as delete and insert, which no exchange of
+    unique values can disturb; None when nothing would change or the destination's own columns would be lost.
     """
     if compacted.shape.destination_has_own_columns:
         return None
@@ -170,7 +170,7 @@ def _compact_keyed(changes: Sequence[Change], shape: TableShape, positions: tupl
 
 def _write(run: TrackedRun, result: Compacted) -> None:
     groups: dict[tuple[bool, bytes], UpdateGroup] = {}
-    # In the order of the key: what the destination reads and writes for a batch lies closer together then.
+    # In the order of the key: the pages that the destination reads and writes for a batch are closer together then.
     for first in sorted(run.existing):
         row = run.existing[first]
         if row.gone or row.known is None:
@@ -230,7 +230,7 @@ def _compact_keyless(changes: Sequence[Change], shape: TableShape, result: Compa
 
 
 def whole_rows(change: Change) -> tuple[Row | None, Row | None]:
-    """A row of a keyless table before and after its change. Raises ProtocolError where the source did not send it."""
+    """Return a keyless table's row before and after a change. Raises ProtocolError where the source did not send it."""
     if isinstance(change, Insert):
         return None, change.new
     old = _whole(change.old, change.old_kind)

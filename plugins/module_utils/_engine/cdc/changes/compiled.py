@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the decoder and the batcher are compiled, or the files as they stand in the collection.
+"""Whether the decoder and the batcher run compiled, or as the Python files of the collection.
 
 The worker role unpacks an engine to a folder that its hash names, and compiles it beside that to one whose name has the
 interpreter's ABI behind a dot: ``<hash>.cpython-313-x86_64-linux-gnu``.
@@ -13,20 +13,20 @@ from . import pgoutput
 
 
 def is_compiled() -> bool:
-    """Asked of what was really loaded: an extension module for another interpreter is passed over in silence."""
+    """Return whether the loaded module is compiled: one for another interpreter is skipped without an error."""
     return not str(pgoutput.__file__).endswith((".py", ".pyc"))
 
 
 def running_engine(folder: str) -> str:
-    """The name of the engine that this process runs from ``folder``: with the ABI only if what runs is compiled."""
+    """Return the name of the engine that this process runs from ``folder``: with the ABI only if it runs compiled."""
     return folder if is_compiled() else version_of(folder)
 
 
 def version_of(engine: str) -> str:
-    """The hash of an engine, compiled or not."""
+    """Return the hash of an engine, compiled or not."""
     return engine.partition(".")[0]
 
 
 def says_compiled(engine: str) -> bool:
-    """Whether a worker that gave itself this name runs compiled."""
+    """Return whether a worker that reports this engine name runs compiled."""
     return version_of(engine) != engine

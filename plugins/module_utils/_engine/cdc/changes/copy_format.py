@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows to the bytes of COPY (PostgreSQL manual, COPY, "Text Format" and "Binary Format"). Pure.
+"""Encode rows as the bytes of COPY (PostgreSQL manual, COPY, "Text Format" and "Binary Format"). Pure.
 
 A row is any sequence of ``bytes | None``, None being NULL; text values are what the output function wrote, in UTF-8.
 The functions yield pieces of about ``CHUNK`` bytes, so that a large batch is never one string; one huge value is one
@@ -18,7 +18,7 @@ from ...errors import ProtocolError
 from .messages import BINARY, NULL, TEXT, UNCHANGED, Row
 
 CHUNK: Final = 128 * 1024
-"""Bytes that a piece holds before it is handed out."""
+"""Bytes that a piece holds before it is yielded."""
 
 BINARY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 BINARY_TRAILER: Final = b"\xff\xff"
@@ -26,7 +26,7 @@ BINARY_TRAILER: Final = b"\xff\xff"
 _NULL_LENGTH: Final = b"\xff\xff\xff\xff"
 _MAX_FIELD: Final = 0x7FFF_FFFF
 
-# Looked for as numbers: compiled, bytes in bytes raises and drops an exception before it looks.
+# Searched as numbers: compiled, `bytes in bytes` raises and drops an exception before it searches.
 _BACKSLASH: Final = 0x5C
 _NEWLINE: Final = 0x0A
 _RETURN: Final = 0x0D
@@ -36,7 +36,7 @@ _TAB: Final = 0x09
 def copy_text(
     rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None = None, chunk: int = CHUNK
 ) -> Iterator[bytes]:
-    """The payload of ``COPY … FROM STDIN`` in text format: tab between columns, ``\\N`` for NULL."""
+    """Yield the payload of ``COPY … FROM STDIN`` in text format: tab between columns, ``\\N`` for NULL."""
     lines: list[bytes] = []
     size = 0
     for row in rows:
@@ -52,10 +52,10 @@ def copy_text(
 
 
 def text_line(values: Sequence[bytes | None]) -> bytes:
-    """One row in text format, its newline included. A row without columns is an empty line."""
+    """Return one row in text format, its newline included. A row without columns is an empty line."""
     if None not in values:
         line = b"\t".join(values)  # type: ignore[arg-type]
-        # One look at the whole line is cheaper than four at each value.
+        # Searching the whole line once is cheaper than four searches in each value.
         if (
             _BACKSLASH not in line
             and _NEWLINE not in line
@@ -67,7 +67,7 @@ def text_line(values: Sequence[bytes | None]) -> bytes:
 
 
 def escape_text(value: bytes) -> bytes:
-    """The value so that COPY reads it back as it was: backslash first, then what ends a field or a line."""
+    """Return the value escaped for COPY: backslash first, then what ends a field or a line."""
     if _BACKSLASH in value:
         value = value.replace(b"\\", b"\\\\")
     if _NEWLINE in value:
@@ -82,7 +82,7 @@ def escape_text(value: bytes) -> bytes:
 def copy_binary(
     rows: Iterable[Sequence[bytes | None]], columns: Sequence[int] | None = None, chunk: int = CHUNK
 ) -> Iterator[bytes]:
-    """The payload of ``COPY … FROM STDIN (FORMAT binary)``, header and trailer included.
+    """Yield the payload of ``COPY … FROM STDIN (FORMAT binary)``, header and trailer included.
 
     Every value must be what the type's send function wrote: see ``require_binary``. Raises ProtocolError for a value
     that is too large for the format.
@@ -112,8 +112,8 @@ def copy_binary(
 
 
 def insert_pieces(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> Iterator[bytes]:
-    """The payload of a COPY of these columns, in ascending order, of whole rows. Raises ProtocolError for a text value
-    in a binary COPY.
+    """Yield the payload of a COPY of these columns, in ascending order, of whole rows. Raises ProtocolError for a text
+    value in a binary COPY.
     """
     if not binary:
         yield from copy_text([row.values for row in rows], columns)
@@ -135,7 +135,7 @@ def insert_pieces(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> 
 def update_pieces(
     keys: Sequence[Sequence[bytes | None]], rows: Sequence[Row], columns: Sequence[int], binary: bool
 ) -> Iterator[bytes]:
-    """The payload of a COPY of a key and these columns, in ascending order, of the row that belongs to it. Raises
+    """Yield the payload of a COPY of a key and these columns, in ascending order, of the row that belongs to it. Raises
     ProtocolError for a text value in a binary COPY.
     """
     if not binary:
@@ -159,8 +159,8 @@ def update_pieces(
 
 
 def _append_fields(row: Row, columns: Sequence[int], parts: list[bytes]) -> int:
-    """Add these columns of a row to a binary COPY; about how many bytes they are. What was decoded is there already, a
-    length and a value in one.
+    """Add these columns of a row to a binary COPY; return about how many bytes they are. Decoded data is copied as it
+    is: its length and value are already in the format.
     """
     data = row.data
     if not data:
@@ -206,17 +206,17 @@ def _append_value(value: bytes | None, parts: list[bytes]) -> int:
 
 
 def binary_int8(value: int) -> bytes:
-    """A bigint as its send function writes it: for columns that staging adds, such as a row count."""
+    """Return a bigint as its send function writes it: for columns that staging adds, such as a row count."""
     return struct.pack("!q", value)
 
 
 def text_int(value: int) -> bytes:
-    """An integer as its output function writes it."""
+    """Return an integer as its output function writes it."""
     return b"%d" % value
 
 
 def require_binary(kinds: bytes, columns: Sequence[int]) -> None:
-    """Raises ProtocolError when a selected column came as text: its type has no send function.
+    """Raise ProtocolError when a selected column came as text: its type has no send function.
 
     Such a table must be staged in text format throughout.
     """
@@ -231,8 +231,8 @@ def _came_as_text(index: int) -> ProtocolError:
     return ProtocolError(
         "building a binary COPY",
         f"column {index + 1}",
-        "the source sent its value as text although binary was asked for",
-        "Start the task again: it asks anew in which format values come.",
+        "the source sent its value as text although binary was requested",
+        "Start the task again: it chooses the format of the values again.",
     )
 
 

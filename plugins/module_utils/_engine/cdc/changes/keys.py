@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What identifies a row of a table in the stream. Pure.
+"""The key by which the stream identifies a row of a table. Pure.
 
-The source decides what it sends of an old row by its replica identity, and the Relation message says it: identities
+The replica identity decides what the source sends of an old row, and the Relation message names it: identities
 ``default`` and ``index`` flag the key columns. Under ``full`` every column is flagged, so a key is chosen here.
 """
 
@@ -37,12 +37,12 @@ class UniqueIndex:
 def table_key(
     relation: Relation, source: Sequence[UniqueIndex], destination: Sequence[UniqueIndex]
 ) -> tuple[int, ...] | None:
-    """Positions of the key columns within the relation's columns, or None: the whole row, as in a multiset.
+    """Return the positions of the key columns within the relation's columns; None: the whole row, as in a multiset.
 
-    ``default`` and ``index``: what the source flags, whatever indexes say (a changed primary key sends no old tuple
-    under ``index``). ``full``: an immediate, complete, non-null unique index of published columns that stands at both
+    ``default`` and ``index``: what the source flags, regardless of indexes (a changed primary key sends no old tuple
+    under ``index``). ``full``: an immediate, complete, non-null unique index of published columns that exists at both
     ends. A deferrable key is no key: within one statement two rows may hold it. Where nothing is flagged, and under
-    ``nothing``, only inserts can come; they too are told apart by such an index when there is one.
+    ``nothing``, only inserts can come; such an index identifies them too when there is one.
     """
     if relation.identity in ("d", "i"):
         flagged = tuple([at for at, column in enumerate(relation.columns) if column.part_of_key])
@@ -62,7 +62,7 @@ def table_key(
 
 
 def enforced_at(relation: Relation, key: Sequence[int], destination: Sequence[UniqueIndex]) -> bool:
-    """Whether an index of the destination refuses, at once, a second row with the same key."""
+    """Return whether an index of the destination refuses, at once, a second row with the same key."""
     names = {relation.columns[at].name for at in key}
     return any(
         index.valid
@@ -78,10 +78,10 @@ def enforced_at(relation: Relation, key: Sequence[int], destination: Sequence[Un
 def other_uniques(
     relation: Relation, key: Sequence[int] | None, destination: Sequence[UniqueIndex]
 ) -> tuple[tuple[int, ...], ...]:
-    """Column sets, besides the key, in which two rows of the destination may not agree at any moment.
+    """Return the column sets, besides the key, in which two rows of the destination may not agree at any moment.
 
-    Deferrable indexes are left out (not checked before the end), partial and expression indexes too: which rows
-    they compare is not known here, so their violations are met when they happen.
+    Deferrable indexes are left out (checked only at the end), partial and expression indexes too: which rows they
+    compare is unknown here, so their violations are handled when they happen.
     """
     positions = _positions(relation)
     found: set[tuple[int, ...]] = set()

@@ -7,7 +7,7 @@ Streaming of unfinished transactions and two-phase decoding are off, so their me
 Times are microseconds since 2000-01-01 UTC, positions are WAL positions (``lsn.Lsn``).
 
 Rows, their changes, and begin and end of a transaction come by the million: they are plain slotted classes, because
-the constructor of a frozen dataclass costs three times as much, compiled or not. Nobody changes them after they are
+the constructor of a frozen dataclass costs three times as much, compiled or not. They are never changed once they are
 made.
 """
 
@@ -29,8 +29,8 @@ class Row:
     """One tuple: ``kinds`` has one byte a column (``n`` null, ``u`` unchanged TOAST, ``t`` text, ``b`` binary).
 
     ``values`` has as many entries; it is None exactly where the kind is ``n`` or ``u``. A row that was decoded has its
-    columns in ``data`` from ``at`` on, as TupleData that has been checked, and makes ``values`` of them when they are
-    asked for: of an old row mostly the key is all that matters. Otherwise ``data`` is empty.
+    columns in ``data`` from ``at`` on, as TupleData that has been checked, and decodes ``values`` from them on demand:
+    of an old row mostly only the key is needed. Otherwise ``data`` is empty.
     """
 
     __slots__ = ("_values", "at", "data", "kinds")
@@ -52,7 +52,7 @@ class Row:
         return values
 
     def value(self, position: int) -> bytes | None:
-        """The value of one column."""
+        """Return the value of one column."""
         values = self._values
         if values is not None:
             return values[position]
@@ -90,7 +90,7 @@ class Row:
         return hash((self.kinds, tuple(self.values)))
 
     def __repr__(self) -> str:
-        """The shape only: row values must not reach a log."""
+        """Return the shape only: row values must not reach a log."""
         return f"Row({self.kinds!r})"
 
 
@@ -166,7 +166,7 @@ class Delete:
 
 
 class Begin:
-    """``final_lsn`` is the position of the commit record: what a table's mark is compared with."""
+    """The begin of a transaction. ``final_lsn``, the position of its commit record, is compared with a table's mark."""
 
     __slots__ = ("commit_time_us", "final_lsn", "xid")
 
@@ -189,7 +189,9 @@ class Begin:
 
 
 class Commit:
-    """``commit_lsn`` repeats ``Begin.final_lsn``; ``end_lsn``, behind the commit record, is the applied position."""
+    """The commit of a transaction. ``commit_lsn`` repeats ``Begin.final_lsn``; ``end_lsn``, after the commit record, is
+    the applied position.
+    """
 
     __slots__ = ("commit_lsn", "commit_time_us", "end_lsn", "flags")
 
@@ -214,7 +216,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the source itself had replicated this transaction from."""
+    """The origin from which the source itself had replicated this transaction."""
 
     commit_lsn: Lsn
     name: str
@@ -232,7 +234,7 @@ class RelationColumn:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table as the changes behind this message see it; only published columns, in the order of their tuples.
+    """A table as the changes after this message have it; only published columns, in the order of their tuples.
 
     ``identity``: ``d`` default, ``n`` nothing, ``f`` full, ``i`` index.
     """
@@ -273,14 +275,14 @@ class LogicalMessage:
 
 
 Change: TypeAlias = "Insert | Update | Delete"
-"""One row changed."""
+"""A change of one row."""
 
 Message: TypeAlias = "Insert | Update | Delete | Begin | Commit | Origin | Relation | Type | Truncate | LogicalMessage"
 
 
 @dataclass(frozen=True, slots=True)
 class XLogData:
-    """A piece of the stream: one message of the output plugin."""
+    """A part of the stream: one message of the output plugin."""
 
     wal_start: Lsn
     wal_end: Lsn
@@ -290,7 +292,7 @@ class XLogData:
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """The source is alive; ``reply_requested``: it disconnects us unless we answer soon."""
+    """A sign of life of the source; ``reply_requested``: it disconnects unless feedback comes soon."""
 
     wal_end: Lsn
     sent_at_us: int

@@ -1,11 +1,12 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A table whose ranges of a key were copied at different moments, and what a change that lies between means to it. Pure.
+"""A table whose ranges of a key were copied under several snapshot LSNs (marks), and its changes between these. Pure.
 
-The rule of exactness asks each row by itself: the old row asks the part that it was in, the new one its own. An update
-that leaves a part that was copied before it, for one that was copied after it, is only a delete: the copy of the other
-part has the new row. The other way round it is only an insert. From the newest mark on all parts agree.
+The rule of exactness holds for each row by itself: for the old row by the mark of its part, for the new one by that of
+its own. An update that leaves a part that was copied before it, for one that was copied after it, is only a delete: the
+copy of the other part has the new row. The other way round it is only an insert. From the newest mark on all parts
+agree.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from .row_tracking import overlay
 
 @dataclass(frozen=True, slots=True)
 class PartMarks:
-    """``marks[n]`` holds for the values of ``column`` from ``cuts[n - 1]`` up to but not including ``cuts[n]``, as
-    `key_order` has them; the first range has no beginning and the last no end."""
+    """The marks of a table's parts: ``marks[n]`` holds for the values of ``column`` from ``cuts[n - 1]`` up to but not
+    including ``cuts[n]``, as `key_order` has them; the first range has no lower bound and the last no upper bound.
+    """
 
     column: str
     type_oid: int
@@ -33,19 +35,19 @@ class PartMarks:
     marks: tuple[Lsn, ...]
 
     def mark_of(self, value: int) -> Lsn:
-        """The mark of the part that a row with this value belongs to."""
+        """Return the mark of the part that a row with this value belongs to."""
         return self.marks[bisect_right(self.cuts, value)]
 
     def reached(self, position: Lsn) -> tuple[tuple[int | None, int | None], ...]:
-        """The ranges whose mark is at or below a position."""
+        """Return the ranges whose mark is at or below a position."""
         lows: Sequence[int | None] = (None, *self.cuts)
         highs: Sequence[int | None] = (*self.cuts, None)
         return tuple([(low, high) for low, high, mark in zip(lows, highs, self.marks, strict=True) if mark <= position])
 
 
 def part_marks(column: str, type_oid: int, ranges: Sequence[tuple[int | None, int | None, Lsn]]) -> PartMarks | None:
-    """The ranges of a table in ascending order, joined where marks are the same; None where all are: one mark then
-    says it. The ranges follow each other without a gap, from None to None. Raises ValueError where they do not.
+    """Return the ranges of a table in ascending order, joined where marks are the same; None where all are: one mark
+    then suffices. The ranges follow each other without a gap, from None to None; raises ValueError where they do not.
     """
     cuts: list[int] = []
     marks: list[Lsn] = []
@@ -65,9 +67,9 @@ def part_marks(column: str, type_oid: int, ranges: Sequence[tuple[int | None, in
 
 
 def routed(change: Change, relation: Relation, parts: PartMarks, final_lsn: Lsn) -> Change | None:
-    """What of a change is still to be applied, where its transaction's commit record lies at ``final_lsn``.
+    """Return what of a change is still to be applied, where its transaction's commit record lies at ``final_lsn``.
 
-    Raises ProtocolError for a malformed value, MismatchError where the stream does not tell what is needed.
+    Raises ProtocolError for a malformed value, MismatchError where the stream lacks what is needed.
     """
     at = _position(relation, parts)
     if isinstance(change, Insert):
@@ -93,7 +95,7 @@ def routed(change: Change, relation: Relation, parts: PartMarks, final_lsn: Lsn)
 
 
 def truncated(relation: Relation, parts: PartMarks, final_lsn: Lsn) -> EmptyStep | None:
-    """What a TRUNCATE below the newest mark empties; None where all was copied after it."""
+    """Return what a TRUNCATE below the newest mark empties; None where all was copied after it."""
     _position(relation, parts)
     ranges = parts.reached(final_lsn)
     return EmptyStep(relation, parts.column, parts.type_oid, ranges) if ranges else None
@@ -103,7 +105,7 @@ def _position(relation: Relation, parts: PartMarks) -> int:
     for at, column in enumerate(relation.columns):
         if column.name == parts.column and column.type_oid == parts.type_oid:
             return at
-    raise _unknown(relation, f"column {parts.column}, by which it was copied in parts, is not what it was")
+    raise _unknown(relation, f"column {parts.column}, by which it was copied in parts, has changed")
 
 
 def _reaches(row: Row, at: int, parts: PartMarks, final_lsn: Lsn) -> bool:

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bytes of the replication stream to messages, and our feedback to bytes. Pure: no socket, no state.
+"""Decode the bytes of the replication stream to messages, and encode feedback. Pure: no socket, no state.
 
 Formats: PostgreSQL manual, "Streaming Replication Protocol" (the envelope) and "Logical Replication Message Formats"
-(what pgoutput puts into it, protocol version 1). Whatever comes in, a function here returns a message or raises
-ProtocolError; sizes are checked before anything of that size is made.
+(what pgoutput puts into it, protocol version 1). For any input a function here returns a message or raises
+ProtocolError; sizes are checked before memory of that size is allocated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .messages import (
 )
 
 PG_EPOCH_UNIX_US: Final = 946_684_800_000_000
-"""2000-01-01 UTC, from where PostgreSQL counts, in microseconds of the Unix clock."""
+"""2000-01-01 UTC, the start of PostgreSQL's clock, in microseconds of the Unix clock."""
 
 XLOG_HEADER: Final = 25
 """Bytes of the envelope before the payload: ``decode(data, XLOG_HEADER)`` saves the copy."""
@@ -62,7 +62,7 @@ _UINT64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def decode(payload: bytes, offset: int = 0) -> Message:
-    """The message that starts at ``offset`` and fills the rest of ``payload``. Raises ProtocolError."""
+    """Return the message that starts at ``offset`` and fills the rest of ``payload``. Raises ProtocolError."""
     if offset >= len(payload):
         raise _malformed("a message", "it is empty")
     tag = payload[offset]
@@ -95,7 +95,7 @@ def _seldom(data: bytes, tag: int, at: int) -> Message:
 
 
 def parse_envelope(data: bytes) -> XLogData | Keepalive:
-    """What one CopyData of the replication stream holds. Raises ProtocolError."""
+    """Return what one CopyData of the replication stream holds. Raises ProtocolError."""
     if not data:
         raise _malformed("the stream", "a CopyData is empty")
     tag = data[0]
@@ -116,7 +116,7 @@ def parse_envelope(data: bytes) -> XLogData | Keepalive:
 def standby_status_update(
     written: Lsn, flushed: Lsn, applied: Lsn, now_us: int, *, reply_requested: bool = False
 ) -> bytes:
-    """Our feedback. ``flushed`` is what the source may forget; ``now_us`` counts from ``PG_EPOCH_UNIX_US``.
+    """Return the feedback message. ``flushed`` is confirmed to the source; ``now_us`` counts from ``PG_EPOCH_UNIX_US``.
 
     Raises ProtocolError for a position that is no position, or out of order (flushed beyond written).
     """
@@ -176,7 +176,7 @@ def _oid_and_part(data: bytes, at: int, what: str) -> tuple[int, int]:
 
 
 def _tuple(data: bytes, at: int) -> tuple[Row, int]:
-    """TupleData at ``at``: the row, which finds its values there, and where it ends."""
+    """Return the row of the TupleData at ``at``, which reads its values from there, and where the TupleData ends."""
     size = len(data)
     if at + 2 > size:
         raise _malformed("a tuple", "it is cut off")
@@ -207,7 +207,7 @@ def _tuple(data: bytes, at: int) -> tuple[Row, int]:
 
 
 def _kinds(data: bytes, at: int, count: int, shape: int) -> bytes:
-    """The kinds of a tuple. ``shape`` has two bits for each: most rows are of a few shapes, whose kinds stand ready."""
+    """Return the kinds of a tuple. ``shape`` has two bits for each: most rows are of a few shapes, which are cached."""
     if count <= _SHAPED:
         known = _known_kinds[count].get(shape)
         if known is not None:
@@ -316,7 +316,7 @@ def _uint64(data: bytes, at: int) -> int:
 
 
 def _string(data: bytes, at: int, what: str) -> tuple[str, int]:
-    """A zero-terminated UTF-8 string (our sessions pin client_encoding), and where the next field starts."""
+    """Return a zero-terminated UTF-8 string (every session sets client_encoding), and where the next field starts."""
     end = data.find(b"\0", at)
     if end < 0:
         raise _malformed(what, "a name in it has no end")

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The path of every message: out of the driver's hands, decoded, into a batch. Pure, but for the function it calls.
+"""The path of every message: read from the driver, decoded, added to a batch. Pure, but for the function it calls.
 
-It is one loop, so that what is compiled stays compiled from one message to the next.
+It is one loop, so that compiled code calls only compiled code from one message to the next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .messages import Commit, Keepalive
 from .pgoutput import XLOG_HEADER, decode, parse_envelope
 
 DRY: Final = 0
-"""Nothing more has come so far."""
+"""No further message has come so far."""
 
 ENDED: Final = -1
 """The source has ended the stream."""
@@ -30,12 +30,12 @@ _SENT_AT: Final = 17
 
 
 class Receiver:
-    """What has come and has not been taken yet: ``pieces`` that are complete, and what ``batcher`` still gathers.
+    """What has come and has not been taken yet: ``batches`` that are complete, and what ``batcher`` still gathers.
 
     ``received`` is the highest position that the source has named, ``keepalive`` the highest of a keepalive: everything
     before it has come. ``behind``: the last transaction had been committed for a while when the source sent it, both
-    by the source's clock; there is more where it came from. ``reply_requested`` and ``asked`` say that the source wants
-    feedback; whoever has acted on one of them takes it back.
+    by the source's clock, so that more will follow. ``reply_requested`` and ``asked`` say that the source wants
+    feedback; their readers reset them, the stream's thread the first and the apply loop the second.
     """
 
     def __init__(self, batcher: Batcher, start: Lsn) -> None:
@@ -49,10 +49,10 @@ class Receiver:
         self.behind: bool = False
 
     def read(self, next_message: Callable[[int], tuple[int, memoryview]], at_most: int) -> int:
-        """Take messages until about ``at_most`` bytes have come. Returns how many, or DRY, or ENDED.
+        """Take messages until about ``at_most`` bytes have come. Returns how many bytes, or DRY, or ENDED.
 
-        ``next_message`` is get_copy_data of the driver's connection, called not to wait. Raises ProtocolError and
-        MismatchError, and whatever ``next_message`` raises.
+        ``next_message`` is get_copy_data of the driver's connection, called without waiting. Raises ProtocolError and
+        MismatchError, and what ``next_message`` raises.
         """
         taken = 0
         while taken < at_most:
@@ -64,7 +64,7 @@ class Receiver:
         return taken
 
     def accept(self, data: bytes) -> None:
-        """One CopyData of the stream. Raises ProtocolError, MismatchError."""
+        """Take one CopyData of the stream. Raises ProtocolError, MismatchError."""
         if len(data) <= XLOG_HEADER or data[0] != _XLOG_DATA:
             self._envelope(data)
             return
@@ -87,7 +87,7 @@ class Receiver:
             self.reply_requested = self.asked = True
 
     def take(self) -> Batch | None:
-        """The next piece that is complete."""
+        """Return the next complete batch; None when there is none."""
         if not self.batches:
             return None
         batch = self.batches.pop(0)
@@ -95,8 +95,8 @@ class Receiver:
         return batch
 
     def ready(self, enough: int, dry: bool) -> bool:
-        """Whether somebody who waits for work should go on: with whatever has come, or, while the source sends what
-        is long committed, with ``enough`` of it by weight, or with what has become old, or when no more comes (``dry``).
+        """Return whether the apply loop should take a batch: of whatever has come, or, while the source sends what was
+        committed a while ago, of ``enough`` by weight, of what has become old, or when no more comes (``dry``).
         """
         if self.batches:
             return True
@@ -107,5 +107,5 @@ class Receiver:
 
     @property
     def idle(self) -> bool:
-        """Everything that has come has been taken."""
+        """Whether everything that has come has been taken."""
         return not self.batches and not self.batcher.pending

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows followed through a run of changes, by the keys that they hold one after the other. Pure."""
+"""Follow rows through a run of changes, by the keys that they hold one after the other. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key: TypeAlias = "tuple[bytes | None, ...]"
 
 
 def row_key(row: Row, positions: tuple[int, ...]) -> Key:
-    """The key values of a row. Raises ProtocolError when one of them is not known."""
+    """Return the key values of a row. Raises ProtocolError when one of them is unknown."""
     if len(positions) == 1:
         key: Key = (row.value(positions[0]),)
     else:
@@ -33,7 +33,7 @@ def row_key(row: Row, positions: tuple[int, ...]) -> Key:
 
 
 def change_keys(change: Change, positions: tuple[int, ...]) -> tuple[Key | None, Key | None]:
-    """The key before and after a change: (None, key) for an insert, (key, None) for a delete."""
+    """Return the key before and after a change: (None, key) for an insert, (key, None) for a delete."""
     if isinstance(change, Update):
         if change.old is None:
             key = row_key(change.new, positions)
@@ -45,7 +45,7 @@ def change_keys(change: Change, positions: tuple[int, ...]) -> tuple[Key | None,
 
 
 def overlay(new: Row, earlier: Row, only: tuple[int, ...] | None) -> Row:
-    """``new`` with its unchanged columns (all, or those among ``only``) as they were earlier."""
+    """Return ``new`` with its unchanged columns (all, or those among ``only``) as they were earlier."""
     if UNCHANGED not in new.kinds:
         return new
     kinds = bytearray(new.kinds)
@@ -58,8 +58,8 @@ def overlay(new: Row, earlier: Row, only: tuple[int, ...] | None) -> Row:
 
 
 class TrackedRow:
-    """A row on its way through the run: ``first`` is its key when the run began (None = born in it), ``key`` the
-    present one, ``base`` the whole row as it first was, if identity FULL told, ``known`` the overlaid new tuples.
+    """A row in the course of the run: ``first`` is its key when the run began (None = born in it), ``key`` the present
+    one, ``base`` the whole row as it first was, if identity FULL sent it, ``known`` the overlaid new tuples.
     """
 
     __slots__ = ("base", "first", "gone", "in_place", "key", "known")
@@ -84,7 +84,7 @@ class TrackedRun:
         self.passed: list[Key] = []
 
     def follow(self, changes: Sequence[Change]) -> bool:
-        """False when a change contradicts an earlier one."""
+        """Apply the changes to the rows; return False when a change contradicts an earlier one."""
         for change in changes:
             if isinstance(change, Update):
                 consistent = self._update(change)
@@ -146,8 +146,8 @@ class TrackedRun:
 
     def settle(self, may_replace: bool) -> None:
         """Decide for each row whose key changed: delete and insert where every column is known (and
-        ``may_replace``), which no other row can disturb, else an update in place. Where identity FULL told the whole
-        row, either way gives it every column.
+        ``may_replace``), which no other row can disturb, else an update in place. Where identity FULL sent the whole
+        row, either way has every column.
         """
         for row in self.existing.values():
             if row.gone or row.first == row.key or row.known is None:
@@ -157,13 +157,13 @@ class TrackedRun:
             row.in_place = not may_replace or UNCHANGED in row.known.kinds
 
     def updated(self) -> list[TrackedRow]:
-        """Rows that an UPDATE statement will meet, after ``settle``."""
+        """Return the rows that an UPDATE statement will touch, after ``settle``."""
         return [row for row in self.existing.values() if not row.gone and (row.in_place or row.first == row.key)]
 
     def collisions(self, other_uniques: Sequence[tuple[int, ...]]) -> list[tuple[TrackedRow, TrackedRow]]:
-        """Pairs of updated rows of which the first takes a key or unique value that the second still has, so that
-        one statement may fail by the order in which it meets them. Unique values are known here under FULL only;
-        elsewhere the destination's own error tells.
+        """Return pairs of updated rows of which the first takes a key or unique value that the second still has, so
+        that one statement may fail by the order in which it updates them. Unique values are known here under FULL only;
+        elsewhere the destination's own error shows them.
         """
         pairs: list[tuple[TrackedRow, TrackedRow]] = []
         for row in self.existing.values():
@@ -192,10 +192,10 @@ class TrackedRun:
 
 
 class KeyGroups:
-    """The changes of a run by the rows that they belong to: keys that one row held, one after the other, are one family.
+    """The changes of a run in groups by their rows: the keys that one row held, one after the other, are one group.
 
-    ``keys``: for each change the key before and after it; a change without either (a row of no columns) has a family
-    of its own. No key occurs in two families, so they may be written in any order.
+    ``keys``: for each change the key before and after it; a change without either (a row of no columns) has a group of
+    its own. No key occurs in two groups, so they may be written in any order.
     """
 
     def __init__(self, changes: Sequence[Change], keys: Sequence[tuple[Key | None, Key | None]]) -> None:
@@ -211,14 +211,14 @@ class KeyGroups:
                 self.join(before, after)
 
     def join(self, one: Key, other: Key) -> None:
-        """Make two keys relatives."""
+        """Join the groups of two keys."""
         one = self._root(one)
         other = self._root(other)
         if one != other:
             self._parents[one] = other
 
     def split(self, chosen: Sequence[Key], taken: list[Change]) -> list[Change]:
-        """Moves the changes of every family that one of ``chosen`` belongs to into ``taken``; returns the others."""
+        """Move the changes of every group that one of ``chosen`` belongs to into ``taken``; return the others."""
         roots = {self._root(key) for key in chosen}
         rest: list[Change] = []
         for change, key in zip(self._changes, self._touched, strict=True):
