@@ -33,7 +33,7 @@ FORWARD: Final[Direction] = "forward"
 """From the source to the destination: the only direction that has a progress row so far."""
 
 COUNTERS: Final = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
-"""What a task counts over its life."""
+"""The counters of a task over its life."""
 
 _READING: Final = "reading the progress of migration"
 
@@ -49,7 +49,7 @@ SHOWN: Final = (
     *COUNTERS,
     *("last_error", "engine", "host", "pid"),
 )
-"""What a module returns of a task."""
+"""The columns that a module returns of a task."""
 
 
 @dataclass(frozen=True, slots=True)

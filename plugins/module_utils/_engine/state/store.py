@@ -34,7 +34,7 @@ _UNMISTAKABLE = ("table_copy", "copy_part", "cdc_task", "cdc_progress")
 @dataclass(frozen=True, slots=True)
 class MigrationState:
     """The row of `migration`. ``before_image`` holds the originals, which release restores; ``slot`` the whole identity
-    of the slot; ``fence`` the rights that the cutover revoked; ``certificate`` what it proved."""
+    of the slot; ``fence`` what the cutover revoked; ``certificate`` what it proved."""
 
     name: str
     phase: str

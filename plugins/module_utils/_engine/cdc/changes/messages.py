@@ -166,7 +166,7 @@ class Delete:
 
 
 class Begin:
-    """The begin of a transaction. ``final_lsn``, the position of its commit record, is compared with a table's mark."""
+    """The start of a transaction. ``final_lsn``, the position of its commit record, is compared with a table's mark."""
 
     __slots__ = ("commit_time_us", "final_lsn", "xid")
 

@@ -18,7 +18,7 @@ RETRY_OTHER_MINUTES = (1, 10, 1440)
 """The same for the other failures on the short list."""
 
 RECOVERY_DAYS = 7
-"""Days for which a worker restarts by itself after the last play that asked for it."""
+"""Days for which a worker restarts by itself after it was last alive, or a run last asked for it."""
 
 
 class WorkerStep(Enum):

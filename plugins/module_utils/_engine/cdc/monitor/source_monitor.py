@@ -31,7 +31,7 @@ _EVERY = 0.5
 _OLD = 5.0
 _COUNTS_EVERY = 2.0
 _SETTINGS = {"lock_timeout": "200ms", "default_transaction_read_only": "off"}
-"""The cutover sets its marker in the heartbeat's row, and the heartbeat does not wait for that."""
+"""The cutover changes the fence in the heartbeat's row: the heartbeat never waits for that lock."""
 
 _SAMPLE = """
 SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
