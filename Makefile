@@ -6,7 +6,7 @@ DEV := sh "$(HERE)tests/dev/python"
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types unit functional sanity molecule docs pages build compat bench fuzz faults clean
 
-help: ## say what each target does
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' "$(HERE)Makefile" | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: ## move a live database between two local clusters and prove every row (DEMO_JSON=file, DEMO_KEEP=1, DEMO_SABOTAGE=1)
@@ -33,10 +33,10 @@ functional: ## tests/functional: real PostgreSQL clusters on loopback ports
 molecule: ## the scenarios of extensions/molecule: the main job through the roles
 	@$(DEV) molecule
 
-docs: ## the documentation of modules and roles, and whether the pages under docs/ are what it gives
+docs: ## check the documentation of modules and roles, and that the pages under docs/ match it
 	@$(DEV) docs
 
-pages: ## write the pages of docs/modules and docs/roles anew
+pages: ## rewrite the pages of docs/modules and docs/roles
 	@$(DEV) pages
 
 build: ## the collection's archive, in build/
@@ -45,13 +45,13 @@ build: ## the collection's archive, in build/
 compat: ## sanity and the main job on the oldest ansible-core that meta/runtime.yml promises
 	@$(DEV) compat
 
-bench: ## measure against peers, side by side: BENCH=clone, clone_mixed, copy_scale, tables_10k, validate, cdc_…; the last line is the result as JSON
+bench: ## measure against peers, side by side, and print the result as JSON in the last line: BENCH=clone, clone_mixed, copy_scale, tables_10k, validate, cdc_…
 	@$(DEV) bench
 
-fuzz: ## the property tests with as many more examples as FUZZ_MINUTES (30) have room for
+fuzz: ## the property tests with as many more examples as fit into FUZZ_MINUTES (30)
 	@$(DEV) fuzz
 
-faults: ## kill workers, modules and servers in the middle of the work, for at most FAULTS_MINUTES (60)
+faults: ## kill workers, modules and servers during migrations, for at most FAULTS_MINUTES (60)
 	@$(DEV) faults
 
 clean: ## remove the environments, caches and archives

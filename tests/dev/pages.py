@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A page per module (docs/modules) and role (docs/roles), made from what ansible-doc says of them.
+"""Writes a page per module (docs/modules) and role (docs/roles), from the output of ansible-doc.
 
-`python -m dev.pages` writes them, `--check` says which differ. Runs in the environment of `make test`.
+`python -m dev.pages` writes them, `--check` names those that differ. Runs in the environment of `make test`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _options(options: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
             yield f"{indent}  Choices: {', '.join(map(_value, choices))}."
         if option.get("aliases"):
             yield f"{indent}  Also written {', '.join(f'`{alias}`' for alias in option['aliases'])}."
-        # a YAML anchor lets two options share their suboptions: each says them where it stands
+        # a YAML anchor lets two options share their suboptions: each option lists them
         yield from _options(option.get("options") or option.get("suboptions") or {}, depth + 1)
 
 
@@ -163,7 +163,7 @@ def _ansible_doc(plugin_type: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def make() -> dict[Path, str]:
-    """Every page that should stand, with its text."""
+    """Return every page that should exist, with its text."""
     modules = sorted(file.stem for file in (ROOT / "plugins" / "modules").glob("[!_]*.py"))
     roles = sorted(file.parents[1].name for file in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
     made = {}
@@ -179,7 +179,7 @@ def standing() -> set[Path]:
 
 
 def differing(made: Mapping[Path, str]) -> list[Path]:
-    """Pages that are missing, that say something else, or whose module or role is gone."""
+    """Return the pages that are missing, that differ, or whose module or role no longer exists."""
     stale = [page for page, text in made.items() if not page.exists() or page.read_text(encoding="utf-8") != text]
     return sorted([*stale, *(standing() - set(made))])
 
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
     changes = differing(made)
     if "--check" in arguments:
         for page in changes:
-            print(f"{page.relative_to(ROOT)} is not what its module or role says. `make pages` writes it anew.")
+            print(f"{page.relative_to(ROOT)} is not what its module or role says. `make pages` rewrites it.")
         return 1 if changes else 0
     for page in changes:
         if page in made:

@@ -42,7 +42,7 @@ def test_paused_keeps_process_and_slot_and_says_what_that_costs(task: Task) -> N
     assert not answer["changed"]
     assert answer["task"]["state"] == "paused" and answer["task"]["running"]
     assert answer["task"]["slot_keeps_bytes"] > 2_000_000 > answers[1]["task"]["slot_keeps_bytes"] - 10_000_000
-    assert "The slot keeps" in answer["notes"][0] and "MB of WAL" in answer["notes"][0]
+    assert "The slot retains" in answer["notes"][0] and "MB of WAL" in answer["notes"][0]
     until(lambda: task.streaming.progress("lag_bytes") > 2_000_000)  # the worker looks at the source now and then
     info = task.migration.run("pg_migration_info")
     assert info["cdc"]["state"] == "paused" and not info["cdc"]["down"]
@@ -57,7 +57,7 @@ def test_paused_keeps_process_and_slot_and_says_what_that_costs(task: Task) -> N
     kept = destination.value("SELECT detail -> 'slot_keeps_bytes' FROM causeway.event WHERE what = 'CDC worker paused'")
     assert kept > 0
     stopped = task.run(state="stopped")
-    assert "The slot keeps" in stopped["notes"][0]
+    assert "The slot retains" in stopped["notes"][0]
     assert events(task)[-1] == "CDC worker stopped"
 
 

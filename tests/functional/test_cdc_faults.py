@@ -178,7 +178,7 @@ def test_a_slot_ahead_of_us_is_a_loss(make_streaming: MakeStreaming) -> None:
     source.run("SELECT pg_drop_replication_slot(%s)", [streaming.slot])
     streaming.start()
     assert streaming.wait_exit() == 1
-    assert "no such slot" in streaming.progress("last_error")["why"]
+    assert "no longer exists" in streaming.progress("last_error")["why"]
 
 
 def test_a_restored_destination_is_a_loss(make_streaming: MakeStreaming) -> None:

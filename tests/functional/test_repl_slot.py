@@ -84,7 +84,7 @@ def test_a_fresh_pair_can_be_looked_at(pair: Any) -> None:
     pair.source.run(SCHEMA)
     dry = migration(pair, pair.source.dbname).run("pg_repl_slot", check=True)
     assert dry["changed"]
-    assert "publication does not stand yet" in dry["notes"][0]
+    assert "publication does not exist yet" in dry["notes"][0]
     with pytest.raises(ModuleFailed, match="Run pg_publication first"):
         migration(pair, pair.source.dbname).run("pg_repl_slot")
     assert pair.source.query(SLOTS) == []

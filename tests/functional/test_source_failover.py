@@ -76,7 +76,7 @@ def test_the_migration_goes_on_from_the_promoted_standby(make_journey: MakeJourn
             assert clients.told | later.told <= set(end.query("SELECT client, number FROM told"))
         assert journey.progress("timeline") == 2
         held_to(journey)
-        assert "promoted since the slot was made" in " ".join(journey.migration.run("pg_repl_slot")["notes"])
+        assert "promoted after the slot was created" in " ".join(journey.migration.run("pg_repl_slot")["notes"])
         old.start()
         _the_slot_that_was_left(journey, old)
         journey.task("absent")
@@ -95,7 +95,7 @@ def _the_slot_that_was_left(journey: Journey, old: Server) -> None:
     assert left_over(journey.pair.source.server, journey.slot) == 1
     old.stop()
     away = journey.migration.run("pg_repl_slot", former_sources=former)
-    assert "could not be looked at" in away["left_behind"][0]["why"]
+    assert "could not be checked" in away["left_behind"][0]["why"]
     assert "pg_drop_replication_slot" in away["left_behind"][0]["statements"][0]
     old.start()
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests see the databases with: psql, told who it is by the service file that prepare.yml wrote."""
+"""psql for the tests, with the accounts of the service file that prepare.yml wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def folder() -> Path:
 
 @pytest.fixture
 def psql(host: Any, folder: Path) -> Psql:
-    """``psql("source_app", "SELECT 1")``: testinfra's result of one command; statements of one call share a session."""
+    """Return a function for ``psql("source_app", "SELECT 1")``, which returns testinfra's result of one command.
+
+    Statements of one call share a session.
+    """
 
     def run(service: str, statements: str) -> Any:
         return host.run(
@@ -38,7 +41,7 @@ def psql(host: Any, folder: Path) -> Psql:
 
 @pytest.fixture
 def ask(psql: Psql) -> Callable[[str, str], str]:
-    """Like C(psql), for statements that must succeed: what they print."""
+    """Return a function like C(psql) for statements that must succeed, which returns their output."""
 
     def run(service: str, statements: str) -> str:
         done = psql(service, statements)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The status of a migration, for `pg_migration_info`: read-only, with all that can be observed.
+"""Reads the status of a migration, for `pg_migration_info`: read-only, with all that can be observed.
 
 An unreachable source is reported, not raised: the status is what the operator reads when something is down.
 """
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 EVENTS = 20
 
 _FRESH = 30.0
-"""Seconds for which what the slot monitor recorded counts as seen now."""
+"""Seconds for which the slot monitor's record counts as current."""
 
-# to_jsonb, since wal_status and safe_wal_size came with 13.
+# to_jsonb, since wal_status and safe_wal_size exist only from 13 on.
 _SLOT = """
 SELECT pg_catalog.to_jsonb(s),
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), s.restart_lsn)::bigint,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One migration as a module call sees it: its spec, both ends, what is known of it. All is opened when first asked for."""
+"""One migration during a module call: its spec, both ends, its recorded state. Sessions are opened on first use."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .spec import MigrationSpec
 
 
-# A module keeps the books even where `writers` has made the account read-only by default; what moves rows does not. And
-# what it has made and recorded must outlive a crash together: the slot at the source is on disk before its record is.
+# A module writes the state tables even if `writers` has made the account read-only by default; sessions that move rows do
+# not. What it created and recorded must survive a crash together: the slot at the source is on disk before its record is.
 _WRITING = {"default_transaction_read_only": "off", "synchronous_commit": "on"}
 
 
@@ -54,17 +54,17 @@ class Migration:
         return self.spec.name
 
     def open(self, endpoint: Endpoint, purpose: str, **options: Any) -> Connection:
-        """One more session, closed with the migration. Raises ConnectError."""
+        """Open and return one more session, closed with the migration. Raises ConnectError."""
         return self._stack.enter_context(connect(endpoint, f"{purpose} {self.name}", **options))
 
     @cached_property
     def source(self) -> Connection:
-        """The ordinary session at the source, autocommit."""
+        """Return the ordinary session at the source, autocommit."""
         return self.open(self.spec.source, "module", settings=_WRITING)
 
     @cached_property
     def destination(self) -> Connection:
-        """The ordinary session at the destination, autocommit. It also holds the lock of this run."""
+        """Return the ordinary session at the destination, autocommit. It also holds the lock of this run."""
         return self.open(self.spec.destination, "module", settings=_WRITING)
 
     @cached_property
@@ -80,11 +80,11 @@ class Migration:
         return observe_catalog(self.source, "source", leave_out=self._own_schemas)
 
     def destination_catalog(self) -> Catalog:
-        """Read anew at each call: what we do changes it."""
+        """Read and return the destination's catalog, again at each call: what we do changes it."""
         return observe_catalog(self.destination, "destination", leave_out=self._own_schemas)
 
     def refresh_catalog(self) -> None:
-        """Forget what was read of the source's catalog; whoever asks next gets it, and the selection, as it is now."""
+        """Forget the source's catalog and the selection; the next use reads them again."""
         for name in ("source_catalog", "selection"):
             self.__dict__.pop(name, None)
 
@@ -94,16 +94,16 @@ class Migration:
 
     @cached_property
     def selection(self) -> Selection:
-        """What is selected, problems included: precheck shows them, everything else calls `selected`."""
+        """Return the selection, problems included: precheck shows them, everything else calls `selected`."""
         return select(self.spec.rules, self.source_catalog)
 
     @property
     def mapping(self) -> ObjectMapping:
-        """What the selected objects are called at the destination."""
+        """Return the mapping of the selected objects' names to the destination's."""
         return IDENTITY
 
     def selected(self) -> Selection:
-        """The selection without problems. Raises SpecError."""
+        """Return the selection. Raises SpecError if it has problems."""
         self.selection.require()
         return self.selection
 
@@ -112,9 +112,9 @@ class Migration:
         return StateStore(self.destination, self.spec.state_schema, self.name)
 
     def state(self) -> MigrationState | None:
-        """The migration's row as it is now; None before the first phase.
+        """Read and return the migration's row; None before the first phase.
 
-        Raises MismatchError where the name belongs to a migration from another source.
+        Raises MismatchError if the name belongs to a migration from another source.
         """
         state = self.store.load()
         if state is not None:
@@ -134,32 +134,32 @@ class Migration:
             )
 
     def copies(self) -> dict[int, TableCopy]:
-        """The copy state of every table; empty where the state is."""
+        """Return the copy state of every table; empty if the migration has no state."""
         return table_copies(self.store) if self.state() is not None else {}
 
     def opened_at(self) -> str:
-        """When the destination was opened; empty before. Survives a release (`tombstone`)."""
+        """Return when the destination was opened; empty before. This survives a release (`tombstone`)."""
         state = self.store.load()
         if state is not None:
             return state.opened_at
         return read_tombstone(self.destination, self.name)
 
     def require_released(self, opened: str) -> None:
-        """Before beginning again over an opened destination. Raises StateError while the old migration is kept."""
+        """Raise StateError before a restart over an opened destination, unless the old migration has been released."""
         if self.store.load() is not None:
             raise StateError(
                 "beginning again with migration",
                 self.name,
-                f"it was cut over at {opened}, and what it made at both ends still stands",
+                f"it was cut over at {opened}, and what it created at both ends still exists",
                 f"Run the release playbook first (-e causeway_confirm={self.name}), then migrate with causeway_restart.",
             )
 
     def lock(self, *, shared: bool = False) -> None:
-        """Keep other runs of this migration out until this call ends. Raises StateError, naming the holder."""
+        """Lock out other runs of this migration until this call ends. Raises StateError, naming the holder."""
         lock_run(self.destination, self.name, shared=shared)
 
     def registration(self) -> tuple[Change, ...]:
-        """What has to be written before anything else can be: the state schema and the migration's row."""
+        """Return the changes that have to be made before any other: the state schema and the migration's row."""
         return as_change(self._registration(), self.destination)
 
     def _registration(self) -> Sequence[SqlChange]:
@@ -173,15 +173,15 @@ class Migration:
         return changes
 
     def lock_state_schema(self) -> None:
-        """Until the transaction ends: migrations that share the schema may begin and end at once, and the second has to
-        find what the first has made or taken away. Raises ServerError."""
+        """Lock the state schema until the transaction ends: migrations that share it may begin and end at once, and the
+        second has to see what the first has created or removed. Raises ServerError."""
         with explain_errors("waiting for the state tables of", self.name):
             lock_schema(self.destination, self.spec.state_schema, "state")
 
     def ensure_registered(self) -> None:
-        """Make the state tables and the migration's row, in one transaction. Idempotent. Raises ServerError."""
+        """Create the state tables and the migration's row, in one transaction. Idempotent. Raises ServerError."""
         with self.destination.transaction():
             self.lock_state_schema()
             for change in self._registration():
-                change.execute(self.destination, "making the state tables")
+                change.execute(self.destination, "creating the state tables")
             self.store.register(self.spec.stored(), self.source_server.system_identifier, self.source_server.database)

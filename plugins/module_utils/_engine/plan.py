@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan: what is not yet as it is wanted, and the statements that make it so.
+"""A plan: the differences between what is observed and what is wanted, and the statements that remove them.
 
-Modules observe, make a plan, and apply it; a dry run shows the same plan and does not apply it, so it cannot lie.
+Modules observe, make a plan, and apply it; a dry run shows the same plan without applying it, so it cannot lie.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Place = Literal["source", "destination", "worker host"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between what is and what is wanted. ``before`` and ``after`` are plain data; None is absence.
+    """One difference between what is observed and what is wanted. ``before`` and ``after`` are plain data; None: absent.
 
-    ``statements`` are what makes it so, in order, as a person may read them; none holds a secret or a row.
+    ``statements`` remove the difference, in order and readable; none holds a secret or a row.
     """
 
     place: Place
@@ -44,11 +44,11 @@ def _nothing() -> Mapping[str, object]:
 class Plan:
     """All changes of one module call.
 
-    ``result`` is what was observed, returned whether the plan is applied or not; ``apply`` carries the changes out
-    and returns what only the doing can tell (it is never called for a plan without changes); ``notes`` says what the
-    plan takes for granted, such as an earlier phase that has only been planned; ``warnings`` are for the person.
-    ``record`` is work that changes nothing of the user's, such as comparing contents and noting the verdict: a real
-    run does it every time, and it is not a change.
+    ``result`` is what was observed, returned whether the plan is applied or not; ``apply`` carries the changes out and
+    returns results that are known only afterwards (it is never called for a plan without changes); ``notes`` says what
+    the plan assumes, such as an earlier phase that has only been planned; ``warnings`` are for the operator. ``record``
+    is work that changes nothing of the operator's, such as comparing contents and recording the verdict: a real run does
+    it every time, and it is not a change.
     """
 
     changes: tuple[Change, ...] = ()
@@ -63,14 +63,14 @@ class Plan:
         return bool(self.changes)
 
     def carry_out(self) -> Mapping[str, object]:
-        """Apply the plan where it has changes. Returns what was observed, and over it what only the doing can tell."""
+        """Apply the plan if it has changes. Return what was observed, updated with the results of applying it."""
         return {**self.result, **(self.apply() if self.changes else {})}
 
     def then(self, other: Plan) -> Plan:
-        """Return this plan and ``other`` behind it as one.
+        """Return one plan of this one followed by ``other``.
 
-        Changes, notes and warnings are added; each is applied where it has changes, and recorded, in this order. Of two
-        results under one name lists are joined, of anything else the later one counts.
+        Changes, notes and warnings are concatenated; each plan is applied if it has changes, and recorded, in this order.
+        Of two results under one name lists are joined, of anything else the later one counts.
         """
         return Plan(
             changes=self.changes + other.changes,
@@ -93,7 +93,7 @@ def _merged(first: Mapping[str, object], later: Mapping[str, object]) -> Mapping
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something of this migration's that could not be taken back, and the statements that do it by hand."""
+    """An object of this migration that could not be removed, and the statements that remove it by hand."""
 
     place: Place
     what: str
@@ -101,7 +101,7 @@ class Leftover:
     statements: tuple[str, ...]
 
     def as_result(self) -> Mapping[str, object]:
-        """The same as data: an item of the return value ``left_behind``."""
+        """Return the same as data: an item of the return value ``left_behind``."""
         return {"end": self.place, "what": self.what, "why": self.why, "statements": list(self.statements)}
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class SqlChange:
-    """A Change whose statements are SQL that can be executed as they stand, one after the other."""
+    """A Change whose statements are SQL that can be executed unchanged, one after the other."""
 
     place: Place
     what: str
@@ -119,17 +119,17 @@ class SqlChange:
     statements: tuple[sql.Composed, ...]
 
     def as_change(self, conn: Connection) -> Change:
-        """The same for a person; names are quoted as this connection's server would have them."""
+        """Return the same for display; names are quoted as this connection's server requires."""
         texts = tuple(statement.as_string(conn) for statement in self.statements)
         return Change(self.place, self.what, self.before, self.after, texts)
 
     def execute(self, conn: Connection, doing: str) -> None:
-        """Run the statements, in the caller's transaction or each by itself. Raises ServerError."""
+        """Execute the statements, in the caller's transaction or each by itself. Raises ServerError."""
         with explain_errors(doing, self.what):
             for statement in self.statements:
                 conn.execute(statement)
 
 
 def as_change(changes: Sequence[SqlChange], conn: Connection) -> tuple[Change, ...]:
-    """Several SqlChanges for a person."""
+    """Return several SqlChanges for display."""
     return tuple(change.as_change(conn) for change in changes)

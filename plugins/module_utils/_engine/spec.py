@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A migration as the operator wrote it: the options that all modules share, checked and typed. Pure."""
+"""Checks and types the options of a migration that all modules share. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .postgres.connect import Endpoint
 
 @dataclass(frozen=True, slots=True)
 class MigrationSpec:
-    """What the operator asks for. ``types`` is a subset of schema, full, incremental."""
+    """The options of a migration. ``types`` is a subset of schema, full, incremental."""
 
     name: str
     source: Endpoint
@@ -34,7 +34,7 @@ class MigrationSpec:
         return "incremental" in self.types
 
     def stored(self) -> Mapping[str, object]:
-        """What the state tables keep of it: no secret, nothing that an address change would make untrue."""
+        """Return what the state tables store: no secret, nothing that an address change would make untrue."""
         return {
             "objects": [{"schema": r.schema, "tables": list(r.tables), "exclude": list(r.exclude)} for r in self.rules],
             "types": sorted(self.types),
@@ -44,7 +44,7 @@ class MigrationSpec:
 
 
 def endpoint_of(end: str, options: Mapping[str, Any]) -> Endpoint:
-    """An endpoint dict in community.postgresql's words to an Endpoint. Raises SpecError without a database."""
+    """Return the Endpoint of a dict with community.postgresql's option names. Raises SpecError without a database."""
     given = {key: value for key, value in options.items() if value not in (None, "")}
     if not given.get("login_db") and not (given.get("connect_params") or {}).get("service"):
         raise SpecError(
@@ -53,7 +53,7 @@ def endpoint_of(end: str, options: Mapping[str, Any]) -> Endpoint:
     port = int(given.get("login_port", 5432))
     if not 0 < port < 65536:
         raise SpecError(
-            "reading the connection options", f"causeway_{end}", f"login_port {port} is no port", "Use 1 to 65535."
+            "reading the connection options", f"causeway_{end}", f"login_port {port} is not a port", "Use 1 to 65535."
         )
     return Endpoint(
         end="source" if end == "source" else "destination",
@@ -73,13 +73,13 @@ def endpoint_of(end: str, options: Mapping[str, Any]) -> Endpoint:
 
 
 def spec_of(options: Mapping[str, Any]) -> MigrationSpec:
-    """The options that all modules share (`_arguments`), to a Spec. Raises SpecError."""
+    """Return the MigrationSpec of the options that all modules share (`_arguments`). Raises SpecError."""
     types = frozenset(options["types"])
     if not types or ("incremental" in types and types == {"schema", "incremental"}):
         raise SpecError(
             "reading the migration",
             "causeway_types",
-            "schema and incremental without full leaves out the rows that stand at the source now",
+            "schema and incremental without full leaves out the rows that exist at the source now",
             "Use [schema], [schema, full], [full], [schema, full, incremental] or [full, incremental].",
         )
     for option, variable in (("name", "causeway_name"), ("state_schema", "causeway_state_schema")):
@@ -96,7 +96,7 @@ def spec_of(options: Mapping[str, Any]) -> MigrationSpec:
         raise SpecError(
             "reading the migration",
             "causeway_state_schema",
-            "the name holds a percent sign, which the driver takes for a parameter",
+            "the name contains a percent sign, which the driver reads as a parameter",
             "Choose another name for the state schema.",
         )
     return MigrationSpec(

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compiles the decoder and the batcher of an unpacked engine with mypyc, as they are, on the worker host.
+"""Compiles the decoder and the batcher of an unpacked engine with mypyc, unchanged, on the worker host.
 
-``compile_engine.py look ENGINE`` says in JSON what there is: C(folder), where the compiled engine of this interpreter
-lies, C(stands) whether it does, and C(why) it cannot or could not be compiled. ``compile_engine.py make ENGINE [PIP
-ARGUMENTS]`` compiles, and says the same. Run it with the interpreter that runs the worker.
+``compile_engine.py look ENGINE`` prints as JSON: C(folder), the name of this interpreter's compiled engine, C(stands),
+whether it exists, and C(why), the reason why it cannot or could not be compiled. ``compile_engine.py make ENGINE [PIP
+ARGUMENTS]`` compiles, and prints the same. Run it with the interpreter that runs the worker.
 
-The compiled engine is a folder of its own beside the pure one, named for the interpreter's ABI: the same files, and
-what was compiled of them, which Python prefers. It is made under another name and moved there when it has been seen to
-work, so nobody meets half of it, and of two that make it at once the second finds it done. mypy is installed into a
-folder that goes when the compiler has run.
+The compiled engine is a folder of its own beside the pure one, named for the interpreter's ABI: the same files, and the
+extension modules compiled from them, which Python prefers. It is built under another name and renamed after it has been
+tried, so that no worker finds an incomplete one, and of two parallel builds the second finds it done. mypy is installed
+into a folder that is removed after the compilation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Sequence
 
 HOT = "_engine/cdc/changes"
-"""The folder whose files see every change: all of it is compiled, and nothing else."""
+"""The folder whose files process every change: all of it is compiled, and nothing else."""
 
 REQUIREMENTS = ("mypy[mypyc]>=1.15,<3", "setuptools>=75")
 
@@ -49,39 +49,39 @@ raise SystemExit(not compiled.is_compiled())
 
 
 class CannotCompile(Exception):
-    """Why not, for a person."""
+    """Raised if the engine cannot be compiled, with the reason."""
 
 
 def abi() -> str:
-    """What the names of extension modules of this interpreter carry."""
+    """Return the ABI tag in the names of this interpreter's extension modules; empty if it is unknown."""
     return str(sysconfig.get_config_var("SOABI") or "")
 
 
 def compiled_folder(engine: pathlib.Path) -> pathlib.Path:
-    """Where the compiled engine lies for this interpreter."""
+    """Return the folder of the compiled engine for this interpreter."""
     return engine.with_name(f"{engine.name}.{abi()}")
 
 
 def failure_note(engine: pathlib.Path) -> pathlib.Path:
-    """Why it did not work the last time: it is not tried again by itself."""
+    """Return the file with the error of the last attempt: while it exists the role does not try again."""
     return compiled_folder(engine).with_name(compiled_folder(engine).name + ".failed")
 
 
 def missing() -> str:
-    """What this host lacks; empty where it can compile."""
+    """Return what this host lacks; empty if it can compile."""
     if not abi():
-        return "this Python does not say its ABI"
+        return "this Python does not name its ABI"
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
         return f"there is no C compiler ({compiler})"
     header = pathlib.Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
-        return f"the headers of this Python are not there ({header})"
+        return f"the headers of this Python are missing ({header})"
     return ""
 
 
 def look(engine: pathlib.Path) -> dict[str, object]:
-    """The state of things, with nothing changed."""
+    """Return the answer to ``look``; changes nothing."""
     folder = compiled_folder(engine)
     stands = (folder / "_engine" / "daemon.py").exists()
     why = "" if stands else missing()
@@ -92,7 +92,7 @@ def look(engine: pathlib.Path) -> dict[str, object]:
 
 
 def run(what: str, command: Sequence[str], folder: pathlib.Path, **more: str) -> None:
-    """Run a program, quietly. Raises CannotCompile with its last words."""
+    """Run a program, quietly. Raises CannotCompile with the last lines of its output."""
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
     try:
         done = subprocess.run(
@@ -106,7 +106,7 @@ def run(what: str, command: Sequence[str], folder: pathlib.Path, **more: str) ->
 
 
 def build(engine: pathlib.Path, work: pathlib.Path, pip: Sequence[str]) -> pathlib.Path:
-    """The compiled engine, below ``work``, seen to work. Raises CannotCompile."""
+    """Compile and try the engine below ``work``; return its folder. Raises CannotCompile."""
     tools = work / "tools"
     python = str(tools / "bin" / "python")
     run("making a virtualenv for the compiler", [sys.executable, "-m", "venv", str(tools)], work)
@@ -122,7 +122,7 @@ def build(engine: pathlib.Path, work: pathlib.Path, pip: Sequence[str]) -> pathl
 
 
 def make(engine: pathlib.Path, pip: Sequence[str]) -> dict[str, object]:
-    """Compile, unless it has been done. Raises CannotCompile."""
+    """Compile the engine, unless that has been done, and return the answer to ``make``. Raises CannotCompile."""
     final = compiled_folder(engine)
     why = missing()
     if why:
@@ -145,7 +145,7 @@ def make(engine: pathlib.Path, pip: Sequence[str]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Look or make; the exit status is 1 when it could not be made."""
+    """Execute ``look`` or ``make``; return the exit status, 1 if the engine could not be compiled."""
     what, engine = arguments[0], pathlib.Path(arguments[1]).expanduser().resolve()
     if what == "look":
         print(json.dumps(look(engine)))

@@ -8,7 +8,7 @@ from dev import pages
 
 def test_the_pages_are_what_modules_and_roles_say() -> None:
     stale = [str(page.relative_to(pages.ROOT)) for page in pages.differing(pages.make())]
-    assert not stale, "`make pages` writes them anew"
+    assert not stale, "`make pages` rewrites them"
 
 
 def test_markup_becomes_markdown() -> None:

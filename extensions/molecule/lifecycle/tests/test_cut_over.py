@@ -43,7 +43,7 @@ def test_the_view_answers_the_same(ask: Ask) -> None:
 
 
 def test_the_application_works_at_the_destination(ask: Ask) -> None:
-    """It writes, and its sequences go on where those of the source stopped."""
+    """It can write, and its sequences continue where those of the source stopped."""
     fresh = ask(
         "destination_app",
         "BEGIN; INSERT INTO sales.customer (email) VALUES ('x@example.org') RETURNING id; ROLLBACK;",
@@ -74,7 +74,7 @@ def test_the_state_says_opened(ask: Ask) -> None:
 
 
 def command_lines() -> list[str]:
-    """Of all processes; one that ends while we look is left out."""
+    """Return the command lines of all processes; one that ends meanwhile is left out."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -92,6 +92,6 @@ def test_the_worker_is_gone(ask: Ask, folder: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the worker host has no C compiler")
 def test_the_worker_ran_compiled(ask: Ask) -> None:
-    """The role compiles by itself where it can; the worker's own word for the engine that it ran has the ABI in it."""
+    """The role compiles by default if it can; the engine name that the worker recorded contains the ABI."""
     engine, dot, abi = ask("destination", "SELECT engine FROM causeway.cdc_progress;").partition(".")
     assert len(engine) == 64 and dot and abi

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After the release: nothing of the migration stands at either end but the migrated data."""
+"""After the release: nothing of the migration exists at either end but the migrated data."""
 
 from __future__ import annotations
 

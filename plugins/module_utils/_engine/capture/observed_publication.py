@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A publication of the source as its catalog has it."""
+"""Reads a publication of the source from its catalog."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication. ``whole_rows`` is false where a member has a row filter or a column list; ``rows`` are
+    """A publication. ``whole_rows`` is false if a member has a row filter or a column list; ``rows`` are
     the OIDs in pg_publication_rel by the member's."""
 
     oid: int
@@ -47,7 +47,7 @@ class Publication:
 
     @property
     def as_we_make_them(self) -> bool:
-        """Return whether it publishes as ours do: decided once, never altered."""
+        """Return whether it has the options of the publications that we create, which are never altered."""
         return not self.all_tables and self.all_operations and not self.via_root and self.whole_rows
 
 

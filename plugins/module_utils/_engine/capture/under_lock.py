@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes to the source's tables under locks, without harm to the application.
+"""Changes the source's tables under locks, without harm to the application.
 
-A statement that waits for a lock makes every session wait that comes after it. So it waits shortly and is tried again
-later, and the tables that were busy come last.
+A statement that waits for a lock blocks every session behind it. So it waits only shortly and is retried later, and busy
+tables come last.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Work that needs locks on ``relations`` (OIDs): one transaction of its own. Holders of ``harmless`` lock modes are
-    not in its way."""
+    """Work that needs locks on ``relations`` (OIDs): one transaction of its own. Holders of ``harmless`` lock modes do
+    not block it."""
 
     relations: tuple[int, ...]
     change: SqlChange
@@ -51,10 +51,10 @@ def each_under_lock(
     doing: str,
     refused: Callable[[Locked, ServerError], None] | None = None,
 ) -> None:
-    """Execute every piece in a transaction of its own, in order; busy ones are put off and retried.
+    """Execute every piece in a transaction of its own, in order; busy ones are postponed and retried.
 
-    ``conn`` must be in autocommit. Raises TimeoutExpired, which names every piece that is left and who holds it (the
-    others are done). Any other failure is passed to ``refused``, and the rest continues; without it, it is raised.
+    ``conn`` must be in autocommit. Raises TimeoutExpired, which names every remaining piece and the session that blocks
+    it (the others are done). Any other failure is passed to ``refused``, and the rest continues; without it, it is raised.
     """
     left = list(work)
     holders: dict[str, tuple[str, ...]] = {}

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving tables to a run: what an earlier one left of them stays or goes, and which tables of the destination may be
-filled. Only a table that we found empty is ever emptied.
+"""Enqueues tables in a copy run: retains or truncates what an earlier run copied, and checks that the destination's
+tables may be filled. Only a table that we found empty is ever emptied.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 def enqueue(
     store: StateStore, run: int, mark: Lsn, jobs: Sequence[Job], mapping: ObjectMapping, *, keep_foreign_rows: bool
 ) -> tuple[Job, ...]:
-    """Give tables to a run, in one transaction: what an earlier run left of them is emptied, their parts are laid out.
+    """Add tables to a run, in one transaction: empty what an earlier run left of them, and store their parts.
 
-    Returns the jobs that are to be done, biggest first, less those that turned out to be complete. Only a table that
-    we found empty, and of which parts are done, is emptied. Raises MismatchError for a table that holds other rows,
-    unless ``keep_foreign_rows`` (conflicting_tables: ignore) makes it a merge.
+    Return the jobs that remain, largest first, without tables that are complete already. Only a table that we found
+    empty, and of which parts are done, is emptied. Raises MismatchError for a table that holds other rows, unless
+    ``keep_foreign_rows`` (conflicting_tables: ignore) makes it a merge.
     """
     with explain_errors("preparing the copy of migration", store.name), store.conn.transaction():
         sources = [job.source for job in jobs]
@@ -66,8 +66,8 @@ def enqueue(
 def _take_back_moved(
     store: StateStore, jobs: Sequence[Job], known: dict[int, LockedCopy], mapping: ObjectMapping
 ) -> None:
-    """A table that was renamed, or dropped and made anew, stands at the destination under a name that is, or may be,
-    another table's by now: the rows that we copied there go first, and what is known of them."""
+    """Delete the rows and the state of tables that were renamed, or dropped and recreated, since they were copied: their
+    name at the destination may be another table's by now. Raises MismatchError for a table that held rows before us."""
     present = {job.source.oid: job.source.qualified_name for job in jobs}
     for relation, found in list(known.items()):
         if present.get(relation) == found.name:
@@ -76,7 +76,7 @@ def _take_back_moved(
             raise MismatchError(
                 "copying table",
                 qualified(found.name),
-                "it was copied into rows that stood there before, and was renamed or made anew at the source since",
+                "it was copied into a table that already held rows, and was renamed or recreated at the source since",
                 "Rename the destination's table, or release the migration and begin again.",
             )
         if found.parts_done:
@@ -86,15 +86,15 @@ def _take_back_moved(
 
 
 def _is_ours(found: LockedCopy | None) -> bool:
-    """Whether all rows that stand in the destination's table are ours."""
+    """Return whether all rows of the destination's table are ours."""
     return found is not None and bool(found.found_empty and found.parts_done)
 
 
 def _admit(
     conn: Connection, job: Job, found: LockedCopy | None, filled: frozenset[Name], keep_foreign_rows: bool
 ) -> Job:
-    """Make sure that the destination's table may be filled, and say whether by copying or by merging. ``filled`` are the
-    tables that hold rows which may be somebody's."""
+    """Return the job as a copy or a merge. Raises MismatchError if the destination's table may not be filled. ``filled``
+    are the tables with rows that may not be ours."""
     name = DestinationName(job.destination.qualified_name)
     if _is_ours(found):
         if not job.resumes:
@@ -114,14 +114,14 @@ def _admit(
         raise MismatchError(
             "copying table",
             str(job.source),
-            "the destination's table holds rows and has no key by which to tell what is missing",
+            "the destination's table holds rows and has no key to determine which rows are missing",
             "Give it a primary key, or empty it.",
         )
     return replace(job, parts=WHOLE, merge=True, resumes=False)
 
 
 def empty_table(conn: Connection, name: DestinationName) -> None:
-    """Take away the rows that we copied; row by row where a foreign key forbids TRUNCATE. A missing table is empty."""
+    """Remove the rows that we copied: by DELETE if a foreign key forbids TRUNCATE. A missing table is empty."""
     table = sql.Identifier(*name)
     conn.execute("SET LOCAL session_replication_role = replica")
     try:
@@ -134,15 +134,15 @@ def empty_table(conn: Connection, name: DestinationName) -> None:
 
 
 def _queued(job: Job) -> QueuedTable:
-    """Return a job as the queue has it."""
+    """Return a job as the queue stores it."""
     source = job.source
     return QueuedTable(source.oid, source.qualified_name, job.merge, job.fingerprint, job.resumes, job.parts)
 
 
 def resume_parts(migration: Migration, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, those that an earlier run has begun by the same key with the parts that it left.
+    """Return the jobs; a table that an earlier run began with the same key has only the remaining parts.
 
-    A table that was truncated, rewritten or altered since then begins anew: what stands of it is of another table.
+    A table that was truncated, rewritten or altered since then is copied from the start: its copied rows are outdated.
     """
     keyed = [job for job in jobs if job.key is not None]
     left = (

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys, indexes and statistics of a table that is complete, built while other tables are still copied.
+"""Builds keys, indexes and statistics of complete tables while other tables are still copied.
 
 Nothing here has to succeed for the copy to be right: the sections of pg_schema_sync compare the catalogs afterwards and
-make what is missing, as after a crash in between.
+create what is missing, as after a crash in between.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Name, Table
 
 BUILT_MEANWHILE = ("42P07", "42P16", "42710")
-"""What the server says when another worker host has built it before us."""
+"""The server's answers if another worker host has built the object before us."""
 
 
 class Builder:
     """The builds of one module call, in an event loop of their own beside the copy's runs.
 
-    ``wanted`` is by table and shrinks: a table is begun once. Leaving the context breaks off what is still built.
+    ``wanted`` is by table and shrinks: a table is begun once. Leaving the context cancels what is still being built.
     """
 
     def __init__(self, migration: Migration, wanted: dict[Name, TableBuilds], limits: BuildLimits) -> None:
@@ -59,9 +59,9 @@ class Builder:
         self._loop.close()
 
     def begin(self, table: Table, *, ranged: bool = False) -> None:
-        """Its rows stand: build what belongs to it. A second call for the same table does nothing.
+        """Begin the builds of a table whose rows are complete. A second call for the same table does nothing.
 
-        ``ranged``: it was cut by a key, so that some of it may have to wait (`held_back`).
+        ``ranged``: it was cut by a key, so that some indexes may have to wait (`held_back`).
         """
         behind = self._wanted.pop(table.qualified_name, None)
         if behind is not None and ranged:
@@ -70,7 +70,7 @@ class Builder:
             self._loop.call_soon_threadsafe(self._begin, table, behind)
 
     def begin_complete(self) -> None:
-        """The same for tables that an earlier call has copied, where something is still missing."""
+        """Begin the builds that are missing of tables that an earlier call has copied."""
         leaves = self._migration.selected().leaves
         left = {table.oid for table in uncopied(leaves, self._migration.copies())}
         for table in leaves:
@@ -78,7 +78,7 @@ class Builder:
                 self.begin(table)
 
     def finish(self) -> None:
-        """Wait for all that was begun. Raises the first error; whatever else could be built has been."""
+        """Wait for all builds. Raises the first error, after everything that could be built has been."""
         asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
         if self._errors:
             raise self._errors[0]
@@ -117,7 +117,7 @@ class Builder:
             self._errors.append(exc)
 
     async def _execute(self, what: str, statements: Iterable[str]) -> None:
-        """One object in one transaction, on a session of ours that is free."""
+        """Build one object in one transaction, on a free session of ours."""
         async with self._room:
             session = self._idle.pop() if self._idle else await self._open()
             try:
@@ -134,8 +134,8 @@ class Builder:
                     self._idle.append(session)
 
     async def _open(self) -> Any:
-        """A session that builds. A crash that loses what it made loses what comes after it, too: nothing waits for the
-        disk here."""
+        """Open a session that builds, with asynchronous commit: a crash that loses a build also loses what was committed
+        after it, so that nothing has to wait for the disk."""
         migration = self._migration
         session = await open_session(migration.destination, migration.spec.destination, f"index {migration.name}")
         pinned = {

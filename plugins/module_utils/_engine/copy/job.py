@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One table that a copy run has to copy."""
+"""The job of a copy run: one table, with its parts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Job:
     """One table that a run has to copy.
 
     ``heap`` and ``size`` are bytes, the latter with TOAST: it decides the order. ``merge`` is set for a table that held
-    rows before us. ``key``: parts that are ranges of it may have marks of their own; ``fingerprint`` is then what the
-    table is now, and ``resumes`` says that parts of an earlier run stay and ``parts`` are those that are left.
+    rows before us. ``key``: parts that are ranges of it may have snapshot LSNs of their own; ``fingerprint`` is then the
+    table's present one, and ``resumes`` says that an earlier run's parts are retained and ``parts`` are the remaining.
     """
 
     source: Table
@@ -36,5 +36,5 @@ class Job:
 
     @property
     def may_freeze(self) -> bool:
-        """Whether its rows may be written frozen: COPY does that only in the transaction that has emptied the table."""
+        """Return whether its rows may be written frozen: COPY does that only in the transaction that emptied the table."""
         return not self.merge and self.parts == WHOLE and self.size >= FREEZE_FROM

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which tables are cut by ranges of a key, and where: what the catalogs allow, and a sample of the table's values.
+"""Decides which tables are cut by ranges of a key, and where: from the catalogs, and a sample of the table's values.
 
-Parts by key can be gone on with after a crash, each under the mark that it was copied under (`cdc.part_marks`). That
-needs changes that follow and tell the whole old row (identity FULL), and a destination on which no unique index may
-find a row twice that moves between two parts.
+A copy of parts by key can be resumed after a crash, each part with its own snapshot LSN (`cdc.changes.part_marks`). That
+needs a stream with the whole old row (identity FULL), and a destination without a unique index that could find a row
+twice when it moves between two parts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .limits import Layout
 
 CLUSTERED = 0.8
-"""How far rows must lie in the order of the key for ranges of it to be read about as fast as ranges of pages."""
+"""The least correlation of key and heap order at which ranges of the key are read about as fast as ranges of pages."""
 
 _PAGES = 300
 _PAGES_A_PART = 20
@@ -39,7 +39,7 @@ _MOST_PAGES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Values of a column in the order of the heap, as `key_order` has them."""
+    """Values of a column in the order of the heap, as integers of `key_order`."""
 
     values: Sequence[int]
 
@@ -49,7 +49,7 @@ class Sampled:
 
 
 def range_column(table: Table) -> Column | None:
-    """The column whose ranges may be parts: the leading one of the key by which CDC finds the table's rows."""
+    """Return the column whose ranges may be parts: the leading one of the key by which CDC finds the table's rows."""
     if not table.keys:
         return None
     best = min(table.keys, key=lambda index: (not index.primary, len(index.columns), index.name))
@@ -58,7 +58,7 @@ def range_column(table: Table) -> Column | None:
 
 
 def may_resume(migration: Migration, source: Table, destination: Table, column: Column) -> bool:
-    """Whether parts of this table may stand at the destination under marks of their own, as far as its catalog tells."""
+    """Return whether the catalog allows parts of this table with different snapshot LSNs at the destination."""
     best = min(source.keys, key=lambda index: (not index.primary, len(index.columns), index.name))
     standing = {frozenset(index.columns) for index in destination.keys}
     return (
@@ -70,7 +70,7 @@ def may_resume(migration: Migration, source: Table, destination: Table, column: 
 
 
 def excluded(destination: Connection, tables: Sequence[int]) -> set[int]:
-    """Those of the destination's tables, by OID, that have an exclusion constraint: it may compare any rows."""
+    """Return the OIDs of the destination's tables with an exclusion constraint: it may compare any rows."""
     with explain_errors("looking for exclusion constraints at the", "destination"):
         rows = destination.execute(
             "SELECT DISTINCT conrelid::bigint FROM pg_catalog.pg_constraint WHERE contype = 'x'"
@@ -81,9 +81,9 @@ def excluded(destination: Connection, tables: Sequence[int]) -> set[int]:
 
 
 def cut_large(migration: Migration, jobs: Mapping[int, Job | None], layout: Layout) -> dict[int, Job | None]:
-    """The jobs, those of large tables cut by a key where that is wanted and possible.
+    """Return the jobs, with large tables cut by a key if that is configured and possible.
 
-    ``auto``: where their parts can be gone on with after a crash, and their rows lie in the order of the key.
+    ``auto``: if their copy can be resumed after a crash, and their rows lie in the order of the key.
     """
     part_size, part_by = layout.part_size, layout.part_by
     laid = dict(jobs)
@@ -109,7 +109,7 @@ def cut_large(migration: Migration, jobs: Mapping[int, Job | None], layout: Layo
 
 
 def sample(migration: Migration, job: Job, column: Column, count: int) -> Sampled | None:
-    """Values of some pages of a table; None where it is locked at this moment, or gone."""
+    """Return values of some pages of a table; None if it is locked at this moment, or was dropped."""
     pages = max(1, job.heap // int(migration.source_server.setting("block_size", "8192")))
     percent = min(100.0, 100.0 * min(max(_PAGES, _PAGES_A_PART * count), _MOST_PAGES) / pages)
     query = sql.SQL("SELECT {}::text FROM ONLY {} TABLESAMPLE SYSTEM ({})").format(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run has to copy: the tables that are not copied, their sizes, and how each is cut into parts."""
+"""Lays out what a run has to copy: the tables that are not complete, their sizes, and the parts of each."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def unfinished(migration: Migration) -> list[Table]:
-    """The selected tables whose rows do not all stand at the destination under their present name."""
+    """Return the selected tables that are not completely copied under their present name."""
     return uncopied(migration.selected().leaves, migration.copies())
 
 
 def lay_out(migration: Migration, tables: Sequence[Table], layout: Layout, there: Catalog) -> dict[int, Job | None]:
-    """Return a job for each table, cut into parts; None where the destination lacks the table that it is mapped to."""
+    """Return a job for each table, cut into parts; None if the destination lacks the table that it is mapped to."""
     server = migration.source_server
     sizes = _sizes(migration.source, [table.oid for table in tables])
     block = int(server.setting("block_size", "8192"))
@@ -46,7 +46,7 @@ def lay_out(migration: Migration, tables: Sequence[Table], layout: Layout, there
 
 
 def bytes_of(migration: Migration, tables: Sequence[Table]) -> int:
-    """Bytes of these tables at the source, TOAST included."""
+    """Return the bytes of these tables at the source, TOAST included."""
     return sum(whole for dummy, whole in _sizes(migration.source, [table.oid for table in tables]).values())
 
 
@@ -63,9 +63,9 @@ _TOAST = "coalesce(t.relpages, 0) * pg_catalog.current_setting('block_size')::bi
 
 
 def _sizes(source: Connection, relations: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Bytes of heap now, and with what is known of TOAST, by OID.
+    """Return by OID the bytes of the heap now, and the same with TOAST as last counted.
 
-    pg_relation_size() waits behind whoever alters a table: there the number of pages that was last counted stands.
+    pg_relation_size() waits for a session that alters the table: its last counted number of pages is used instead.
     """
 
     def ask(heap: str) -> dict[int, tuple[int, int]]:
@@ -82,12 +82,12 @@ def _sizes(source: Connection, relations: Sequence[int]) -> dict[int, tuple[int,
 
 
 def missing_tables(names_missing: Sequence[Name]) -> MismatchError:
-    """The error for tables that the destination does not have."""
+    """Return the error for tables that are missing at the destination."""
     listed = ", ".join(qualified(name) for name in names_missing[:5])
     more = f" and {len(names_missing) - 5} more" if len(names_missing) > 5 else ""
     return MismatchError(
         "copying table",
         f"{listed}{more}",
         "the destination has no table of that name",
-        "Run the migrate playbook, whose schema phase makes it; with types [full] make it yourself.",
+        "Run the migrate playbook, whose schema phase creates it; with types [full] create it yourself.",
     )

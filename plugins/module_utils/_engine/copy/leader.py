@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One copy by several worker hosts: one of them leads, the others join the run that it has opened.
 
-The leader opens the runs and holds their snapshot. It is decided by an advisory lock on its session at the destination,
-which goes when that session goes: then another one takes over, under a new mark. Hosts know of each other by the state
-tables alone.
+The leader opens the runs and holds their snapshot. An advisory lock of its session at the destination makes it the leader;
+when that session ends, another host takes over, with a new snapshot. Hosts know of each other only by the state tables.
 """
 
 from __future__ import annotations
@@ -40,23 +39,23 @@ if TYPE_CHECKING:
     from ..schema.table_builds import TableBuilds
 
 POLL = 0.3
-"""Seconds between two looks at what the others do."""
+"""Seconds between two checks of the other hosts' progress."""
 
 
 def run_copy(
     migration: Migration, limits: Limits, again: Sequence[Table] = (), behind: dict[Name, TableBuilds] | None = None
 ) -> HostShare:
-    """Copy until every selected table is complete and the phase is noted, leading where nobody else does.
+    """Copy until every selected table is complete and the phase is recorded, leading if no other host does.
 
-    ``again``: tables that are to be copied although they are complete, which only the leader can see to; ``behind`` is
-    what is built on the tables that this host completes. Raises EngineErrors of all kinds; what is complete stays.
+    ``again``: complete tables to copy again, which only the leader can do; ``behind``: what is built on the tables that
+    this host completes. Return this host's share. Raises EngineErrors of all kinds; complete tables stay complete.
     """
     require_asyncpg()
     runs = parts = last = 0
     while True:
         with try_to_lead(migration.destination, migration.name) as leading:
             if leading:
-                if limits.pace is not None:  # who only helps, and took over, leaves it as it is
+                if limits.pace is not None:  # a helper that took over leaves the limits unchanged
                     set_pace(migration.store, limits.pace.stored())
                 with _beside(migration, limits, behind) as beside:
                     objects = ObjectCopy(migration, limits.objects, beside.gauge)
@@ -65,10 +64,10 @@ def run_copy(
                         beside.builder.begin_complete()
                     done = _copy_all(migration, limits, again, replace(beside, objects=objects))
                     runs, parts = runs + done.runs, parts + done.parts
-                    objects.copy()  # under a snapshot of its own what no run could copy under the run's
+                    objects.copy()  # under a snapshot of its own: those that no run could copy under the run's
                     if beside.builder is not None:
                         beside.builder.finish()
-                # The sections that come next find what the others build.
+                # The sections that follow must find what the other hosts build.
                 while is_held(migration.destination, migration.name, "build"):
                     time.sleep(POLL)
                 migration.store.advance("copied")
@@ -92,7 +91,7 @@ def run_copy(
 
 
 def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], beside: CopyServices) -> HostShare:
-    """As the leader: runs until all tables are complete. How much there is to do is noted first."""
+    """Copy as the leader, in runs until all tables are complete; record the total first. Return this host's share."""
     objects, tables = beside.objects, len(migration.selected().leaves)
     size = objects.size if objects is not None else 0
     if not again and not unfinished(migration):
@@ -108,7 +107,7 @@ def _copy_all(migration: Migration, limits: Limits, again: Sequence[Table], besi
 
 @contextmanager
 def _beside(migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None) -> Iterator[CopyServices]:
-    """Builder and gauge of this host."""
+    """Return a context with this host's builder and reporter."""
     with (
         CopyReporter(migration, limits.progress.path, limits.progress.interval) as gauge,
         Builder(migration, behind or {}, limits.build) as builder,
@@ -117,15 +116,15 @@ def _beside(migration: Migration, limits: Limits, behind: dict[Name, TableBuilds
 
 
 def finished(migration: Migration) -> bool:
-    """Whether every selected table is complete, and the phase noted."""
+    """Return whether every selected table is complete, and the phase recorded."""
     state = migration.state()
     return state is not None and state.reached("copied") and not unfinished(migration)
 
 
 def wait_for_leader(migration: Migration, patience: float) -> bool:
-    """Wait until somebody leads a copy that this host can join: True. Holds no lock, so that earlier phases can run.
+    """Wait for a copy that this host can join: True. Holds no lock, so that earlier phases can run.
 
-    False when there is nothing to do, or when nobody has worked on the migration for ``patience`` seconds.
+    False if there is nothing to do, or if no host has worked on the migration for ``patience`` seconds.
     """
     seen = time.monotonic()
     while not is_held(migration.destination, migration.name, "copy"):
@@ -140,7 +139,7 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
 
 
 def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
-    """Copy parts of a run that another host leads, until there is none left. Returns how many it copied."""
+    """Copy parts of a run that another host leads, until none is left; return how many this host copied."""
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
     with building(migration.destination, migration.name):
         jobs, unknown = _jobs(migration, found.number)
@@ -155,7 +154,7 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
 
 
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:
-    """The tables of a run, by source OID, as its leader gave them to it; and those that are not there any more."""
+    """Return the tables of a run by source OID, as its leader enqueued them; and those that no longer exist."""
     here, there = migration.source_catalog.tables, tables_there(migration.destination_catalog())
     jobs: dict[int, Job] = {}
     unknown: set[int] = set()

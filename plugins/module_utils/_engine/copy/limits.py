@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a copy is done, as the operator wants it."""
+"""The operator's options of a copy: layout, parallelism, limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PartBy = Literal["auto", "ctid", "key"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How large tables are cut: bytes of heap in a part, and what parts are ranges of."""
+    """How large tables are cut: the bytes of heap in a part, and whether parts are ranges of pages or of a key."""
 
     part_size: int = 1 << 30
     part_by: PartBy = "auto"
@@ -26,7 +26,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class ProgressFile:
-    """Where progress is written as JSON lines, and every how many seconds; empty or 0 for nowhere."""
+    """The file to which progress is written as JSON lines, and the interval in seconds; empty or 0 for none."""
 
     path: str = ""
     interval: float = 0.0
@@ -34,7 +34,7 @@ class ProgressFile:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``parallel`` parts are copied at once; ``pace`` is None where the limits of an earlier call are to stay."""
+    """``parallel`` parts are copied at once; ``pace`` None retains the limits of an earlier call."""
 
     parallel: int = 2
     layout: Layout = field(default_factory=Layout)
@@ -46,5 +46,6 @@ class Limits:
 
     @property
     def slot_patience(self) -> float:
-        """Seconds to wait for transactions that were open when a slot was asked for: no other session waits behind us."""
+        """Return the seconds to wait for transactions that were open when a slot was requested. No session waits behind us
+        then."""
         return self.patience.timeout * max(1, self.patience.retries)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of a full copy: which tables, by which statements; and carrying it out."""
+"""Plans a full copy, which tables by which statements, and applies the plan."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def plan(
     programs: tuple[Runner, str] | None = None,
     resync: Sequence[str] = (),
 ) -> Plan:
-    """Plan the copy of every selected table that is not complete, or is named by ``resync``.
+    """Return the plan that copies every selected table that is not complete, or is named by ``resync``.
 
-    With ``programs``, a Runner and where pg_dump is, keys and indexes are built as soon as their table is complete.
-    ``assist``: only help with a copy that another host leads, which is waited for while somebody works on the
-    migration, and so many seconds more.
+    With ``programs``, a Runner and the folder of pg_dump, keys and indexes are built as soon as their table is complete.
+    ``assist``: only help with a copy that another host leads, and wait for one while a host works on the migration, and
+    so many seconds more.
 
     Raises SpecError, MismatchError, StateError.
     """
@@ -83,9 +83,9 @@ def plan(
     if without and schema_made:
         raise missing_tables(without)
     if without:
-        notes.append(f"{len(without)} of {len(waiting)} tables are taken as the schema phase will make them.")
+        notes.append(f"{len(without)} of {len(waiting)} tables do not exist yet; this plan assumes that they will.")
     if migration.spec.incremental and (state is None or state.slot is None):
-        notes.append("The slot is taken as made: the copy itself needs it.")
+        notes.append("The slot does not exist yet; this plan assumes that it will: the copy itself needs it.")
     control = read_control(migration.store) if state is not None else None
     if waiting and control is not None and control.wanted in ("started", "paused"):
         notes.append("The CDC worker is stopped at a commit first; pg_cdc_task starts it again.")
@@ -110,7 +110,7 @@ def plan(
 
 
 def plan_pace(migration: Migration, pace: Pace) -> Plan:
-    """Other limits for the copy that runs, or for the next one."""
+    """Return the plan that changes the limits of the running copy, or of the next one."""
     settings = read_pace(migration.store) if migration.state() is not None else None
     known = None if settings is None else pace_of(settings)
     if known == pace:
@@ -127,21 +127,23 @@ def plan_pace(migration: Migration, pace: Pace) -> Plan:
 def _behind(
     migration: Migration, programs: tuple[Runner, str] | None, notes: list[str]
 ) -> dict[Name, TableBuilds] | None:
-    """What is built on each table when its rows stand; None where the schema is not ours to make."""
+    """Return what is built on each table when its rows are complete; None if the schema is not ours to create."""
     if programs is None or "schema" not in migration.spec.types:
         return None
     try:
         return behind_copy(migration, *programs)
-    except EngineError as exc:  # a table may be locked at this moment: its rows can be copied later, and others now
-        notes.append(f"Keys and indexes are left to pg_schema_sync, since the schema could not be read now: {exc.why}.")
+    except EngineError as exc:  # a table may be locked at this moment: others can be copied now
+        notes.append(
+            f"Keys and indexes are left to pg_schema_sync, because the schema could not be read now: {exc.why}."
+        )
         return None
 
 
 def _table_changes(
     migration: Migration, table: Table, job: Job | None, begun: bool, merged: Collection[Name]
 ) -> list[Change]:
-    """What is read at the source and written at the destination for one table. ``merged`` are the destination's tables
-    that keep their rows."""
+    """Return what is read at the source and written at the destination for one table. ``merged`` are the destination's
+    tables that retain their rows."""
     form = format_of(table, migration.source_server.version, migration.destination_server.version)
     columns, there = [column.name for column in stored(table)], migration.mapping.table(table.qualified_name)
     parts: tuple[Part, ...] = job.parts if job else WHOLE
@@ -163,7 +165,7 @@ def _table_changes(
 def _behind_changes(
     behind: Mapping[Name, TableBuilds], waiting: Sequence[Table], mapping: ObjectMapping
 ) -> list[Change]:
-    """What is built on the tables, and the statistics of those that are copied."""
+    """Return what is built on the tables, and the statistics of those that are copied."""
     changes = [step.as_change() for one in behind.values() for step in one.steps]
     for table in waiting:
         if (one := behind.get(table.qualified_name)) is not None and one.analyze:
@@ -191,14 +193,14 @@ def _sql(statement: sql.Composable) -> str:
 
 
 def _merged(migration: Migration, jobs: Sequence[Job]) -> Collection[Name]:
-    """Which of the destination's tables keep rows that stand there."""
+    """Return the destination's tables that retain their existing rows."""
     if migration.spec.conflicting_tables != "ignore":
         return ()
     return holding_rows(migration.destination, [job.destination.qualified_name for job in jobs])
 
 
 def _plan_help(migration: Migration, limits: Limits, patience: float, programs: tuple[Runner, str] | None) -> Plan:
-    """What another host plans and leads is not planned again here."""
+    """Return the plan of a host that helps: what the leader plans is not planned again here."""
     if finished(migration):
         return Plan(result=_result(migration, limits))
     require_asyncpg()
@@ -217,7 +219,7 @@ def _plan_help(migration: Migration, limits: Limits, patience: float, programs: 
 
 
 def _result(migration: Migration, limits: Limits, share: HostShare | None = None) -> Mapping[str, object]:
-    """Every selected table as it stands: those that nobody has begun are waiting."""
+    """Return the module's result, with the state of every selected table: those that no run has begun are waiting."""
     known = (
         {entry["table"]: entry for entry in observed_copies(migration.store)} if migration.state() is not None else {}
     )
@@ -238,18 +240,18 @@ def _result(migration: Migration, limits: Limits, share: HostShare | None = None
 def _apply(
     migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None, again: Sequence[Table] = ()
 ) -> Mapping[str, object]:
-    """Copy, beside other hosts that do the same, and note the phase. Changed is what this host did of it."""
+    """Copy, beside other hosts that do the same, record the phase, and return what this host did."""
     migration.lock(shared=True)
     opened = migration.opened_at()
-    if opened and not migration.spec.restart:  # in this moment: nothing is written into a destination in production
+    if opened and not migration.spec.restart:  # checked again now: nothing is written into a destination in production
         return {**_result(migration, limits), "changed": False, "opened_at": opened}
     state = migration.state()
     if migration.spec.incremental and (state is None or state.slot is None):
         raise StateError(
             "copying into migration",
             migration.name,
-            "changes are to follow the copy, and the slot that keeps them has not been made",
-            "Run the migrate playbook, whose prepare phase makes it first.",
+            "changes are to follow the copy, and the slot that retains them does not exist",
+            "Run the migrate playbook, whose prepare phase creates it first.",
         )
     reached = state is not None and state.reached("copied")
     share = run_copy(migration, limits, again, behind)

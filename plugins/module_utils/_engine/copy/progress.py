@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a copy has come, for an operator."""
+"""The progress of a copy, for the operator."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def show_copy_progress(store: StateStore) -> Mapping[str, Any]:
-    """Return what a copy has come to over all hosts, as plain data; empty before one has begun. Raises ServerError.
+    """Return the progress of a copy over all hosts, as plain data; empty before one has begun. Raises ServerError.
 
-    ``percent`` is of the bytes that the tables have at the source; ``eta`` is in seconds, None where it cannot be told.
+    ``percent`` is of the bytes that the tables have at the source; ``eta`` is in seconds, None if it is unknown.
     """
     seen = read_totals(store)
     if seen is None:
@@ -53,8 +53,8 @@ def progress_of(
     seconds: float,
     left: int = 0,
 ) -> dict[str, Any]:
-    """The same from counts. Pure. ``done`` of ``total`` bytes are read, at ``rate`` bytes a second now; ``left`` large
-    objects are not copied yet."""
+    """Return the same from counts. Pure. ``done`` of ``total`` bytes are read, at ``rate`` bytes a second now; ``left``
+    large objects are not copied yet."""
     ended = complete >= tables and not left
     share = 1.0 if ended else min(0.999, done / total if total else 0.0)
     unread = max(0, total - done)

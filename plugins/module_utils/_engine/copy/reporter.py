@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One host's part in a copy, told to the others twice a second; and from what they tell, the pace that is left for it.
+"""Reports one host's part in a copy to the other hosts twice a second, and derives this host's rate limit from theirs.
 
-A thread with sessions of its own, so that neither a COPY nor an index build keeps it from hearing of a new limit.
+It is a thread with sessions of its own, so that neither a COPY nor an index build delays a new limit.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
 TICK = 0.5
-"""Seconds between two looks: a changed limit is in effect within two of them."""
+"""Seconds between two reports: a changed limit is in effect within two of them."""
 
 LARGE = 100_000_000
-"""Bytes of a table that is told of when it is complete."""
+"""Bytes from which the completion of a table is reported."""
 
 _STANDBYS = """
 SELECT pg_catalog.pg_current_wal_lsn()::text, min(r.replay_lsn)::text
@@ -52,13 +52,13 @@ SELECT count(*) FROM pg_catalog.pg_stat_activity
 
 
 class LagMeter:
-    """How long ago the source wrote what its slowest standby replays now. Pure: by what was looked at."""
+    """The lag of the source's slowest standby in time, from observed positions. Pure."""
 
     def __init__(self) -> None:
         self._written: deque[tuple[float, Lsn]] = deque(maxlen=4000)
 
     def lag(self, now: float, written: Lsn, replayed: Lsn | None) -> float:
-        """Seconds; 0 without a standby. A standby further back than our first look lags at least since then."""
+        """Return the lag in seconds; 0 without a standby. A standby behind our first observation lags at least since then."""
         self._written.append((now, written))
         if replayed is None or replayed >= written:
             return 0.0
@@ -68,7 +68,7 @@ class LagMeter:
 
 
 def held_up(pace: Pace, lag: float, active: int, before: str) -> str:
-    """What holds the copy up, for a person; empty for nothing. It ends at four fifths of a limit, so as not to flutter."""
+    """Return what pauses the copy, for display, or nothing. A pause ends at four fifths of a limit, so as not to flutter."""
     ease = 0.8 if before else 1.0
     if pace.source_lag and lag > pace.source_lag * ease:
         return f"a standby of the source lags {lag:.1f} s (max_source_lag {pace.source_lag:g})"
@@ -78,12 +78,12 @@ def held_up(pace: Pace, lag: float, active: int, before: str) -> str:
 
 
 def share_of(own: int, others: int) -> float:
-    """This host's share of the limits: by the workers that copy. One that is about to begin counts."""
+    """Return this host's share of the limits, by the number of copying workers. One that is about to begin counts."""
     return max(1, own) / (max(1, own) + others)
 
 
 class CopyReporter:
-    """Counts what this host does, tells it, and tells the throttle. Leaving the context tells for the last time."""
+    """Counts and reports what this host does, and sets its rate limit. Leaving the context reports for the last time."""
 
     def __init__(self, migration: Migration, progress_file: str = "", interval: float = 0.0) -> None:
         self.throttle = Throttle()
@@ -118,7 +118,7 @@ class CopyReporter:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """One of this host's workers copies a part."""
+        """Return a context in which one of this host's workers copies a part."""
         self.active += 1
         try:
             yield
@@ -126,7 +126,7 @@ class CopyReporter:
             self.active -= 1
 
     def complete(self, table: str, rows: int, size: int, seconds: float) -> None:
-        """A table is complete; a large one is worth a line of its own."""
+        """Count a complete table; a large one gets a line of its own."""
         if size >= LARGE:
             self._large.append({"table": table, "rows": rows, "bytes": size, "seconds": round(seconds, 1)})
 
@@ -134,7 +134,7 @@ class CopyReporter:
         while not self._stop.wait(TICK):
             try:
                 self._tick()
-            except EngineError:  # what is wrong with the server the workers will say; try again
+            except EngineError:  # the workers report what is wrong with the server; try again
                 self._conn = self._source = None
 
     def _tick(self, *, last: bool = False) -> None:
@@ -155,7 +155,7 @@ class CopyReporter:
             self._write(store, now, last=last)
 
     def _held(self, pace: Pace, now: float) -> str:
-        """What holds the copy up; looked at only where somebody has asked for it."""
+        """Return what pauses the copy; observed only if the operator has set such a limit."""
         if not pace.source_lag and not pace.active:
             return ""
         if self._source is None:
@@ -176,7 +176,7 @@ class CopyReporter:
         return conn
 
     def _write(self, store: StateStore, now: float, *, last: bool) -> None:
-        """JSON lines: large tables that are complete, and where all stands."""
+        """Write JSON lines: large tables that are complete, and the progress of the copy."""
         lines = []
         while self._large:
             lines.append(self._large.popleft())

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copying tables again that were complete: for what changed rows outside the stream, or was found to differ."""
+"""Copies complete tables again, because rows changed outside the stream, or were found to differ."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...]:
-    """The selected tables of these names (``schema.table``, quoted as PostgreSQL prints them, or as they are), those
-    of a partitioned table being its partitions.
+    """Return the selected tables of these names (``schema.table``, quoted as PostgreSQL prints them, or as they are); for
+    a partitioned table its partitions.
 
     Raises SpecError for a name that is not among them, StateError for a table that held rows before us.
     """
@@ -43,14 +43,14 @@ def tables_again(migration: Migration, names: Sequence[str]) -> tuple[Table, ...
         raise StateError(
             "copying again table",
             ", ".join(foreign),
-            "the destination's table held rows before this migration, and nothing tells them from ours any more",
+            "the destination's table held rows before this migration, which cannot be distinguished from ours",
             "Compare the two by hand; or release the migration, empty the table, and begin again.",
         )
     return tuple(found.values())
 
 
 def _with_all_below(tables: Sequence[Table], children: Mapping[int, Sequence[Table]]) -> list[int]:
-    """The tables themselves and, of partitioned ones, all partitions, by OID."""
+    """Return the OIDs of the tables and, of partitioned ones, of all partitions."""
     below = [table.oid for table in tables]
     for table in tables:
         if table.kind == "p":
@@ -59,7 +59,7 @@ def _with_all_below(tables: Sequence[Table], children: Mapping[int, Sequence[Tab
 
 
 def reset(migration: Migration, tables: Sequence[Table]) -> None:
-    """Forget that these tables are complete: the next run empties them, and no part of theirs stays."""
+    """Forget that these tables are complete: the next run empties them, and retains none of their parts."""
     store = migration.store
     reset_copies(store, [table.oid for table in tables])
     store.event("copied", "tables are copied again", {"tables": [str(table) for table in tables][:50]})

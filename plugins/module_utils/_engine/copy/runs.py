@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from .reporter import CopyReporter
 
 MAX_RUNS = 8
-"""Tables that change under every one of so many runs are a person's business."""
+"""The number of runs after which tables that changed during each are reported to the operator."""
 
 WORKER_PATIENCE = 600.0
-"""Seconds that the CDC worker has for draining to a commit."""
+"""Seconds that the CDC worker has for draining to a commit boundary."""
 
 
 POLL = 0.3
-"""Seconds between two looks at the parts that other hosts have claimed."""
+"""Seconds between two checks of the parts that other hosts have claimed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyServices:
-    """What accompanies the runs of one host: who builds on what is complete, who says how fast it may go, and who copies
-    the large objects under a run's snapshot."""
+    """What accompanies the runs of one host: the builder of indexes on complete tables, the reporter with its rate limit,
+    and the copy of the large objects under a run's snapshot."""
 
     builder: Builder | None = None
     gauge: CopyReporter | None = None
@@ -70,7 +70,7 @@ class HostShare:
 
 @contextmanager
 def exclude_worker(migration: Migration) -> Iterator[None]:
-    """Stop the CDC worker at a commit and keep its lock until the marks are stored (design: A copy run, 1 and 6)."""
+    """Stop the CDC worker at a commit and hold its lock until the snapshot LSNs are stored (docs/architecture.md, Why it is exact)."""
     store, conn = migration.store, migration.destination
     control = read_control(store)
     if control is not None and control.wanted in ("started", "paused"):
@@ -85,8 +85,8 @@ def copy_tables(
 ) -> HostShare:
     """Copy what is unfinished, in as many runs as it takes, which other hosts may join.
 
-    ``form`` leaves out the probing and starts with that form; ``beside`` gets each table as soon as it
-    is complete. Raises EngineErrors of all kinds; what is complete stays, and the next call goes on.
+    ``form`` skips the probing and starts with that form; ``beside`` gets each table as soon as it is complete. Return
+    this host's share. Raises EngineErrors of all kinds; complete tables stay complete, and the next call resumes.
     """
     require_asyncpg()
     parts = 0
@@ -110,7 +110,7 @@ def copy_tables(
             "copying table",
             ", ".join(str(table) for table in left[:5]),
             f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
-            "Let the application leave its definition alone for a while, then run the playbook again.",
+            "Run the playbook again when the application does not change the table's definition.",
         )
     return HostShare(MAX_RUNS, parts, True)
 
@@ -118,7 +118,7 @@ def copy_tables(
 def _one_run(
     migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: CopyServices
 ) -> tuple[Form, int]:
-    """One run; the form that it came down to, which the next one starts with, and the parts that this host copied."""
+    """Execute one run; return the form that it ended with, for the next run, and the parts that this host copied."""
     store = migration.store
     number = begin_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
@@ -136,7 +136,7 @@ def _one_run(
                     taken, form = None, "own_slot"
         mark = taken.mark if taken else 0
         _require_behind(migration, mark)
-        if taken is None:  # marks hold for one table each, so a table is one part
+        if taken is None:  # each table has its own snapshot, so a table is one part
             jobs = [replace(job, parts=WHOLE, key=None) for job in jobs]
         name = taken.name if taken else ""
         set_run(store, number, form, mark, name)
@@ -156,8 +156,8 @@ def _one_run(
 
 
 def work_through(run: Run) -> None:
-    """Copy parts of a run until none is left. What other hosts have claimed is waited for: theirs are taken up again
-    when they die, and nobody may let go of the snapshot before."""
+    """Copy parts of a run until none is left. Parts that other hosts have claimed are waited for: if such a host dies they
+    are claimed again, and the snapshot has to be held until then."""
     while True:
         asyncio.run(copy_run(run))
         while not (left := waiting_parts(run.migration.store, run.number, run.changed)).free:
@@ -167,20 +167,20 @@ def work_through(run: Run) -> None:
 
 
 def can_import(migration: Migration, snapshot: str) -> bool:
-    """Whether an ordinary session may import this snapshot: PolarDB 11 refuses one that a slot has made."""
+    """Return whether an ordinary session may import this snapshot: PolarDB 11 refuses one that a slot exported."""
     with closing(connect(migration.spec.source, f"probe {migration.name}")) as probe:
         try:
             probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
         except psycopg.errors.InvalidTextRepresentation:
             return False
-        except psycopg.Error:  # whatever else it is, the workers meet it too, and say what they were doing
+        except psycopg.Error:  # any other failure meets the workers too, whose error says what they were doing
             return True
     return True
 
 
 def _require_behind(migration: Migration, mark: Lsn) -> None:
-    """What was applied must lie below the mark to come: changes between the two would be applied to no table."""
+    """Raise LossError unless what was applied lies below the snapshot's LSN: changes in between would never be applied."""
     progress = read_progress(migration.store)
     if progress is None:
         return
@@ -192,6 +192,6 @@ def _require_behind(migration: Migration, mark: Lsn) -> None:
         raise StateError(
             "copying into migration",
             migration.name,
-            f"changes up to {format_lsn(progress.applied)} were applied, and this snapshot of the source stands for {format_lsn(mark)}",
+            f"changes up to {format_lsn(progress.applied)} were applied, and this snapshot of the source is at {format_lsn(mark)}",
             "The source has lost changes, as after a failover: release the migration and begin again.",
         )

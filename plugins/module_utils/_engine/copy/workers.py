@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The workers of one copy run: each claims a part, copies it and marks it done, in one destination transaction."""
+"""The workers of one copy run: each claims a part, copies it and records it as done, in one destination transaction."""
 
 from __future__ import annotations
 
@@ -46,14 +46,13 @@ QUERIES = 7
 """Statements at the source for one part: the transaction, its snapshot, the lock, two looks at the definition, the rows."""
 
 NO_BINARY = ("22P03", "42883", "0A000")
-"""What a destination says that cannot take a type's binary form after all."""
+"""The SQLSTATEs of a destination that cannot read a type's binary form after all."""
 
 
 @dataclass(slots=True)
 class Run:
-    """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that have to go to a new run,
-    ``copied`` counts the parts that this host has copied; ``builder`` gets the tables that it completes,
-    ``gauge`` says how fast."""
+    """One copy run while it lasts, as one host sees it. ``changed`` collects the tables that need a new run, ``copied``
+    counts the parts that this host has copied; ``builder`` gets the tables that it completes, ``gauge`` limits the rate."""
 
     migration: Migration
     limits: Limits
@@ -69,7 +68,7 @@ class Run:
     copied: int = 0
 
     def format(self, job: Job) -> Format:
-        """The format of a table's COPY, once the destination has not refused binary."""
+        """Return the format of a table's COPY: text once the destination has refused binary."""
         if job.source.oid in self.text_only:
             return "text"
         ends = self.migration
@@ -78,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """A source side that is ready to be copied from. ``mark`` is 0 where the run's own stands."""
+    """A source side that is ready to be copied from. ``mark`` is its snapshot LSN, 0 for the run's own."""
 
     reading: SnapshotReading | OwnSlotReading
     seen: Fingerprint
@@ -86,7 +85,7 @@ class _Reader:
 
 
 async def copy_run(run: Run) -> None:
-    """Copy all parts of a run with as many workers as wanted. What changed under us is left in ``run.changed``.
+    """Copy all parts of a run with as many workers as configured. Tables that changed meanwhile are in ``run.changed``.
 
     Raises the first error of a worker; the others are cancelled, their transactions rolled back.
     """
@@ -103,11 +102,11 @@ async def copy_run(run: Run) -> None:
 
 
 async def _work(run: Run, number: int) -> None:
-    """One worker: parts until there are none. A new pair of sessions after whatever went wrong in the old one."""
+    """Copy parts until none is left, as one worker. After any failure it opens a new pair of sessions."""
     while True:
         worker = _Worker(run, number)
         try:
-            # Whatever nobody on the way has said better: a server may go away at any statement.
+            # A server may go away at any statement; an error that was not explained on the way is explained here.
             async with explain_errors(_COPYING, run.migration.name):
                 await worker.open()
                 while await worker.one_part():
@@ -132,11 +131,11 @@ _COPYING = "copying the tables of migration"
 
 
 class _Again(Exception):
-    """The part is tried once more, in another way."""
+    """Raised to copy the part once more, in another format or form."""
 
 
 class _Worker:
-    """A session at either end."""
+    """One worker's sessions, one at either end."""
 
     def __init__(self, run: Run, number: int) -> None:
         self._run = run
@@ -156,13 +155,13 @@ class _Worker:
             self._source = await open_session(migration.source, migration.spec.source, purpose)
 
     async def close(self) -> None:
-        """Leave both servers in good order."""
+        """Close both sessions in good order."""
         for session in (self._source, self._destination):
             if session is not None:
                 await session.close(timeout=10)
 
     def at_its_end(self, error: ConnectError) -> ConnectError:
-        """The error, with the end whose session has closed where it does not say that itself."""
+        """Return the error, with the end whose session has closed if it does not name it already."""
         if error.doing == _COPYING:
             for end, session in (("source", self._source), ("destination", self._destination)):
                 if session is not None and session.is_closed():
@@ -172,13 +171,13 @@ class _Worker:
         return error
 
     def terminate(self) -> None:
-        """Drop both sessions; whatever was open is rolled back. Harmless after `close`."""
+        """Drop both sessions; open transactions are rolled back. Harmless after `close`."""
         for session in (self._source, self._destination):
             if session is not None:
                 session.terminate()
 
     async def one_part(self) -> bool:
-        """Claim, copy and finish one part; False when none is waiting."""
+        """Claim, copy and finish one part; return False if none is waiting."""
         run = self._run
         async with explain_errors("claiming a part of the copy of migration", run.migration.name):
             await self._destination.execute("BEGIN")
@@ -217,7 +216,7 @@ class _Worker:
         return True
 
     async def _read(self, job: Job, stack: ExitStack) -> _Reader:
-        """The source side of one part, in the run's form. What the stack holds is given back after the part."""
+        """Return the source side of one part, in the run's form. The caller closes ``stack`` after the part."""
         run, patience = self._run, self._run.limits.patience
         source = run.migration.source
         if run.form == "own_slot":
@@ -233,7 +232,7 @@ class _Worker:
         return _Reader(reading, await reading.begin(snapshot, job.source), mark)
 
     async def _share(self, job: Job, stack: ExitStack) -> Snapshot:
-        """A snapshot for this table alone; asked for again and again, since each attempt keeps writers waiting."""
+        """Return a snapshot for this table alone; by short attempts, since each makes writers wait."""
         patience = self._run.limits.patience
         for attempt in range(patience.retries + 1):
             try:
@@ -248,7 +247,7 @@ class _Worker:
         raise RuntimeError("unreachable")
 
     async def _transfer(self, job: Job, part: Part, reader: _Reader) -> Copied:
-        """The COPY from one end to the other."""
+        """Copy one part from one end to the other; return what was copied."""
         run, table, there = self._run, job.source, job.destination
         mapping = run.migration.mapping.table(table.qualified_name)
         check_columns(mapping, reader.seen.columns, there)
@@ -294,7 +293,7 @@ class _Worker:
         return copied
 
     def _paced(self, sink: Sink, job: Job, form: Format) -> Sink:
-        """A sink that takes no more than the pace allows, and counts. COPY data is about as long as the heap is."""
+        """Return a sink that accepts no more than the rate limit, and counts. COPY data is about as long as the heap is."""
         gauge = self._run.gauge
         if gauge is None:
             return sink
@@ -312,7 +311,7 @@ class _Worker:
         return paced
 
     async def _emptied(self, table: Table) -> bool:
-        """Empty a table that is empty, so that this transaction may write frozen rows; False where that cannot be."""
+        """Truncate an empty table, so that this transaction may write frozen rows; return False if that is impossible."""
         lock, ask, empty = emptying_statements(table)
         async with explain_errors("emptying at the destination table", str(table)):
             await self._destination.execute("SAVEPOINT emptying")
@@ -330,8 +329,8 @@ class _Worker:
 
 
 async def _while_connected(session: Any, writing: Any) -> str:
-    """The tag of a COPY to a session. The driver does not notice that the server has gone while it waits for room to
-    write, and would wait for ever: here that is looked at every second. Raises ConnectionError.
+    """Return the tag of a COPY to a session. While the driver waits for room to write it does not notice that the server
+    has gone, and would wait for ever: here the connection is checked every second. Raises ConnectionError.
     """
     task = asyncio.ensure_future(writing)
     try:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The extensions that selected objects need, and the statements that make them at the destination.
+"""Finds the extensions that selected objects need, and the statements that create them at the destination.
 
-An extension is not part of the selection, but what is selected cannot be made without it. Precheck and the schema phase
-both ask here, so that the one never refuses what the other would make.
+An extension is not part of the selection, but selected objects cannot be created without it. Precheck and the schema
+phase share these rules, so that precheck never refuses what the schema phase would create.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 # ``chosen`` is what is selected: tables by OID, all else by its schema, and what belongs to either (indexes, defaults,
-# constraints, triggers, rules, policies, row and array types). ``needed`` follows from there whatever an object is made
-# of, to the extensions; but never into another relation, since a foreign key or a view may lead to tables that are not
-# selected. The members of an extension are no selected objects, wherever they are.
+# constraints, triggers, rules, policies, row and array types). ``needed`` follows all dependencies of an object, to the
+# extensions; but never into another relation, since a foreign key or a view may lead to tables that are not selected.
+# The members of an extension are not selected objects, in any schema.
 NEEDED = """
 WITH RECURSIVE chosen (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relations)s::oid[])
@@ -83,7 +83,8 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a server can make of an extension; ``trusted``: the owner of the database may, too, not superusers alone."""
+    """The versions of an extension that a server offers; ``trusted``: the database's owner may create it, not only
+    superusers."""
 
     default_version: str
     versions: frozenset[str]
@@ -102,7 +103,7 @@ def needed_extensions(conn: Connection, selection: Selection) -> tuple[Extension
 
 
 def in_order(extensions: Iterable[Extension]) -> tuple[Extension, ...]:
-    """Return them so that each comes after those that it requires, by name otherwise. Pure."""
+    """Return the extensions, each after those that it requires, otherwise by name. Pure."""
     waiting = {extension.name: extension for extension in sorted(extensions, key=lambda one: one.name)}
     found: list[Extension] = []
 
@@ -125,16 +126,16 @@ def standing_extensions(conn: Connection) -> frozenset[str]:
 
 
 def observe_offers(conn: Connection, names: Iterable[str]) -> dict[str, Offer]:
-    """Return what the destination's server offers of these extensions, by name. Raises ServerError."""
+    """Return by name which of these extensions the destination's server offers. Raises ServerError."""
     with explain_errors("reading the available extensions of the", "destination"):
         rows = conn.execute(_OFFERED, (list(names),)).fetchall()
     return {name: Offer(default, frozenset(versions), trusted) for name, default, versions, trusted in rows}
 
 
 def create_statements(extension: Extension, offer: Offer | None, schemas: Collection[str]) -> tuple[Composed, ...]:
-    """Return what makes the extension in the same schema and version as at the source. Pure.
+    """Return the statements that create the extension in the same schema and version as at the source. Pure.
 
-    Where the server does not offer that version its default one is made. ``schemas`` exist already, or will.
+    If the server does not offer that version its default one is created. ``schemas`` exist already, or will.
     """
     schema = sql.Identifier(extension.schema)
     create = sql.SQL("CREATE EXTENSION {} SCHEMA {}").format(sql.Identifier(extension.name), schema)
@@ -146,10 +147,10 @@ def create_statements(extension: Extension, offer: Offer | None, schemas: Collec
 
 
 def other_version(extension: Extension, offer: Offer | None) -> str:
-    """Return the version that is made instead of the source's, or nothing where the server offers that one. Pure."""
+    """Return the version that is created instead of the source's; empty if the server offers that one. Pure."""
     return offer.default_version if offer is not None and extension.version not in offer.versions else ""
 
 
 def not_there(needed: Iterable[Extension], there: Collection[str]) -> tuple[Extension, ...]:
-    """Return those that a database lacks. Pure."""
+    """Return the needed extensions that a database lacks. Pure."""
     return tuple(extension for extension in needed if extension.name not in there)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each object of the source is called at the destination: schema, relation, type, column. Pure.
+"""Maps the names of the source's objects to the destination's: schema, relation, type, column. Pure.
 
-The only way from a name of the source to a name of the destination. Whoever looks up or writes an object of the
-destination asks here, once for each table and never for each row. Today every object keeps its name (`IDENTITY`).
+This is the only way from a name of the source to a name of the destination: code that reads or writes an object of the
+destination maps its name here, once for each table and never for each row. Today every object keeps its name (`IDENTITY`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DestinationName = NewType("DestinationName", tuple[str, str])
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """One column at the destination. ``type_name`` is format_type's there, empty where it is the source's."""
+    """One column at the destination. ``type_name`` is format_type's there, empty if it is the source's."""
 
     name: str
     type_name: str = ""
@@ -33,29 +33,29 @@ class ColumnMapping:
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """One table at both ends. ``columns`` holds those, by the source's name, that are mapped to something else."""
+    """One table at both ends. ``columns`` holds, by the source's name, the columns whose name or type differs."""
 
     source: Name
     destination: DestinationName
     columns: Mapping[str, ColumnMapping] = field(default_factory=dict)
 
     def column(self, name: str) -> str:
-        """The destination's name of a column."""
+        """Return the destination's name of a column."""
         mapped = self.columns.get(name)
         return mapped.name if mapped else name
 
     def source_column(self, name: str) -> str:
-        """The source's name of a column of the destination; empty where its name is that of one which is mapped away."""
+        """Return the source's name of a destination's column; empty if the source's column of that name is mapped away."""
         own = "" if name in self.columns else name
         return next((here for here, mapped in self.columns.items() if mapped.name == name), own)
 
     def type_name(self, column: str, at_source: str) -> str:
-        """The type that a column has at the destination, given the one ``at_source`` (both as format_type prints them)."""
+        """Return a column's type at the destination, given the one ``at_source`` (both as format_type prints them)."""
         mapped = self.columns.get(column)
         return mapped.type_name if mapped and mapped.type_name else at_source
 
     def __str__(self) -> str:
-        """For a person: the source's name, and the destination's where it is another one."""
+        """Return the source's name for display, with the destination's if it differs."""
         here, there = qualified(self.source), qualified(self.destination)
         return here if here == there else f"{here} ({there} at the destination)"
 
@@ -74,29 +74,29 @@ class ObjectMapping:
 
     @property
     def is_identity(self) -> bool:
-        """Whether every object keeps its name."""
+        """Return whether every object keeps its name."""
         return not (self.schemas or self.relations or self.columns)
 
     def schema(self, name: str) -> str:
-        """The destination's name of a schema."""
+        """Return the destination's name of a schema."""
         return self.schemas.get(name, name)
 
     def there(self, name: Name) -> DestinationName:
-        """The destination's name of a table, sequence, view or type."""
+        """Return the destination's name of a table, sequence, view or type."""
         mapped = self.relations.get(name)
         return DestinationName(mapped if mapped else (self.schema(name[0]), name[1]))
 
     def index(self, table: Name, name: str) -> DestinationName:
-        """The destination's name of an index of a table: its own, in the schema of its table there."""
+        """Return the destination's name of an index: its own name, in the schema of its table there."""
         return DestinationName((self.there(table)[0], name))
 
     def back(self, name: DestinationName) -> Name:
-        """The source's name of what has this one at the destination: the inverse of `there`."""
+        """Return the source's name of an object of the destination: the inverse of `there`."""
         explicit = self._relations_back.get(name)
         return explicit if explicit else (self._schemas_back.get(name[0], name[0]), name[1])
 
     def table(self, name: Name) -> TableMapping:
-        """One table with its columns."""
+        """Return the mapping of one table with its columns."""
         return TableMapping(name, self.there(name), self.columns.get(name, {}))
 
     @cached_property
@@ -113,5 +113,5 @@ IDENTITY = ObjectMapping()
 
 
 def tables_there(catalog: Catalog) -> dict[DestinationName, Table]:
-    """The tables of the destination's catalog by name."""
+    """Return the tables of the destination's catalog by name."""
     return {DestinationName(table.qualified_name): table for table in catalog.tables.values()}

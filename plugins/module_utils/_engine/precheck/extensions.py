@@ -1,7 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Of the family "objects": can the extensions that selected objects need be made at the destination, or are they there."""
+"""Checks of the family "objects": do the extensions that selected objects need exist at the destination, or can they be
+created there."""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 _NO_RIGHT = "42501"
 
 OFFERS = "destination: offered extensions"
-"""The part of the observation that says what the destination's server can make."""
+"""The part of the observation with the extensions that the destination's server offers."""
 
 
 def _missing(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    """What the schema phase could not make; without that phase, all that is missing."""
+    """Yield the extensions that the schema phase cannot create; without that phase, all missing ones."""
     if OFFERS in seen.failures:
-        return  # not_observed says so
+        return  # the check not_observed reports it
     for extension in not_there(source.extensions, {one.name for one in destination.extensions}):
         here = f"version {extension.version} at the source"
         refusal = destination.refused_extensions.get(extension.name)
@@ -41,7 +42,7 @@ def _missing(seen: Observation, source: SourceView, destination: DestinationView
         elif "schema" not in seen.spec.types:
             yield Found(
                 extension.name,
-                f"{here}, none at the destination, and the migration makes no schema (causeway_types)",
+                f"{here}, none at the destination, and the migration creates no schema (causeway_types)",
                 "SELECT extname, extversion FROM pg_extension",
                 _statements(seen, destination, extension),
             )
@@ -55,7 +56,7 @@ def _missing(seen: Observation, source: SourceView, destination: DestinationView
 
 
 def _statements(seen: Observation, destination: DestinationView, extension: Extension) -> str:
-    """Return what the schema phase executes, ready to be pasted."""
+    """Return the statements that the schema phase executes, ready to be pasted."""
     one = replace(extension, schema=seen.mapping.schema(extension.schema))
     offer = destination.offers.get(extension.name)
     made = create_statements(one, offer, {"pg_catalog", *destination.catalog.schemas})
@@ -63,7 +64,7 @@ def _statements(seen: Observation, destination: DestinationView, extension: Exte
 
 
 def _cure(seen: Observation, destination: DestinationView, extension: Extension) -> str:
-    """Return what an account with the right to do so executes once."""
+    """Return the statement that an account with the necessary rights executes once."""
     server = destination.server
     if destination.offers[extension.name].trusted and not destination.may_create_schemas:
         return f"GRANT CREATE ON DATABASE {quoted(server.database)} TO {quoted(server.user)};"
@@ -79,9 +80,9 @@ def _version(seen: Observation, source: SourceView, destination: DestinationView
             if other and "schema" in seen.spec.types:
                 yield Found(
                     extension.name,
-                    f"source {extension.version}, which the destination's server does not offer; it makes {other}",
+                    f"source {extension.version}, which the destination's server does not offer; it creates {other}",
                     "SELECT name, version FROM pg_available_extension_versions",
-                    f"Nothing where {other} will do; else install {extension.version} on the destination's server, or at"
+                    f"Nothing if {other} is acceptable; else install {extension.version} on the destination's server, or at"
                     f" the source: ALTER EXTENSION {quoted(extension.name)} UPDATE;",
                 )
         elif version != extension.version:
@@ -97,8 +98,8 @@ CHECKS = (
     Check(
         "extension_missing",
         "error",
-        "Selected objects use it. The schema phase makes it, unless the destination's server does not offer it or the account"
-        " may not make it.",
+        "Selected objects use it. The schema phase creates it, unless the destination's server does not offer it or the"
+        " account may not create it.",
         "Install it on the destination's server, or execute the statement that the finding prints.",
         at_both(_missing),
     ),

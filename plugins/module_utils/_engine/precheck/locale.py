@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Of the family "connection and identity": do both ends write, sort and print values in the same way."""
+"""Checks of the family "connection and identity": do both ends encode, sort and print values in the same way."""
 
 from __future__ import annotations
 

@@ -98,12 +98,12 @@ class SourceView:
 class DestinationView:
     """The destination, and the state of this migration that is recorded there.
 
-    Tables are under their names there: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
-    rows are ours, ``unwritable`` those that the account may not write; ``replica_role`` is the error of a refused
-    `SET session_replication_role`; ``closed_schemas`` those in which the account may not create;
-    ``offers`` is what the server can make of the extensions that are needed and that the database lacks,
-    ``refused_extensions`` why it refused when it was tried; ``standing_large_objects`` OIDs of large objects that exist
-    there, are not ours and exist at the source too.
+    Tables have the destination's names: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
+    rows are ours, ``unwritable`` those that the account may not write. ``replica_role`` is the error of a refused
+    `SET session_replication_role`; ``closed_schemas`` are those in which the account may not create objects;
+    ``offers`` are the server's versions of needed extensions that the database lacks, ``refused_extensions`` the errors
+    of those that it refused to create when tried; ``standing_large_objects`` the OIDs of large objects that exist at both
+    ends and are not ours.
     """
 
     server: Server
@@ -129,7 +129,7 @@ class DestinationView:
     standing_large_objects: tuple[int, ...] = ()
 
     def owns(self, name: DestinationName) -> bool:
-        """Whether a table that exists there is this migration's: made by its schema phase, or found by its copy."""
+        """Return whether an existing table is this migration's: created by its schema phase, or found by its copy."""
         if self.state is None:
             return False
         made = self.state.before_image.get("made") or ()

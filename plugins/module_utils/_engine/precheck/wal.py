@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Of the family "logical decoding": can the source keep, decode and send the WAL that the migration needs."""
+"""Checks of the family "logical decoding": can the source retain, decode and send the WAL that the migration needs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .observed import Observation, Slot, SourceView
 
 _COPY_RATE = 50_000_000
-"""Bytes a second that a copy is assumed to move, to forecast how long it takes."""
+"""The assumed rate of a copy in bytes a second, to forecast how long it takes."""
 
 _WORTH_A_FORECAST = 1 << 30
 _SHORT_SENDER_TIMEOUT = 10_000  # milliseconds
 
 
 def our_slot(seen: Observation, source: SourceView) -> Slot | None:
-    """Return the migration's own slot, as the state tables recorded it; None where there is none."""
+    """Return the migration's own slot, as the state tables recorded it; None if there is none."""
     state = seen.destination.state if seen.destination else None
     known = state.slot if state else None
     if not known:
@@ -100,7 +100,7 @@ def _wal_disk_headroom(seen: Observation, source: SourceView) -> Iterator[Found]
         yield Found(
             source.server.database,
             f"{size(todo)} to copy in about {duration(seconds)} at {size(_COPY_RATE)}/s, "
-            f"{size(source.wal_rate)} of WAL a second: {size(forecast)} kept",
+            f"{size(source.wal_rate)} of WAL a second: {size(forecast)} retained",
             "SELECT wal_bytes / extract(epoch FROM now() - stats_reset) FROM pg_stat_wal",
             f"Have {size(2 * forecast)} are free in the source's pg_wal.",
         )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SQL of one entry as the destination executes it: missing roles left out, triggers disabled, foreign keys not yet
+"""Adjusts the SQL of one entry for the destination: without missing roles, triggers disabled, foreign keys not yet
 validated. Pure; every change is to a statement that pg_dump itself put at the end of the entry.
 """
 

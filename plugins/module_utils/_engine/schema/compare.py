@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Section = Literal["pre_data", "keys", "indexes", "foreign_keys"]
 
 SECTIONS: tuple[Section, ...] = ("pre_data", "keys", "indexes", "foreign_keys")
-"""In the order in which they are created: rows come between the first and the second, and an object that needs one of a
-later section is created there too (a view grouped by a primary key)."""
+"""In the order in which they are created: rows are copied between the first and the second, and an object that needs one
+of a later section is created there too (a view grouped by a primary key)."""
 
 _NOT_MOVED = (
     "EVENT TRIGGER",
@@ -64,7 +64,7 @@ class MissingObject:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """The ``missing`` objects by section; ``kept`` are tables that existed at the destination and are not ours;
-    ``dangling`` are foreign keys to tables that are neither selected nor there."""
+    ``dangling`` are foreign keys to tables that are neither selected nor at the destination."""
 
     entries: tuple[Entry, ...]
     missing: Mapping[Section, tuple[MissingObject, ...]]
@@ -140,9 +140,9 @@ def compare(
     first: bool,
     held: DeferredIndexes | None = None,
 ) -> Comparison:
-    """Return what the destination lacks, where each object is looked for under the name that ``mapping`` gives it.
+    """Return what the destination lacks; each object is looked up under its mapped name (``mapping``).
 
-    ``made`` are the tables that this migration created there, ``held`` those on which something has to wait for the last
+    ``made`` are the tables that this migration created there, ``held`` those with indexes that have to wait for the last
     section (`held_back`).
 
     ``first`` says that this migration has not created its schema yet. Only then are the grants of an existing schema
@@ -244,5 +244,5 @@ def refuse_conflicts(kept: tuple[Name, ...]) -> None:
             "comparing the schemas of both ends: table",
             qualified(kept[0]) + others,
             "it already exists at the destination, and this migration did not create it",
-            "Drop or rename it there, leave it out of the objects, or set conflicting_tables: ignore to keep its rows.",
+            "Drop or rename it there, exclude it from the objects, or set conflicting_tables: ignore to keep its rows.",
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .toc import Entry
 
 DeferredIndexes = Mapping["Name", frozenset[str]]
-"""By table, the names of its unique indexes that need not wait."""
+"""Type alias: by table, the names of its unique indexes that need not wait."""
 
 
 def held_back(migration: Migration) -> DeferredIndexes:
@@ -45,7 +45,7 @@ def _above(table: Table, tables: Mapping[int, Table]) -> Table | None:
 
 
 def must_wait(entry: Entry, thing: DatabaseObject | None, held: DeferredIndexes) -> bool:
-    """Return whether this object may be built only when the newest snapshot LSN is passed. Pure."""
+    """Return whether this object may be built only after CDC has passed the newest snapshot LSN. Pure."""
     if thing is None or thing.relation not in held:
         return False
     unique = (entry.kind == "CONSTRAINT" and thing.detail[:1] in ("p", "u", "x")) or (

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from .build_limits import BuildLimits
 
 ATTEMPTS = 5
-"""Attempts at what lost a deadlock against the CDC worker, or did not get a lock."""
+"""Attempts at a statement that lost a deadlock against the CDC worker, or did not get a lock."""
 
 _DOING = "finishing the schema at the destination:"
 
 
 @dataclass(frozen=True, slots=True)
 class DeferredStatement:
-    """One such statement. ``table``: it locks this table against others of its kind, and may run in parallel with
-    those of other tables; None: it is run after all those, in order, if none has failed on the tables in ``after``.
+    """One statement outside a section's transaction. ``table``: it locks this table against others of its kind, and may
+    run in parallel with those of other tables; None: it runs after all those, in order, if none failed on ``after``.
     """
 
     change: SqlChange
@@ -40,7 +40,7 @@ class DeferredStatement:
 
 
 def retry_deadlocks(work: Callable[[], None]) -> None:
-    """Retry what lost a deadlock or did not get a lock, and was rolled back. Raises what the last attempt raises."""
+    """Call ``work``, and retry it if it lost a deadlock or did not get a lock. Raises what the last attempt raises."""
     for attempt in range(ATTEMPTS):
         try:
             work()
@@ -52,8 +52,8 @@ def retry_deadlocks(work: Callable[[], None]) -> None:
 
 
 def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: BuildLimits) -> None:
-    """Execute them: what is done stays done if another one fails. Raises the first EngineError, after all
-    that does not depend on a failed one has been done.
+    """Execute the statements; each is committed by itself. Raises the first EngineError, after all statements that do not
+    depend on a failed one have been executed.
     """
     sizes = {table.qualified_name: table.bytes for table in migration.selected().tables}
     beside: dict[Name, list[SqlChange]] = {}
@@ -63,7 +63,7 @@ def carry_out(migration: Migration, later: Iterable[DeferredStatement], limits: 
             alone.append(one)
         else:
             beside.setdefault(one.table, []).append(one.change)
-    # The largest tables first: all wait for the one that is begun last.
+    # The largest tables first, so that no large one is begun last while the other sessions are idle.
     tables = Tables(migration, limits, sorted(beside.items(), key=lambda item: -sizes.get(item[0], 0)))
     errors = tables.work()
     for one in alone:
@@ -99,7 +99,7 @@ class Tables:
             broken = [one.result() for one in [pool.submit(self._take) for dummy in range(self._jobs)]]
         left = {table for table, dummy in self._waiting}
         self.undone |= left
-        # A session that could not be opened matters only if the others did not do its work.
+        # A session that could not be opened matters only if the other sessions left tables undone.
         return self._errors + [error for error in broken if error and (left or self._errors)]
 
     def _take(self) -> EngineError | None:

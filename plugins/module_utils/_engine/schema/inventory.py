@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection, End
 
-# The class, the object, the relation that it belongs to, a word of detail, and what a foreign key references. A row
-# type and an array type come and go with what they are made of.
+# The class, the object, the relation that it belongs to, a word of detail, and what a foreign key references. Row types
+# and array types are left out: they are created and dropped with the object that they belong to.
 _THINGS = r"""
 WITH ns AS (
     SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
@@ -211,10 +211,10 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All objects in the schemas that were asked for, and the roles of the cluster.
+    """All objects in the requested schemas, and the roles of the cluster.
 
     ``things`` are the source's, by the row of its catalog, and ``details`` the destination's, by `DatabaseObject.key`:
-    each end has what is needed of it, since with ten thousand tables either is large. ``relations`` is by (schema,
+    each end has only the one that is needed, since with ten thousand tables either is large. ``relations`` is by (schema,
     name), with line breaks as blanks, as the dump prints names.
     """
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Foreign keys of partitioned tables, created by way of their partitions.
+"""Creates foreign keys of partitioned tables by way of their partitions.
 
 Before PostgreSQL 18 that of a partitioned table cannot be created first and validated later: creating it reads all
 partitions under a lock that blocks writers. If each partition has the same key already, and validated, the server
@@ -55,7 +55,7 @@ class Key:
     definition: str
 
     def adding(self, mapping: ObjectMapping, *, not_valid: bool) -> sql.Composed:
-        """Return the statement that makes it at the destination."""
+        """Return the statement that adds the key at the destination."""
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
             sql.Identifier(*mapping.there(self.table)),
             sql.Identifier(self.name),
@@ -74,7 +74,7 @@ class PartitionedKey:
 def by_partitions(
     conn: Connection, things: Iterable[DatabaseObject], destination: Inventory
 ) -> Mapping[int, PartitionedKey]:
-    """Return, by OID, those of these foreign keys that are created by way of partitions. Raises ServerError."""
+    """Return by OID the foreign keys that are created by way of partitions. Raises ServerError."""
     if destination.version >= NOT_VALID_ON_PARTITIONED:
         return {}
     roots = [thing.oid for thing in things if "partitioned" in thing.detail and "valid" in thing.detail]

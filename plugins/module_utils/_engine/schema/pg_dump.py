@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_dump and pg_restore: found, checked, and run with their passwords in a private file that the call removes."""
+"""Finds, checks and runs pg_dump and pg_restore, with passwords in a private file that the call removes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _LEFT_OUT = ("service", "servicefile", "replication", "options", "password", "passfile", "fallback_application_name")
 _DEFAULTS = (("sslcertmode", "allow"),)  # libpq 16 and later fill it in, earlier ones do not know it
 _LOCK_WAIT = "2s"
-"""How long sessions may wait behind us: while pg_dump waits for one table, it blocks DDL on those it has locked."""
+"""How long pg_dump waits for a lock: while it waits for one table, it blocks DDL on those that it has locked."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,14 +44,14 @@ class Programs:
 
 
 class TablesLocked(ServerError):
-    """Most likely pg_dump did not get ACCESS SHARE on a table in time: its message is the server's, in any language."""
+    """Raised if pg_dump most likely did not get ACCESS SHARE on a table in time: the server's message has any language."""
 
     code = "tables_locked"
 
 
 @dataclass(frozen=True, slots=True)
 class DumpRequest:
-    """What pg_dump is asked for: schemas by name, without these relations. ``snapshot`` empty: its own."""
+    """The arguments of a dump: schemas by name, without these relations. ``snapshot`` empty: pg_dump's own."""
 
     schemas: tuple[str, ...]
     without: tuple[tuple[str, str], ...]
@@ -112,7 +112,7 @@ def _sweep() -> None:
 
 
 def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoint, wanted: DumpRequest) -> Script:
-    """Dump the schema of one database and take the dump apart. Raises TablesLocked, ServerError, ProtocolError.
+    """Dump the schema of one database and parse the dump. Raises TablesLocked, ServerError, ProtocolError.
 
     ``conn`` is a session at the same server: pg_dump gets the parameters that it really connected with.
     """
@@ -134,7 +134,7 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
 
 
 def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: DumpRequest, archive: str) -> list[str]:
-    """Return the command line of pg_dump: names as patterns that match nothing but themselves, and no secret."""
+    """Return the command line of pg_dump: names as patterns that match only themselves, and no secret."""
     arguments = [
         programs.dump,
         "--dbname=service=causeway",
@@ -210,7 +210,7 @@ def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: st
 
 
 _MORE_LOCKS = "Raise max_locks_per_transaction at the source and restart it; precheck says to which value."
-_REMEDY = "Give the migration's account what it lacks, or correct the objects of the migration; then run it again."
+_REMEDY = "Grant the migration's account what it lacks, or correct the objects of the migration; then run it again."
 
 
 def _why(errors: str) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of pg_schema_sync, and carrying it out.
+"""Plans a section of pg_schema_sync, and applies the plan.
 
 A section is compared, then created in one destination transaction: nothing incomplete is left, and no error is ignored.
 """
@@ -34,7 +34,7 @@ _PHASES: Mapping[str, str] = {"pre_data": "schema", "foreign_keys": "finalized"}
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """Return the Plan. ``options``: section, client_bin, privileges, jobs, memory (MB). Raises EngineError."""
+    """Return the plan of one section. ``options``: section, client_bin, privileges, jobs, memory (MB). Raises EngineError."""
     section = cast("Section", options["section"])
     limits = BuildLimits(int(options.get("jobs", 2)), int(options.get("memory", 512)) << 20)
     work = SchemaSync(
@@ -61,7 +61,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
     if phase and (state is None or not state.reached(phase)):
         changes.append(Change("destination", f"phase of migration {migration.name}", state and state.phase, phase))
 
-    # The first section is dumped again, under a slot's snapshot. With ten thousand tables a dump is large: not kept.
+    # The first section is dumped again, under a slot's snapshot. With ten thousand tables a dump is large: not held until then.
     make = (
         partial(_dump_and_make, work, [step.statements for step in todo.steps], phase)
         if section == "pre_data"
@@ -122,7 +122,7 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
 def _make(
     work: SchemaSync, todo: Steps, standard_strings: bool, finishing: Callable[[], None], phase: str
 ) -> Mapping[str, object]:
-    """Create a later section, then do what is left outside its transaction. Raises EngineError."""
+    """Create a later section, then execute what must run outside its transaction. Raises EngineError."""
     if work.section == "foreign_keys":
         post_load.require_one_position(work.migration)
     _restore(work, todo, standard_strings)
@@ -165,8 +165,8 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
 
 _REMEDIES = {
     "": "Create the extension at the destination with an account that is allowed to, then run this again.",
-    "VIEW": "Select what it reads as well, or leave it out with exclude.",
-    "MATERIALIZED VIEW": "Select what it reads as well, or leave it out with exclude.",
+    "VIEW": "Select the tables that it reads as well, or leave it out with exclude.",
+    "MATERIALIZED VIEW": "Select the tables that it reads as well, or leave it out with exclude.",
     "POLICY": "Create the roles that it names at the destination.",
     "ACL": "Make the migration's account a member of the owner at the destination, or set privileges: skip.",
 }

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last statements, outside the transaction of a section and each by itself: foreign keys are validated, tables
+"""Plans the statements that run after a section's transaction, each by itself: foreign keys are validated, tables
 analyzed, materialized views refreshed. None of them blocks writers for longer than it takes to change a catalog.
 """
 
@@ -68,8 +68,8 @@ def later_changes(
     destination: Inventory,
     split: Mapping[int, PartitionedKey],
 ) -> tuple[DeferredStatement, ...]:
-    """Return what remains when all objects exist, from the catalogs of both ends; ``split`` are the foreign keys that
-    are created by way of their partitions. Raises ServerError.
+    """Return the statements that remain when all objects exist, from the catalogs of both ends; ``split`` are the foreign
+    keys that are created by way of their partitions. Raises ServerError.
     """
     mapping = migration.mapping
     planned = {item.entry.dump_id for item in comparison.missing["foreign_keys"]}
@@ -135,7 +135,7 @@ def _statistics(migration: Migration) -> tuple[DeferredStatement, ...]:
 
 
 def analyze_statement(table: DestinationName) -> sql.Composed:
-    """Return what gathers the statistics of one table."""
+    """Return the ANALYZE of one table."""
     return sql.SQL("ANALYZE {}").format(sql.Identifier(*table))
 
 
@@ -149,14 +149,14 @@ def _standing_tables(conn: Connection, schemas: list[str]) -> set[DestinationNam
 
 
 def require_one_position(migration: Migration) -> None:
-    """Raise StateError unless the changes after the last table's copy have been applied: before, the tables are of
-    different moments, and a foreign key would be violated by rows that are still to come.
+    """Raise StateError unless the changes after the last table's copy have been applied: before, the tables are from
+    different snapshots, and a foreign key would be violated by rows that are not applied yet.
     """
     if not migration.spec.incremental:
         return
     if not passed_every_copy(migration.store):
         raise StateError(
-            "making foreign keys for",
+            "creating foreign keys for",
             migration.name,
             "the changes since the tables were copied have not all been applied",
             "Start the CDC task and wait for it (pg_cdc_task state: started wait: caught_up), then run this again.",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fingerprint that proves a schema dump consistent: pg_dump reads the catalog partly as it is now, not as its
+"""The fingerprint that proves a schema dump consistent: pg_dump reads the catalog partly as it is now, not as its
 snapshot sees it."""
 
 from __future__ import annotations

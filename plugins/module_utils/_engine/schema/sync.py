@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One section of the schema: dumped at the source, compared with the destination, and what is missing as statements."""
+"""Dumps one section of the schema, compares it with the destination, and returns what is missing as statements."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SchemaSync:
         self.selection = migration.selected()
 
     def wanted(self, source: Inventory, snapshot: str = "") -> DumpRequest:
-        """Return what pg_dump is asked for: tables that are not selected are left out, since it would lock them."""
+        """Return the arguments of the dump: tables that are not selected are left out, since pg_dump would lock them."""
         tables = {table.qualified_name for table in self.selection.tables}
         rules = self.migration.spec.rules
         without = set()
@@ -160,7 +160,7 @@ class SchemaSync:
     def split(self, comparison: Comparison, source: Inventory, destination: Inventory) -> Mapping[int, PartitionedKey]:
         """Return the missing foreign keys that are created by way of the partitions, by OID."""
         section = comparison.missing["foreign_keys"]
-        # the comment on a key has to come after it
+        # the comment on a key has to be created after the key
         needed = {need for missing in section for need in missing.entry.needs}
         things = [
             missing.thing
@@ -173,7 +173,7 @@ class SchemaSync:
             oid: key
             for oid, key in found.items()
             if known.issuperset(leaf.oid for leaf in key.leaves)
-            # a partition that was created since exists at the source alone
+            # a partition that was created meanwhile exists only at the source
             and (
                 not destination.relation(there(key.whole.table))
                 or all(destination.relation(there(leaf.table)) for leaf in key.leaves)
@@ -223,7 +223,7 @@ class SchemaSync:
         return Steps(tuple(steps), tuple(warnings))
 
     def _extensions(self, destination: Inventory) -> Steps:
-        """Return what makes the extensions that the destination lacks, after all schemas that the selection makes."""
+        """Return the steps that create the extensions that the destination lacks, after all schemas of the selection."""
         conn = self.migration.destination
         missing = not_there(needed_extensions(self.migration.source, self.selection), standing_extensions(conn))
         offers = observe_offers(conn, [extension.name for extension in missing]) if missing else {}

@@ -1,11 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys, indexes and statistics that are built on a table as soon as its rows are copied, while others still are.
+"""Plans keys, indexes and statistics that are built on a table as soon as its rows are copied, while others still are.
 
-They come from the same comparison as the sections C(keys) and C(indexes), which find them done afterwards: what belongs
-to several tables at once (the index of a partitioned table and what is attached to it), or could not be built, is left
-to those.
+They come from the same comparison as the sections C(keys) and C(indexes), which find them done afterwards. Objects of
+several tables (the index of a partitioned table and what is attached to it), and failed builds, are left to the sections.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class TableBuilds:
     analyze: bool = True
 
     def without_held(self, held: DeferredIndexes) -> TableBuilds:
-        """Return the same without what has to wait because the table's parts have different snapshot LSNs."""
+        """Return the same without the indexes that have to wait because the table's parts have different snapshot LSNs."""
 
         def now(steps: tuple[SchemaStep, ...]) -> tuple[SchemaStep, ...]:
             return tuple(s for s in steps if not (s.missing and must_wait(s.missing.entry, s.missing.thing, held)))
@@ -79,7 +78,7 @@ def by_table(steps: Iterable[SchemaStep], tables: Iterable[Name]) -> dict[Name, 
     chosen: dict[int, SchemaStep] = {}
     for step, missing in known:
         entry = missing.entry
-        # the index of a partition needs its parent's for being attached to it, not for being built
+        # the index of a partition needs its parent's to be attached, not to be built
         late = [need for need in entry.needs if kinds.get(need, _BUILT[0]) not in _BUILT]
         about = next((need for need in entry.needs if need in chosen), 0)
         if entry.kind == "COMMENT" and about:

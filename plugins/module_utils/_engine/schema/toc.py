@@ -66,7 +66,7 @@ class Script:
 
 
 def parse(listing: str, script: str, without_owners: str) -> Script:
-    """Parse what pg_restore printed with and without ``--no-owner``: the difference is what sets the owner.
+    """Parse the output of pg_restore with and without ``--no-owner``: the difference is the SQL that sets the owner.
 
     ``listing`` is the table of contents as ``--list`` prints it: a header that is not in it is part of a function.
     Raises ProtocolError if the format is not the expected one.

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Triggers and rules that fire even for a replicating session are created disabled at the destination: what they did at
-the source would be done twice. Their state is kept in the originals and restored at the cutover.
+"""Disables triggers and rules that fire even for a replicating session: what they did at the source would be done twice.
+Their state is recorded in the originals and restored at the cutover.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _KINDS = {"TRIGGER": "triggers", "RULE": "rules"}
 
 
 def disabled_triggers(missing: Iterable[MissingObject], mapping: ObjectMapping) -> dict[str, dict[str, dict[str, str]]]:
-    """Return what is to be remembered of them: ``{"triggers" | "rules": {"schema.table": {name: "A" | "R"}}}``, by the
-    destination's tables."""
+    """Return the state to record of these triggers and rules: ``{"triggers" | "rules": {"schema.table": {name: "A" |
+    "R"}}}``, by the destination's tables."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for item in missing:
         if item.entry.kind in _KINDS and item.thing and item.thing.detail in _STATES:
@@ -39,7 +39,7 @@ def disabled_triggers(missing: Iterable[MissingObject], mapping: ObjectMapping) 
 
 
 def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
-    """Add them to the originals, in the caller's transaction. What is recorded already stays. Raises ServerError."""
+    """Add their state to the originals, in the caller's transaction; recorded state is not changed. Raises ServerError."""
     state = store.load()
     for key, tables in found.items():
         known = dict(state.before_image.get(key, {})) if state else {}
@@ -50,7 +50,7 @@ def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[
 
 
 def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Composed, ...]:
-    """Return what restores the state of disabled triggers and rules, at the cutover. Running it twice is harmless."""
+    """Return the statements that restore disabled triggers and rules at the cutover. Running them twice is harmless."""
     statements = []
     for word, key in _KINDS.items():
         for table, names in sorted(before_image.get(key, {}).items()):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making a logical slot: on a replication connection, in bounded time, and naming who is waited for.
+"""Creates a logical slot over a replication connection, in bounded time; a timeout names the blocking sessions.
 
 The SQL function is no substitute: on PolarDB 11 it returned while a transaction was open and lost one of its rows.
 PostgreSQL manual, Streaming Replication Protocol: CREATE_REPLICATION_SLOT.
@@ -26,7 +26,7 @@ _MAKING = "making the replication slot"
 
 
 def creation_statement(name: str, plugin: str, failover: bool, version: int) -> str:
-    """CREATE_REPLICATION_SLOT without a snapshot; the old words where the server's version knows no others."""
+    """Return CREATE_REPLICATION_SLOT without a snapshot, in the old syntax before PostgreSQL 15."""
     if version >= 150000:
         more = ", FAILOVER true" if failover else ""
         return f"CREATE_REPLICATION_SLOT \"{name}\" LOGICAL {plugin} (SNAPSHOT 'nothing'{more})"
@@ -34,12 +34,12 @@ def creation_statement(name: str, plugin: str, failover: bool, version: int) -> 
 
 
 def create_slot(walsender: Connection, watcher: Connection, statement: str, name: str, timeout: float) -> str:
-    """Make the slot and return its consistent point as text.
+    """Create the slot and return its consistent point as text.
 
     PostgreSQL waits here for every running transaction, one after the other, prepared ones and commits that wait for
-    a standby too; no timeout of the server's bounds the whole. After ``timeout`` seconds we look who is waited for
-    (over ``watcher``, an ordinary session) and cancel: the server then drops what it had begun. Raises TimeoutExpired,
-    ServerError, ConnectError.
+    a standby too; no server timeout bounds the whole. After ``timeout`` seconds the blocking sessions are read (over
+    ``watcher``, an ordinary session) and the command is cancelled: the server then drops the unfinished slot. Raises
+    TimeoutExpired, ServerError, ConnectError.
     """
     pgconn = walsender.pgconn
     pid = walsender.info.backend_pid
@@ -51,7 +51,7 @@ def create_slot(walsender: Connection, watcher: Connection, statement: str, name
         left = deadline - time.monotonic()
         if left <= 0 and not cancelled:
             cancelled = True
-            # Asked before cancelling: afterwards it waits for nobody.
+            # Read before cancelling: a cancelled command has no blockers.
             waited_for = blockers_of(watcher, pid)
             with explain_errors("cancelling the replication slot", name):
                 walsender.cancel_safe(timeout=10.0)
@@ -89,12 +89,12 @@ def _consistent_point(walsender: Connection, name: str, waited_for: tuple[str, .
     why = message.decode(errors="replace") if message else "the server gave no answer"
     remedy = policy_for(sqlstate).remedy
     if sqlstate == "53400":
-        remedy = "Raise max_replication_slots at the source, or drop a slot that nobody needs."
+        remedy = "Raise max_replication_slots at the source, or drop a slot that is not needed."
     raise ServerError(_MAKING, name, why, remedy or "See the server's log.", sqlstate=sqlstate)
 
 
 def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1) -> int:
-    """Wait until nobody reads the slot. Returns 0, or the pid that still does after ``timeout`` seconds."""
+    """Wait until no session reads the slot. Return 0, or the pid that still reads it after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         with explain_errors("looking at the replication slot", name):
@@ -109,6 +109,6 @@ def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1
 
 
 def drop_slot(conn: Connection, name: str) -> None:
-    """pg_drop_replication_slot. Raises ServerError."""
+    """Drop the slot. Raises ServerError."""
     with explain_errors("dropping the replication slot", name):
         conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))

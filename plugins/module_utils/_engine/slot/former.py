@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a failover of the source: the slot that stays on the old primary."""
+"""Finds and drops the slot that a failover of the source left on the old primary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FormerPrimary:
-    """A server that was the source before, and what stands there: ``why`` not may be dropped, empty where it may."""
+    """A server that was the source before: whether a slot exists there (``stands``), and ``why`` it may not be dropped,
+    empty if it may."""
 
     endpoint: Endpoint
     stands: bool
@@ -37,7 +38,7 @@ class FormerPrimary:
 
 
 def former_slots(migration: Migration, name: str, options: Mapping[str, Any]) -> Plan:
-    """The slot of that name on the servers that were the source before a failover (``former_sources``)."""
+    """Return the plan that drops the slot on the servers that were the source before a failover (``former_sources``)."""
     state = migration.state()
     recorded = state.slot if state else None
     if not recorded or not recorded.get("consistent_point"):
@@ -51,9 +52,9 @@ def former_slots(migration: Migration, name: str, options: Mapping[str, Any]) ->
     notes: tuple[str, ...] = ()
     if not given and int(recorded["timeline"]) != system.timeline:
         notes = (
-            f"The source was promoted since the slot was made (timeline {recorded['timeline']}, now {system.timeline})."
-            f" If the server that was primary before comes back, {name} still stands there and keeps WAL: name it in"
-            f" causeway_former_sources, or run there: {by_hand}",
+            f"The source was promoted after the slot was created (timeline {recorded['timeline']}, now"
+            f" {system.timeline}). If the former primary comes back, {name} still exists there and retains WAL: name that"
+            f" server in causeway_former_sources, or run there: {by_hand}",
         )
     changes = [Change("source", f"replication slot {name} at {f.place}", "left over", None, (by_hand,)) for f in mine]
 
@@ -73,25 +74,25 @@ def drop_former(migration: Migration, former: FormerPrimary, name: str) -> None:
 
 
 def former_endpoint(source: Endpoint, given: Mapping[str, Any]) -> Endpoint:
-    """The source's account at another address. Raises SpecError where the address is the source's."""
+    """Return the source's account at another address. Raises SpecError if the address is the source's."""
     there = replace(source, host=str(given["login_host"]), port=int(given.get("login_port") or source.port))
     if (there.host, there.port) == (source.host, source.port):
         raise SpecError(
             "reading the former sources",
             f"{there.host}:{there.port}",
             "this is the source itself",
-            "Name servers that were the source before a failover, and are no longer.",
+            "Name only servers that were the source before a failover.",
         )
     return there
 
 
 def observe_former(endpoint: Endpoint, migration: str, recorded: Mapping[str, Any], now: System) -> FormerPrimary:
-    """Look for the slot there. Whatever cannot be seen or is not surely left over is said, and not dropped."""
+    """Look for the slot there. A slot that cannot be read, or is not certainly ours and left over, is only reported."""
     try:
         with closing(connect(endpoint, f"former {migration}")) as conn:
             return FormerPrimary(endpoint, *_left_over(conn, recorded, now))
     except EngineError as exc:
-        return FormerPrimary(endpoint, False, f"it could not be looked at ({exc.why})")
+        return FormerPrimary(endpoint, False, f"it could not be checked ({exc.why})")
 
 
 def _left_over(conn: Connection, recorded: Mapping[str, Any], now: System) -> tuple[bool, str]:
@@ -105,7 +106,7 @@ def _left_over(conn: Connection, recorded: Mapping[str, Any], now: System) -> tu
     if other:
         return True, other
     if server.in_recovery and found.synced:
-        return False, ""  # a standby's copy of the slot in use: it goes with that one
+        return False, ""  # a standby's copy of the slot in use: it is dropped with that one
     if not server.in_recovery and (timeline is None or timeline[0] >= now.timeline):
-        return True, f"that server is a primary on timeline {timeline[0] if timeline else 'unknown'} itself"
+        return True, f"that server is itself a primary, on timeline {timeline[0] if timeline else 'unknown'}"
     return True, f"pid {found.active_pid} there reads it" if found.active_pid else ""

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the migration's slot costs the source, and for how long that can go on: samples, trends, forecasts. Pure.
+"""How much WAL the migration's slot retains at the source, and for how long it can: samples, trends, forecasts. Pure.
 
-Two things end badly by themselves. A source that bounds what a slot may keep (max_slot_wal_keep_size) throws the slot's
-WAL away: the migration is lost. One that does not bound it fills its disk, and stops. How much room a disk has cannot be
-asked through SQL; what can be seen is the size of pg_wal, so the size of its disk has to be told (``disk``).
+Two things end badly without intervention. A source that limits what a slot retains (max_slot_wal_keep_size) removes the
+slot's WAL: the migration is lost. One without a limit fills its disk, and stops. SQL does not show the free space of a
+disk, only the size of pg_wal, so the size of its disk has to be configured (``disk``).
 (PostgreSQL manual, pg_replication_slots: wal_status, safe_wal_size.)
 """
 
@@ -21,28 +21,28 @@ from .identity import BEGIN_AGAIN
 
 OK, WARNING, CRITICAL, LOST, UNKNOWN = "ok", "warning", "critical", "lost", "unknown"
 LEVELS = (OK, WARNING, CRITICAL, UNKNOWN, LOST)
-"""In order. What cannot be seen is no reason to be calm."""
+"""In rising order. Unknown ranks above critical: a slot that cannot be observed may be lost."""
 
 WARN_WITHIN = 3600.0
 CRITICAL_WITHIN = 900.0
-"""Seconds before the end that a forecast names."""
+"""Seconds before a forecast loss from which a finding is a warning, or critical."""
 
 _LONG_TRANSACTION = 900.0
 _FAILSAFE_AGE = 1_600_000_000
-"""vacuum_failsafe_age as it is delivered; the server stops taking writes half a thousand million later."""
+"""The default of vacuum_failsafe_age; the server refuses writes 500 million transactions later."""
 _LEAST_SPAN = 5.0
-"""Seconds between two samples from which a rate says something."""
+"""The least number of seconds between two samples that give a rate."""
 WINDOW = 300.0
-"""Seconds that a rate looks back: restart_lsn moves in leaps."""
+"""Seconds of samples that a rate covers: restart_lsn moves in leaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the slot, ``at`` by the source's clock in seconds. Sizes in bytes, ages in transactions.
+    """One observation of the slot, ``at`` by the source's clock in seconds. Sizes in bytes, ages in transactions.
 
-    None is what the server does not have, or does not show to this account. ``limit`` is max_slot_wal_keep_size, None
-    where nothing bounds what a slot may keep; ``oldest`` the oldest transaction that may write, and its age in seconds;
-    ``missing`` names what else of ours is gone at the source.
+    None: the server does not have the value, or does not show it to this account. ``limit`` is max_slot_wal_keep_size,
+    None for no limit; ``oldest`` the oldest transaction that may write, and its age in seconds; ``missing`` names other
+    objects of ours that are missing at the source.
     """
 
     at: float
@@ -63,18 +63,18 @@ class Sample:
 
     @property
     def kept(self) -> int:
-        """Bytes of WAL that the slot keeps."""
+        """Return the bytes of WAL that the slot retains."""
         return max(0, self.position - self.restart) if self.restart else 0
 
     @property
     def lost(self) -> bool:
-        """Whether the slot can no longer give all changes."""
+        """Return whether the slot can no longer send all changes."""
         return not self.found or self.wal_status == "lost" or bool(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a person should know of."""
+    """One thing that the operator should know."""
 
     level: str
     code: str
@@ -88,11 +88,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What follows from the samples of some minutes. Rates in bytes a second, times in seconds, None: not known, or not
-    while things go on as they do.
+    """What follows from the samples of some minutes. Rates in bytes a second, times in seconds; None: unknown, or never
+    at the present rates.
 
-    ``growth`` is by how much more the slot keeps; ``lost_in`` and ``disk_full_in`` go by it. ``reserve`` is for how long
-    nothing at all might be confirmed, as during a pause, before the slot is lost.
+    ``growth`` is the growth of the retained WAL, from which ``lost_in`` and ``disk_full_in`` follow. ``reserve`` is how
+    long nothing at all may be confirmed, as during a pause, before the slot is lost.
     """
 
     wal_rate: float | None = None
@@ -104,7 +104,7 @@ class Forecast:
 
 
 def rate(samples: Sequence[tuple[float, float]]) -> float | None:
-    """Units a second from the first to the last (seconds, units); None where they are too close together."""
+    """Return units a second from the first to the last (seconds, units); None if they are too close together."""
     if len(samples) < 2:
         return None
     span = samples[-1][0] - samples[0][0]
@@ -112,7 +112,7 @@ def rate(samples: Sequence[tuple[float, float]]) -> float | None:
 
 
 def time_left(room: float | None, growth: float | None) -> float | None:
-    """Seconds until ``room`` bytes are used up; 0 when they are; None where it is not bounded, or does not grow."""
+    """Return the seconds until ``room`` bytes are used up, 0 if they are; None without a limit, or without growth."""
     if room is None or growth is None:
         return 0.0 if room is not None and room <= 0 else None
     if room <= 0:
@@ -121,10 +121,10 @@ def time_left(room: float | None, growth: float | None) -> float | None:
 
 
 def kept_for(samples: Sequence[Sample], wal_rate: float | None) -> float | None:
-    """For how many seconds the source has been past the position that the slot keeps.
+    """Return how many seconds ago the source wrote the oldest WAL that the slot retains.
 
-    Where the samples do not reach back so far: by what it keeps and the rate at which WAL is written, and never less
-    than was seen.
+    If the samples do not reach back so far: the retained bytes over the rate at which WAL is written, and never less
+    than was observed.
     """
     last = samples[-1]
     if not last.kept:
@@ -139,7 +139,7 @@ def kept_for(samples: Sequence[Sample], wal_rate: float | None) -> float | None:
 
 
 def forecast(samples: Sequence[Sample], disk: int = 0) -> Forecast:
-    """What follows from ``samples``, in order; ``disk`` is the size of the disk that pg_wal stands on, 0: not told."""
+    """Return what follows from ``samples``, in order; ``disk`` is the size of the disk of pg_wal, 0: not configured."""
     last = samples[-1]
     if not last.found:
         return Forecast(lost_in=0.0, reserve=0.0)
@@ -160,31 +160,31 @@ def forecast(samples: Sequence[Sample], disk: int = 0) -> Forecast:
 
 
 def _within(seconds: float | None) -> str:
-    """How bad it is that something ends in so many seconds; ok where that is far off."""
+    """Return the level of an end in so many seconds; ok if it is far off."""
     if seconds is None or seconds > WARN_WITHIN:
         return OK
     return CRITICAL if seconds <= CRITICAL_WITHIN else WARNING
 
 
 def findings(name: str, last: Sample, ahead: Forecast) -> tuple[Finding, ...]:
-    """What a person should know, the worst first."""
+    """Return what the operator should know, the worst first."""
     found = [*_of_the_slot(name, last, ahead), *_of_the_disk(name, last, ahead), *_of_xids(name, last)]
     if last.missing:
-        text = f"what the migration keeps at the source is gone: {', '.join(last.missing)}"
+        text = f"objects of the migration are missing at the source: {', '.join(last.missing)}"
         found.append(Finding(CRITICAL, "bookkeeping_missing", text, _MISSING))
     return tuple(sorted(found, key=lambda one: -LEVELS.index(one.level)))
 
 
 def _of_the_slot(name: str, last: Sample, ahead: Forecast) -> list[Finding]:
     if not last.found:
-        text = f"the source has no replication slot {name}: what was not read yet is lost"
+        text = f"the source has no replication slot {name}: changes that were not read yet are lost"
         return [Finding(LOST, "slot_missing", text, BEGIN_AGAIN)]
     if last.lost:
-        why = last.reason or "more had to be kept than max_slot_wal_keep_size allows"
+        why = last.reason or "it had to retain more than max_slot_wal_keep_size allows"
         return [Finding(LOST, "slot_lost", f"replication slot {name} has lost its WAL ({why})", BEGIN_AGAIN)]
     bound = f" of max_slot_wal_keep_size = {size(last.limit)}" if last.limit is not None else ""
     if last.wal_status == "unreserved":
-        text = f"replication slot {name} loses its WAL at the next checkpoint: it keeps {size(last.kept)}{bound}"
+        text = f"replication slot {name} loses its WAL at the next checkpoint: it retains {size(last.kept)}{bound}"
         return [Finding(CRITICAL, "slot_unreserved", text, _RAISE_NOW)]
     level = _within(ahead.lost_in)
     if level != OK and ahead.lost_in is not None:
@@ -206,16 +206,16 @@ def _of_the_disk(name: str, last: Sample, ahead: Forecast) -> list[Finding]:
     if last.found and last.wal_status == "extended" and (ahead.growth or 0) > 0:
         age = f", {duration(ahead.kept_for)} of it," if ahead.kept_for else ""
         text = (
-            f"replication slot {name} keeps {size(last.kept)} of WAL{age} more than max_wal_size, and it grows by"
+            f"replication slot {name} retains {size(last.kept)} of WAL{age} more than max_wal_size, growing by"
             f" {size(60 * (ahead.growth or 0))} a minute"
         )
         if last.limit is None and ahead.disk_full_in is None:
-            text += "; nothing bounds it but the disk of pg_wal, whose free space cannot be asked through SQL"
+            text += "; its only limit is the disk of pg_wal, whose free space SQL does not show"
         found.append(Finding(WARNING, "wal_grows", text, _ROOM))
     if last.found and last.oldest and last.oldest[1] >= _LONG_TRANSACTION and (ahead.growth or 0) > 0:
         text = (
-            f"{last.oldest[0]} at the source has been open for {duration(last.oldest[1])}: replication slot {name} keeps"
-            " all WAL since it began, whatever is confirmed"
+            f"{last.oldest[0]} at the source has been open for {duration(last.oldest[1])}: replication slot {name} retains"
+            " all WAL since it began, even what is confirmed"
         )
         found.append(Finding(WARNING, "transaction_open", text, "End that transaction at the source."))
     return found
@@ -228,24 +228,24 @@ def _of_xids(name: str, last: Sample) -> list[Finding]:
     level = CRITICAL if age >= _FAILSAFE_AGE else WARNING
     text = (
         f"replication slot {name} holds back vacuum of the source's catalogs by {count(age)} transactions"
-        " (age(catalog_xmin)): they cannot be frozen, and at two thousand million the source takes no more writes"
+        " (age(catalog_xmin)): they cannot be frozen, and at two billion the source refuses writes"
     )
     return [Finding(level, "xid_held_back", text, "See that the CDC worker runs and catches up, or release.")]
 
 
-_MISSING = "Nobody may drop it while the migration lives: run the migrate playbook, which says what can be saved."
+_MISSING = "It may not be dropped during the migration: run the migrate playbook, which says what can be saved."
 _RAISE = "See that the CDC worker runs and catches up; raise max_slot_wal_keep_size at the source (a reload is enough)."
 _RAISE_NOW = "Raise max_slot_wal_keep_size at the source now (ALTER SYSTEM, SELECT pg_reload_conf())."
-_ROOM = "See that the CDC worker runs and catches up; have room on the disk of pg_wal, or release the migration."
+_ROOM = "See that the CDC worker runs and catches up; make room on the disk of pg_wal, or release the migration."
 
 
 def level_of(found: Sequence[Finding]) -> str:
-    """The worst of them."""
+    """Return the worst level of these findings; ok without any."""
     return max((one.level for one in found), key=LEVELS.index, default=OK)
 
 
 class LevelMeter:
-    """The level as it is told: it rises at once, falls when it has been lower for some samples, and says so each once."""
+    """The debounced level: it rises immediately, and falls after some calmer samples."""
 
     CALM_SAMPLES = 3
 
@@ -254,7 +254,7 @@ class LevelMeter:
         self._calm: list[str] = []
 
     def take(self, level: str) -> bool:
-        """Take one sample's level; whether the told one has changed."""
+        """Add one sample's level; return whether the debounced level has changed."""
         before = self.level
         if LEVELS.index(level) >= LEVELS.index(before):
             self._calm = []
@@ -268,17 +268,17 @@ class LevelMeter:
 
 
 def unseen(why: str, last: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The report where nothing can be seen: ``last`` is what was known before. It is not taken for well."""
-    text = f"the replication slot cannot be watched: {why}"
+    """Return the report if the slot cannot be observed; ``last`` is the report before. Unknown is not reported as ok."""
+    text = f"the replication slot cannot be observed: {why}"
     finding = Finding(
-        UNKNOWN, "slot_unseen", text, "See that the source is up and the migration's account may connect."
+        UNKNOWN, "slot_unseen", text, "Make sure that the source is up and the migration's account may connect."
     )
     gone = ("slot_lost_in", "slot_lost_in_pause", "wal_disk_full_in")
     return {**last, **dict.fromkeys(gone), "level": UNKNOWN, "findings": [dict(finding.as_result())]}
 
 
 def earlier(recorded: Mapping[str, Any]) -> Sample | None:
-    """The sample behind a report, as far as trends go by it; None where the report has none."""
+    """Return the sample behind a report, with the values that trends use; None if the report has none."""
     if not recorded.get("at") or not recorded.get("position"):
         return None
     position = parse_lsn(recorded["position"])
@@ -287,7 +287,7 @@ def earlier(recorded: Mapping[str, Any]) -> Sample | None:
 
 
 def report(name: str, samples: Sequence[Sample], disk: int = 0) -> Mapping[str, Any]:
-    """Everything that is known, as data for status and state tables: names, counts and positions."""
+    """Return all that is known, as data for status and state tables: names, counts and positions."""
     last, ahead = samples[-1], forecast(samples, disk)
     found = findings(name, last, ahead)
     return {

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a slot is the one that the migration made, and whether it still has all that is needed: one rule for the
-modules and for the CDC worker.
+"""Checks that a slot is the one that the migration created, and still has all that is needed: one rule for the modules
+and for the CDC worker.
 
-Absence of evidence is a failure: a missing slot is not "lag 0", and a slot of our name is not ours because of it.
+Absence of evidence is a failure: a missing slot is not "lag 0", and a slot is not ours because it has our name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOOKING = "looking at the replication slot"
 BEGIN_AGAIN = (
     "What changed at the source since then is lost for this migration: release it and migrate again, which copies the"
-    " tables anew under a new slot."
+    " tables again under a new slot."
 )
 
 # to_jsonb sees the columns that this version has: wal_status from 13, failover and synced from 17.
@@ -40,10 +40,10 @@ SELECT s.slot_name, coalesce(s.plugin, ''), s.slot_type, coalesce(s.database, ''
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot as pg_replication_slots shows it. ``active_pid`` is 0 for nobody; a position is 0 where there is none.
+    """A slot as pg_replication_slots shows it. ``active_pid`` is 0 if no session reads it; a position is 0 if there is none.
 
-    ``wal_status`` is reserved, extended, unreserved, lost, or empty on a server that does not say. ``synced``: it is a
-    standby's copy of the primary's.
+    ``wal_status`` is reserved, extended, unreserved, lost, or empty on a server that does not show it. ``synced``: it is
+    a standby's copy of the primary's.
     """
 
     name: str
@@ -69,10 +69,10 @@ def observe_slot(conn: Connection, name: str) -> Slot | None:
 
 
 def difference(recorded: Mapping[str, Any], found: Slot | None, system: str) -> str:
-    """Return in what a slot is another one than the recorded one; empty where it is that one.
+    """Return how a slot differs from the recorded one; empty if it is that one.
 
-    ``system`` is the identifier of the server that was asked, empty where it is not known. It is compared first: another
-    server has no such slot, or a stranger's.
+    ``system`` is the identifier of the server that was asked, empty if unknown. It is compared first: another server has
+    no such slot, or an unrelated one.
     """
     pairs: list[tuple[str, object, object]] = [("system identifier", recorded["system_identifier"], system)]
     if found is not None:
@@ -86,21 +86,23 @@ def difference(recorded: Mapping[str, Any], found: Slot | None, system: str) -> 
         ]
     for what, before, now in pairs:
         if before != now:
-            return f"its {what} is {'unknown' if now == '' else now}, and it was {before} when this migration made it"
+            return (
+                f"its {what} is {'unknown' if now == '' else now}, and it was {before} when this migration created it"
+            )
     return ""
 
 
 def check_slot(
     recorded: Mapping[str, Any], found: Slot | None, system: System, confirmable: Lsn = NO_LSN, timeline: int = 0
 ) -> None:
-    """Raise unless this is the slot that the migration made and it still has all that is needed. Pure.
+    """Raise unless this is the slot that the migration created and it still has all that is needed. Pure.
 
     ``recorded`` is its identity as it was stored, ``confirmable`` the highest position that was recorded as durable at the
-    destination (0: none), and ``timeline`` the one on which that counts. Where changes have been applied, a promotion is
-    the CDC worker's to judge: it knows what it has taken, and reads the timeline's history (`timeline`). A slot behind
-    ``confirmable`` is normal: what comes twice is skipped by its commit position.
+    destination (0: none), and ``timeline`` the one of that position. Once changes have been applied, the CDC worker
+    judges a promotion: it knows what it has received, and reads the timeline's history (`timeline`). A slot behind
+    ``confirmable`` is normal: changes that are sent twice are skipped by their commit position.
 
-    Raises MismatchError where it is another slot, LossError where changes are missing.
+    Raises MismatchError for another slot, LossError if changes are missing.
     """
     name = str(recorded["name"])
     other = difference(recorded, found, system.identifier)
@@ -113,7 +115,7 @@ def check_slot(
             + BEGIN_AGAIN,
         )
     if found is None:
-        raise LossError(LOOKING, name, "the source has no such slot any more", BEGIN_AGAIN)
+        raise LossError(LOOKING, name, "the slot no longer exists at the source", BEGIN_AGAIN)
     if found.wal_status == "lost" or found.confirmed == NO_LSN:
         raise LossError(LOOKING, name, "its WAL was removed (wal_status = lost, max_slot_wal_keep_size)", BEGIN_AGAIN)
     _check_source(recorded, system, confirmable, timeline if confirmable else int(recorded["timeline"]))
@@ -121,29 +123,29 @@ def check_slot(
 
 
 def _check_source(recorded: Mapping[str, Any], system: System, confirmable: Lsn, timeline: int) -> None:
-    """Whether the source is still where the slot was made, and has all that was received from it. Raises LossError."""
+    """Raise LossError unless the source is still on the slot's timeline, and has all that was received from it."""
     if timeline != system.timeline:
         if confirmable:
             return
         raise LossError(
             LOOKING,
             str(recorded["name"]),
-            f"the source was promoted: it is on timeline {system.timeline}, the slot was made on {timeline}",
-            "Commits that the old primary had not passed on may be at the destination and not here. " + BEGIN_AGAIN,
+            f"the source was promoted: it is on timeline {system.timeline}, the slot was created on {timeline}",
+            "Commits that the old primary had not replicated may exist at the destination and not here. " + BEGIN_AGAIN,
         )
     if system.flushed < confirmable:
-        # Its commits would come under positions that we take for applied, and be skipped.
+        # Its new commits would have positions that count as applied, and be skipped.
         raise LossError(
             LOOKING,
             str(recorded["name"]),
             f"the source's WAL ends at {format_lsn(system.flushed)}, and changes up to {format_lsn(confirmable)} were"
-            " received from it: the source is an older copy of itself, or lost what it had called safe",
+            " received from it: the source is an older copy of itself, or lost commits that it had confirmed",
             "Compare both ends with the validate playbook; to be sure, release the migration and migrate again.",
         )
 
 
 def _check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) -> None:
-    """A slot ahead of us has thrown away changes; one before its own consistent point is another one. Raises."""
+    """Raise LossError for a slot that is ahead of us: changes are lost; or before its own consistent point: another one."""
     began = parse_lsn(recorded["consistent_point"])
     if found.confirmed < began:
         raise MismatchError(
@@ -157,7 +159,7 @@ def _check_position(recorded: Mapping[str, Any], found: Slot, confirmable: Lsn) 
         raise LossError(
             LOOKING,
             found.name,
-            f"it is at {format_lsn(found.confirmed)}, ahead of {format_lsn(highest)}, the highest position that is"
+            f"it is at {format_lsn(found.confirmed)}, ahead of {format_lsn(highest)}, the highest position"
             " recorded at the destination: the slot was advanced or recreated, or the destination is an older copy",
             BEGIN_AGAIN,
         )

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The migration's replication slot: its whole identity is stored when it is made, and compared at every look.
+"""Plans the migration's replication slot: its whole identity is stored when it is created, and compared at every check.
 
-A slot that is gone, lost its WAL, or stands ahead of what we recorded means that changes are missing: that is an
-error for a person, never "lag 0", and a slot is never made anew behind rows that were copied under an earlier one.
+A slot that is missing, lost its WAL, or is ahead of what we recorded means that changes are missing: that is an error
+for the operator, never "lag 0", and a slot is never recreated behind rows that were copied under an earlier one.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 PLUGIN = "pgoutput"
 _AFTER_US = 5
-"""Seconds after us at which the server itself stops waiting for one transaction."""
+"""Seconds after our own timeout at which the server stops waiting for one transaction."""
 
 
 class SlotStep(Enum):
-    """What a run has to do about the slot."""
+    """What a run does with the slot."""
 
     KEEP = "keep"
     MAKE = "make"
@@ -51,18 +51,18 @@ def decide(
     timeline: int,
     copied: bool,
 ) -> SlotStep:
-    """What to do, or why nothing may be done. Pure.
+    """Return what to do with the slot. Pure.
 
-    ``recorded`` is the slot in the state (``consistent_point`` None: we were about to make it), ``confirmable`` the
+    ``recorded`` is the slot in the state (``consistent_point`` None: we were about to create it), ``confirmable`` the
     highest position that was recorded as durable at the destination (0: none) on ``timeline``, ``copied`` says that
-    tables have marks. Raises MismatchError and LossError.
+    tables have snapshot LSNs. Raises MismatchError and LossError.
     """
     if recorded is None or not recorded.get("consistent_point"):
         if copied:
             raise LossError(
                 "making the replication slot",
                 name,
-                "tables have been copied already, and what was written to them since is in no slot",
+                "tables have been copied already, and no slot holds what was written to them since",
                 BEGIN_AGAIN,
             )
         if found is None:
@@ -71,18 +71,18 @@ def decide(
             raise StateError(
                 "making the replication slot",
                 name,
-                f"an earlier run of this migration died while it made it, and pid {found.active_pid} at the source still"
-                " does",
-                "Run the same playbook again in a minute, or end that session: it waits for transactions that were open.",
+                f"an earlier run of this migration died while creating it, and pid {found.active_pid} at the source still"
+                " does so",
+                "Run the same playbook again in a minute, or end that session: it waits for open transactions.",
             )
         if recorded is None or found.plugin != PLUGIN:
             used = f", used by pid {found.active_pid}" if found.active_pid else ""
             raise MismatchError(
                 LOOKING,
                 name,
-                f"a slot of that name stands there (plugin {found.plugin or 'none'}, database"
-                f" {found.database or 'none'}{used}) and this migration did not make it",
-                f"Drop it if nobody needs it (SELECT pg_drop_replication_slot('{name}')), or give the migration another"
+                f"a slot of that name already exists (plugin {found.plugin or 'none'}, database"
+                f" {found.database or 'none'}{used}) and this migration did not create it",
+                f"Drop it if it is not needed (SELECT pg_drop_replication_slot('{name}')), or give the migration another"
                 " causeway_name.",
             )
         return SlotStep.REMAKE
@@ -91,16 +91,16 @@ def decide(
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """``options``: failover (auto, always, never), former_sources, wal_disk_size (bytes), wait_timeout (s),
-    state (present, absent)."""
+    """Return the plan for the slot. Raises EngineError. ``options``: failover (auto, always, never), former_sources,
+    wal_disk_size (bytes), wait_timeout (s), state (present, absent)."""
     name = names.slot_name(migration.name)
     if options["state"] == "absent":
         return _plan_absent(migration, name, options["wait_timeout"]).then(former_slots(migration, name, options))
     if not migration.spec.incremental:
         return Plan(notes=("no replication slot is needed: the migration is not incremental",))
     if int(options["wal_disk_size"]) < 0:
-        why = f"wal_disk_size {options['wal_disk_size']} is no size"
-        raise SpecError("reading the options of the replication slot", name, why, "Give bytes, or 0 for not told.")
+        why = f"wal_disk_size {options['wal_disk_size']} is not a size"
+        raise SpecError("reading the options of the replication slot", name, why, "Give bytes, or 0 if it is unknown.")
     migration.selected()
     state = migration.state()
     # In this order: the worker records a position before it confirms it, so what we read later is never behind.
@@ -119,7 +119,7 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
 
 
 def wants_failover(asked: str, server: Server) -> bool:
-    """Whether standbys are to keep the slot too: ``auto`` where the source can (PostgreSQL 17 and later)."""
+    """Return whether standbys retain the slot too: with ``auto`` if the source can (PostgreSQL 17 and later)."""
     return asked == "always" or (asked == "auto" and server.version >= 170000 and not server.in_recovery)
 
 
@@ -128,17 +128,17 @@ def _kept(recorded: Mapping[str, Any], found: Slot, failover: bool) -> Plan:
     if found.wal_status == "unreserved":
         warnings.append(
             f"replication slot {found.name}: its WAL is about to be removed (wal_status = unreserved); raise "
-            "max_slot_wal_keep_size, and see that the CDC worker runs"
+            "max_slot_wal_keep_size, and make sure that the CDC worker runs"
         )
     if failover != found.failover:
         warnings.append(
-            f"replication slot {found.name} was made with failover = {str(found.failover).lower()}, and stays so"
+            f"replication slot {found.name} was created with failover = {str(found.failover).lower()}, which is not changed"
         )
     return Plan(result={"slot": {**recorded, "wal_status": found.wal_status}}, warnings=tuple(warnings))
 
 
 def _told_disk(migration: Migration, recorded: Mapping[str, Any], disk: int) -> Plan:
-    """The size of the disk of pg_wal as the slot monitor goes by it, where another one is configured now."""
+    """Return the plan that records the size of the disk of pg_wal for the slot monitor, if another one is configured."""
     before = int(recorded.get("wal_disk_size", 0))
     if before == disk:
         return Plan()
@@ -170,7 +170,7 @@ def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping
 
     def apply() -> Mapping[str, object]:
         _require_publication(migration)
-        # We cancel first; should we die before, the server must not go on waiting, with the half-made slot in use.
+        # We cancel first; should we die before, the server must not wait for ever, with the unfinished slot in use.
         given_up = {"lock_timeout": f"{int((options['wait_timeout'] + _AFTER_US) * 1000)}ms"}
         walsender = migration.open(migration.spec.source, "slot", replication=True, settings=given_up)
         system = identify_system(walsender, migration.spec.source)
@@ -184,7 +184,7 @@ def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping
             "failover": failover,
             **({"wal_disk_size": int(options["wal_disk_size"])} if options["wal_disk_size"] else {}),
         }
-        # The intent first: a slot of our name that stands after a crash is then known to be ours, and unused.
+        # The intent first: a slot of our name that exists after a crash is then known to be ours, and unused.
         migration.store.set_json("slot", record)
         if step is SlotStep.REMAKE:
             drop_slot(migration.source, name)
@@ -197,12 +197,12 @@ def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping
 
     notes = []
     if observe_publication(migration.source, names.publication_name(migration.name)) is None:
-        notes.append("the publication does not stand yet; pg_publication makes it before this runs")
+        notes.append("the publication does not exist yet; pg_publication creates it before this runs")
     return Plan(changes=(change,), apply=apply, notes=tuple(notes))
 
 
 def _require_publication(migration: Migration) -> None:
-    """What is written before the publication stands can never be decoded. Raises StateError."""
+    """Raise StateError if the publication is missing: what is written before it exists can never be decoded."""
     name = names.publication_name(migration.name)
     state = migration.store.load()
     found = observe_publication(migration.source, name)
@@ -210,7 +210,7 @@ def _require_publication(migration: Migration) -> None:
         raise StateError(
             "making the replication slot",
             names.slot_name(migration.name),
-            f"publication {name} does not stand yet, and has to be there before the slot",
+            f"publication {name} does not exist yet, and has to exist before the slot",
             "Run pg_publication first.",
         )
 

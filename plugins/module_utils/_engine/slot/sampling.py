@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking the source about the migration's slot: one `slot_health.Sample` a look, by an ordinary account."""
+"""Samples the migration's slot at the source with an ordinary account: one `health.Sample` at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8,
  WHERE d.datname = pg_catalog.current_database()
 """
 
-# Decoding keeps what was written since the oldest transaction that may still commit began, in any database.
+# Decoding retains what was written since the oldest transaction that may still commit began, in any database.
 _OLDEST = """
 SELECT who, seconds FROM (
     SELECT 'pid ' || a.pid AS who,
@@ -50,9 +50,9 @@ _PROMOTE = "Promote it, or name the primary."
 
 
 def sample_slot(source: Connection, name: str, publication: str) -> Sample:
-    """Look once at the slot ``name``, and whether the migration's publication still stands.
+    """Return one sample of the slot ``name``, with whether the migration's publication still exists.
 
-    Raises ServerError, ConnectError: what cannot be seen is no sample.
+    Raises ServerError, ConnectError: a slot that cannot be observed gives no sample.
     """
     doing = "watching the replication slot"
     with explain_errors(doing, name):
@@ -92,7 +92,7 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
 def report_now(
     source: Connection, name: str, publication: str, recorded: Mapping[str, Any], disk: int = 0
 ) -> Mapping[str, Any]:
-    """The report of one look; ``recorded`` is the worker's last one, from which rates follow. Raises nothing of ours."""
+    """Return a report made now; ``recorded`` is the worker's last one, from which rates follow. Raises no EngineError."""
     try:
         sample = sample_slot(source, name, publication)
     except EngineError as exc:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a failover of the source: what still counts on its new timeline, of our position and of each table's copy."""
+"""Decides after a failover of the source what still holds on its new timeline: our position, and each table's copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def observe_system(migration: Migration) -> System:
-    """IDENTIFY_SYSTEM over a replication connection of its own. Raises ConnectError, ServerError."""
+    """Return IDENTIFY_SYSTEM over a replication connection of its own. Raises ConnectError, ServerError."""
     walsender = migration.open(migration.spec.source, "system", replication=True)
     try:
         return identify_system(walsender, migration.spec.source)
@@ -34,13 +34,13 @@ def observe_system(migration: Migration) -> System:
 
 
 def read_history(walsender: Connection, timeline: int) -> str:
-    """The timeline's history file, as TIMELINE_HISTORY gives it. Raises ServerError."""
+    """Return the timeline's history file, from TIMELINE_HISTORY. Raises ServerError."""
     rows = simple_query(walsender, f"TIMELINE_HISTORY {timeline}", "reading the history of timeline", str(timeline))
     return rows[0][1] or "" if rows else ""
 
 
 def switch_point(history: str, timeline: int) -> Lsn | None:
-    """Where ``timeline`` ended, from a later timeline's history file; None when it is no ancestor."""
+    """Return where ``timeline`` ended, from a later timeline's history file; None if it is no ancestor."""
     for line in history.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == str(timeline):
@@ -49,10 +49,10 @@ def switch_point(history: str, timeline: int) -> Lsn | None:
 
 
 def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present: int, history: str) -> Lsn:
-    """Return the confirmable position on the source's ``present`` timeline, which is not the ``timeline`` of our
+    """Return the confirmable position on the source's ``present`` timeline, which is not our position's ``timeline``.
 
     Up to the switch point both have the same past; beyond it nothing may be skipped by its position. Raises LossError
-    where we have taken what the present source never had.
+    if we have applied what the present source never had.
     """
     doing, what = "following the source to timeline", str(present)
     point = switch_point(history, timeline)
@@ -60,14 +60,14 @@ def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present
         raise LossError(
             doing,
             what,
-            f"timeline {timeline}, on which changes were applied, is no part of its past",
+            f"timeline {timeline}, on which changes were applied, is not part of its history",
             "The source is another branch of that cluster. Name the right one, or release the migration and migrate again.",
         )
     if applied > point:
         raise LossError(
             doing,
             what,
-            f"changes up to {format_lsn(applied)} stand at the destination, and the source left timeline"
+            f"changes up to {format_lsn(applied)} were applied at the destination, and the source left timeline"
             f" {timeline} at {format_lsn(point)}: some of them never happened there",
             "Compare both ends with the validate playbook; to be sure, release the migration and migrate again.",
         )
@@ -77,9 +77,9 @@ def position_after_switch(applied: Lsn, confirmable: Lsn, timeline: int, present
 def copied_too_late(
     copies: Iterable[TableCopy], timeline: int, present: int, history: str
 ) -> tuple[list[TableCopy], Lsn]:
-    """The tables whose rows hold what the source, on timeline ``present``, never had, and where it left the other one.
+    """Return the tables with rows that the source, on timeline ``present``, never had, and where it left the other one.
 
-    Each mark counts on the timeline on which it was taken; ``timeline`` stands where that is not known. Pure.
+    Each snapshot LSN belongs to the timeline on which it was taken, by default ``timeline``. Pure.
     """
     late, left = [], NO_LSN
     for copy in copies:
@@ -94,9 +94,9 @@ def copied_too_late(
 
 
 def following(migration: Migration, system: System) -> Plan:
-    """The tables that have to be copied again after a failover; an empty plan where there are none.
+    """Return the plan that marks tables to be copied again after a failover; an empty one if there are none.
 
-    The CDC worker looks too, before it resumes the stream.
+    The CDC worker checks too, before it resumes the stream.
     """
     state = migration.state()
     slot = state.slot if state and state.slot else {}
@@ -119,9 +119,10 @@ def following(migration: Migration, system: System) -> Plan:
 
 
 def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point: Lsn) -> StateError:
-    """Take back that these tables are complete, so that the next full copy empties them and copies them anew.
+    """Take back that these tables are complete, so that the next full copy empties them and copies them again.
 
-    Returns what the task ends with. Raises LossError for tables that held rows before us: nobody knows which are ours.
+    Return the error that the task ends with. Raises LossError for tables that held rows before us: which rows are ours
+    is not recorded.
     """
     named = ", ".join(qualified(copy.name) for copy in late[:10])
     doing = "following the source to timeline"
@@ -140,6 +141,6 @@ def copy_again(store: StateStore, late: Sequence[TableCopy], present: int, point
     return StateError(
         doing,
         str(present),
-        f"{why}; they hold rows that never happened there",
-        "Run the migrate playbook: it copies just these tables again, under a new mark, and CDC goes on for all others.",
+        f"{why}; they hold rows that the source never had",
+        "Run the migrate playbook: it copies just these tables again, under a new snapshot, and CDC continues for all others.",
     )

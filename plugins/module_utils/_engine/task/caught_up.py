@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wait until the destination has caught up: a marker at the source, and a worker that applies it.
+"""Waits until the destination has caught up: writes a marker at the source, and waits until the worker has applied it.
 
 This needs no lock of the migration. The marker is one row that is changed in a transaction of its own; modules that
-write it at the same time get numbers of their own, in commit order, and each waits for the number that it got.
+write it at the same time get numbers of their own, in commit order, and each waits for its own number.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _DOING = "waiting for the CDC worker to catch up in migration"
 _LOOK = 1.0
-"""Seconds between two looks at the task and its worker."""
+"""Seconds between two checks of the task and its worker."""
 _GONE = 30.0
-"""Seconds without a worker after which it is down: systemd starts one again after ten."""
+"""Seconds without a worker after which it counts as down: systemd restarts it after ten."""
 _RETRIES = 120.0
-"""Seconds since its last report for which a worker that retries is taken to live: between attempts it has no session."""
+"""Seconds since its last report for which a retrying worker counts as alive: between attempts it has no session."""
 _REMEDY = {
     "paused": "Run the resume playbook.",
     "disarmed": "The destination is in production. To migrate into it again, set causeway_restart: true.",
@@ -37,7 +37,7 @@ _REMEDY = {
 def wait_caught_up(migration: Migration, timeout: float) -> float:
     """Write a marker at the source, wait until the worker has applied it, and return the seconds that this took.
 
-    Raises StateError where there is no started task, or it fails, is paused or loses its worker meanwhile, and
+    Raises StateError if there is no started task, or it fails, is paused or loses its worker meanwhile, and
     TimeoutExpired after ``timeout`` seconds.
     """
     _require_started(migration)
@@ -78,7 +78,7 @@ def _require_started(migration: Migration) -> None:
 
 
 def _lives(migration: Migration) -> bool:
-    """Return whether a worker applies, or has reported lately that it starts or tries again."""
+    """Return whether a worker applies, or has reported lately that it starts or retries."""
     store = migration.store
     if holder(store.conn, store.name) is not None:
         return True

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting a process that outlives the one that starts it, with nothing of it inherited but its user."""
+"""Starts a process that outlives its parent, and inherits nothing of it but the user."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _PASSED_ON = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""What a worker needs of an environment. Everything else stays behind: a playbook's may hold passwords."""
+"""The variables that a worker inherits. No others: a playbook's environment may hold passwords."""
 
 
 def worker_environment(given: Mapping[str, str], engine: str) -> dict[str, str]:
-    """The environment of a worker that runs the engine unpacked in folder ``engine``."""
+    """Return the environment of a worker that runs the engine unpacked in folder ``engine``."""
     kept = {name: given[name] for name in _PASSED_ON if name in given}
     return {**kept, "PYTHONPATH": engine}
 
@@ -44,7 +44,7 @@ def worker_environment(given: Mapping[str, str], engine: str) -> dict[str, str]:
 def launch(argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> int:
     """Run ``argv`` detached: a new session, no terminal, no descriptor of ours, output appended to a file.
 
-    Returns its process id. Raises StateError when the program cannot be run.
+    Return its process id. Raises StateError if the program cannot be run.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -64,7 +64,7 @@ def launch(argv: Sequence[str], environment: Mapping[str, str], folder: Path, ou
 def _become_parent_of(
     argv: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, writing: int
 ) -> None:
-    """In the first child: fork once more, so that the worker's parent is init, and leave."""
+    """Fork once more in the first child, so that the worker's parent is init, and exit."""
     try:
         os.setsid()
         grandchild = os.fork()
@@ -86,7 +86,7 @@ def _become(argv: Sequence[str], environment: Mapping[str, str], folder: Path, o
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    # The pipe closes by itself when the program runs; until then it carries the news that it does not.
+    # The pipe closes by itself when the program runs; until then it carries an error.
     os.set_inheritable(writing, False)
     for descriptor in _open_descriptors():
         if descriptor > 2 and descriptor != writing:

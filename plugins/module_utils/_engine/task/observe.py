@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The CDC task as it is: its control row, who applies, which process runs here, its progress, and what its slot keeps."""
+"""Observes the CDC task: control row, applying worker, process on this host, progress, and the WAL that its slot retains."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTask:
-    """``control`` and ``holder`` None where there is none, ``process`` None where none runs on this host, ``retained``
-    the bytes of WAL that the slot keeps, None where the source does not say."""
+    """The observed task. ``control`` and ``holder`` are None if there is none, ``process`` if none runs on this host;
+    ``retained`` is the bytes of WAL that the slot retains, None if unknown."""
 
     control: ControlRow | None
     holder: Holder | None
@@ -36,7 +36,7 @@ class ObservedTask:
 
     @classmethod
     def none(cls) -> ObservedTask:
-        """Before the migration is known."""
+        """Return the task of a migration that has no state yet."""
         return cls(None, None, None, {})
 
     @property
@@ -44,7 +44,7 @@ class ObservedTask:
         return self.holder is not None or self.process is not None
 
     def result(self) -> Mapping[str, object]:
-        """For the module's answer."""
+        """Return the task as data for the module's answer."""
         control = self.control
         return {
             "wanted": control.wanted if control else None,
@@ -56,7 +56,7 @@ class ObservedTask:
 
 
 def observe_task(migration: Migration, folder: Path) -> ObservedTask:
-    """Look at the task. Raises ServerError, and StateError for state tables that we do not know."""
+    """Observe the task. Raises ServerError, and StateError for state tables of another version."""
     process = held_by(folder / PID_FILE)
     store = migration.store
     if store.load() is None:
@@ -69,7 +69,7 @@ def observe_task(migration: Migration, folder: Path) -> ObservedTask:
 
 
 def _retained(migration: Migration) -> int | None:
-    """Bytes of WAL that the slot keeps at the source. A source that is down must not keep a task from being stopped."""
+    """Return the bytes of WAL that the slot retains, or None: a task can be stopped while the source is down."""
     try:
         row = migration.source.execute(
             "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::bigint"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of the CDC task, as the module was asked."""
+"""The options of the CDC task, checked and typed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTINGS = frozenset({field.name for field in fields(TaskSettings)})
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """How the module was asked. ``wait`` is none or caught_up; timeouts in seconds; ``settings`` those that are given."""
+    """The module's options. ``wait`` is none or caught_up; timeouts in seconds; ``settings`` holds only given settings."""
 
     state: str
     home: Path
@@ -36,7 +36,7 @@ class TaskOptions:
 
 
 def task_options(options: Mapping[str, Any]) -> TaskOptions:
-    """The module's own options."""
+    """Return the module's own options, typed. Raises SpecError."""
     return TaskOptions(
         state=str(options["state"]),
         home=Path(options["worker_home"]),
@@ -58,7 +58,7 @@ def _port(number: int) -> int:
         raise SpecError(
             "reading the options of the CDC task",
             "metrics_port",
-            f"{number} is no port",
+            f"{number} is not a port",
             "Use 1 to 65535, or 0 for none.",
         )
     return number

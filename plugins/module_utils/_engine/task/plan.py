@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The CDC task as a migration wants it: its control row, its worker's configuration and process on this host."""
+"""Plans the CDC task of a migration: its control row, its worker's configuration and process on this host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 
 def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Plan:
-    """What makes the task as it is asked for. Raises EngineError; SpecError for a setting out of its range."""
+    """Return the plan that brings the task into the requested state. Raises EngineError; SpecError for a setting out of
+    its range."""
     wanted = task_options(options)
     task_settings(wanted.settings)
     check_limits(wanted.memory_max, wanted.cpu_quota)
@@ -59,9 +60,9 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
 
 
 def _settings(task: ObservedTask, wanted: TaskOptions) -> dict[str, object]:
-    """What stands, and over it what is given. Raises SpecError for a setting out of its range."""
+    """Return the stored settings, with the given ones over them. Raises SpecError for a setting out of its range."""
     kept = dict(task.control.settings) if task.control else {}
-    # What another release has written there, and this one does not know, stays.
+    # Settings of another release that this one does not know are retained.
     return {**kept, **task_settings(wanted.settings, kept).stored()}
 
 
@@ -76,7 +77,7 @@ def _refuse_disarmed(migration: Migration, task: ObservedTask, doing: str) -> No
 
 
 class _Start:
-    """What starts the task, or starts its worker anew. All is observed at the beginning."""
+    """Starts the task, or restarts its worker. Everything is observed at the beginning."""
 
     def __init__(self, migration: Migration, wanted: TaskOptions, runner: Runner, installed: Systemd | None) -> None:
         self._migration = migration
@@ -93,7 +94,7 @@ class _Start:
         paths = (self._folder, self._engine, wanted.python)
         if wanted.supervisor == "auto" and not all(nameable(str(path)) for path in paths):
             self._systemd = None
-        # A unit of an earlier run that is not wanted any more.
+        # The unit of an earlier run, which is no longer wanted.
         self._leftover = installed if self._systemd is None else None
         self._unit = self._unit_text()
         self._again = self._starts_anew()
@@ -104,7 +105,7 @@ class _Start:
         return engine_folder(self._wanted.home, self._wanted.engine, self._wanted.python)
 
     def _unit_text(self) -> str:
-        """The unit, with the engine that the worker keeps while it runs."""
+        """Return the text of the unit, with the engine that the worker runs until it is restarted."""
         if self._systemd is None:
             return ""
         wanted, kept = self._wanted, stored_process(self._path)[0]
@@ -200,7 +201,7 @@ class _Start:
         return {"task": self._result(observe_task(migration, folder))}
 
     def _caught_up(self) -> Mapping[str, object]:
-        """Write a marker and wait until it is applied, if that was asked for."""
+        """Write a marker and wait until it is applied, if that was requested; return the seconds."""
         migration, wanted = self._migration, self._wanted
         if wanted.wait != "caught_up":
             return {}
@@ -212,8 +213,11 @@ class _Start:
 def _taken_for_granted(elsewhere: bool, slot: bool, carried: bool) -> tuple[str, ...]:
     said = (
         (elsewhere, "The worker runs on another host, or on this one under another worker_home."),
-        (not slot, "Slot and full copy are taken as made by then."),
-        (not carried, "The engine is taken as carried over by then, which the worker role does."),
+        (not slot, "Slot and full copy are not complete yet; this plan assumes that they will be."),
+        (
+            not carried,
+            "The engine is not on the worker host yet; this plan assumes that the worker role copies it there.",
+        ),
     )
     return tuple([text for holds, text in said if holds])
 
@@ -233,7 +237,7 @@ def _require_ready(migration: Migration) -> None:
 
 
 def _plan_resting(migration: Migration, wanted: TaskOptions, systemd: Systemd | None) -> Plan:
-    """Paused, or stopped: the slot stays in either case, and the source keeps for it what is not applied."""
+    """Return the plan that pauses or stops the task. In both cases the slot retains at the source what is not applied."""
     folder = worker_folder(wanted.home, migration.name)
     task = observe_task(migration, folder)
     paused = wanted.state == "paused"
@@ -258,21 +262,21 @@ def _plan_resting(migration: Migration, wanted: TaskOptions, systemd: Systemd | 
 
 
 def _cost(task: ObservedTask) -> tuple[str, ...]:
-    """What it costs the source that nothing is applied."""
+    """Return how much WAL the slot retains while the task is paused or stopped, as notes."""
     if task.control is None:
         return ("There is no CDC task yet.",)
     if task.retained is None:
-        return ("How much WAL the slot keeps could not be asked: the source was not reached, or has no such slot.",)
+        return ("The WAL that the slot retains is unknown: the source could not be reached, or has no such slot.",)
     return (
-        f"The slot keeps {size(task.retained)} of WAL at the source now, and whatever is written there until the task"
-        " is started again.",
+        f"The slot retains {size(task.retained)} of WAL at the source now, and all WAL that is written there until the"
+        " task is started again.",
     )
 
 
 def _control_changes(
     migration: Migration, before: ControlRow | None, wanted: str, settings: Mapping[str, object]
 ) -> tuple[Change, ...]:
-    """What makes the control row so; nothing where it is."""
+    """Return the change of the control row; nothing if it is as wanted."""
     if before is not None and (before.wanted, dict(before.settings)) == (wanted, settings):
         return ()
     text = control_statement(migration.store, wanted, settings, exists=before is not None)

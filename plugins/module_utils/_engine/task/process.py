@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker's process seen from a module: started, watched until it applies, ended."""
+"""Starts the worker's process from a module, waits until it applies, and ends it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT = 90.0
 _OUTPUT_FILE = "worker.out"
-"""What the interpreter itself says before the log is open, or when it crashes."""
+"""The output of the interpreter itself, before the log is open or when it crashes."""
 
 
 def first_progress(migration: Migration) -> None:
-    """Create the progress row at the slot's consistent point; where it exists only the state begins anew.
+    """Create the progress row at the slot's consistent point; if it exists, reset only the state.
 
-    Raises StateError where it existed once and is gone: what was applied since would be applied again.
+    Raises StateError if it existed once and is missing: changes that were applied since would be applied again.
     """
     state = migration.state()
     slot = state.slot if state and state.slot else {}
@@ -42,24 +42,24 @@ def first_progress(migration: Migration) -> None:
         raise StateError(
             "starting the CDC worker of",
             migration.name,
-            f"its row in {store.schema}.{PROGRESS_TABLE} is gone, and with it the position up to which changes were applied",
-            "Put the row back from a backup of this moment; otherwise release the migration and begin again.",
+            f"its row in {store.schema}.{PROGRESS_TABLE} is missing: the position up to which changes were applied is lost",
+            "Restore the row from a backup of this moment; otherwise release the migration and begin again.",
         )
     create_progress(store, slot)
 
 
 class Launcher(Protocol):
-    """Starts the worker's process; ``gone`` says why there is none any more, and nothing while it lives."""
+    """Starts the worker's process, and reports why it has ended."""
 
     def start(self) -> None:
-        """Start it. Raises StateError."""
+        """Start the process. Raises StateError."""
 
     def gone(self) -> str:
-        """Why it is gone; empty while it lives."""
+        """Return why the process has ended; empty while it is alive."""
 
 
 class Detached:
-    """A process that nobody looks after but the next run."""
+    """An unsupervised process: only the next run restarts it."""
 
     def __init__(self, folder: Path, engine: Path, python: str) -> None:
         self._folder = folder
@@ -68,22 +68,22 @@ class Detached:
         self._pid = 0
 
     def start(self) -> None:
-        """Start it, in a session of its own. Raises StateError."""
+        """Start the process, in a session of its own. Raises StateError."""
         argv = [self._python, "-m", "_engine.daemon", "--config", str(self._folder / CONFIG_FILE)]
         environment = worker_environment(os.environ, str(self._engine))
         self._pid = launch(argv, environment, self._folder, self._folder / _OUTPUT_FILE)
 
     def gone(self) -> str:
-        """Its last words, once it is gone."""
+        """Return the last line of its output once it has ended; empty while it is alive."""
         if _lives(self._pid) or held_by(self._folder / PID_FILE) is not None:
             return ""
         return f"its process ended at once: {_last_line(self._folder / _OUTPUT_FILE)}"
 
 
 def start_process(migration: Migration, folder: Path, launcher: Launcher | None) -> None:
-    """Start the worker (or only wait, when one rests) until it applies.
+    """Start the worker, or only wake a paused one, and wait until it applies.
 
-    Raises StateError with the worker's own error when it fails, TimeoutExpired when it neither runs nor fails.
+    Raises StateError with the worker's own error if it fails, TimeoutExpired if it neither runs nor fails.
     """
     if launcher is not None:
         launcher.start()
@@ -119,7 +119,7 @@ def start_process(migration: Migration, folder: Path, launcher: Launcher | None)
 
 
 def wait_paused(migration: Migration, timeout: float) -> None:
-    """Wait until the worker has come to a commit and rests. A worker that fails or goes meanwhile applies nothing either.
+    """Wait until the worker has drained to a commit boundary and is paused, or has failed or ended: it applies nothing then.
 
     Raises TimeoutExpired.
     """
@@ -133,13 +133,13 @@ def wait_paused(migration: Migration, timeout: float) -> None:
                 "waiting for the CDC worker to pause in migration",
                 migration.name,
                 f"after {timeout:g} s it is still {state}",
-                "It comes to a commit first: wait longer with stop_timeout, or stop it.",
+                "It drains to a commit boundary first: wait longer with stop_timeout, or stop it.",
             )
         time.sleep(0.05)
 
 
 def wake_process(folder: Path) -> None:
-    """Tell the process on this host that its configuration is another: one that waits to try again does so now."""
+    """Notify the process on this host of a changed configuration: one that waits before a retry retries now."""
     pid = held_by(folder / PID_FILE)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -147,13 +147,13 @@ def wake_process(folder: Path) -> None:
 
 
 def _observed(migration: Migration) -> tuple[str, Mapping[str, Any]]:
-    """Return state and last error of the task; ``absent`` where there is no row."""
+    """Return the state and last error of the task; ``absent`` if there is no row."""
     row = read_progress(migration.store)
     return (row.state, row.error) if row else ("absent", {})
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process of this id does anything; one that nobody has buried yet does not."""
+    """Return whether the process is alive. A zombie counts as dead."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -176,9 +176,9 @@ def _last_line(path: Path) -> str:
 
 
 def end_process(migration: Migration, folder: Path, timeout: float) -> None:
-    """Tell the process on this host to stop, and wait until nobody applies and it is gone.
+    """Stop the process on this host, and wait until it has ended and no session applies.
 
-    Raises TimeoutExpired, naming who still applies.
+    Raises TimeoutExpired, naming the session that still applies.
     """
     deadline = time.monotonic() + timeout
     pid = held_by(folder / PID_FILE)
@@ -186,7 +186,7 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
-            pass  # it went by itself
+            pass  # it has ended by itself
     if migration.store.load() is not None:
         wait_gone(migration.destination, migration.name, timeout)
     while held_by(folder / PID_FILE) is not None:
@@ -194,7 +194,7 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
             raise TimeoutExpired(
                 "waiting for the CDC worker to stop in migration",
                 migration.name,
-                f"process {pid} on the worker host is still there after {timeout:g} s",
+                f"process {pid} on the worker host still runs after {timeout:g} s",
                 "Wait longer, or end that process: nothing that was committed is lost.",
             )
         time.sleep(0.05)

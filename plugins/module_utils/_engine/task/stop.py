@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a CDC task: drained to a commit and gone, or removed with all that it has on this host."""
+"""Ends a CDC task: stops its worker at a commit boundary, or removes the task with all that it has on this host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def stop_task(migration: Migration, folder: Path, timeout: float, systemd: Systemd | None) -> None:
-    """Ask the worker to stop and wait until it has drained and gone. Raises TimeoutExpired, naming who applies."""
+    """Stop the worker and wait until it has drained and ended. Raises TimeoutExpired, naming the session that applies."""
     control = read_control(migration.store) if migration.store.load() is not None else None
     if control is not None and control.wanted != "stopped":
         set_wanted(migration.store, "stopped")
@@ -36,7 +36,7 @@ def stop_task(migration: Migration, folder: Path, timeout: float, systemd: Syste
 
 
 def plan_absent(migration: Migration, folder: Path, timeout: float, systemd: Systemd | None) -> Plan:
-    """No worker, no task, no folder; the position stays with the migration. Raises EngineError."""
+    """Return the plan that removes worker, task and folder; the position stays with the migration. Raises EngineError."""
     task = observe_task(migration, folder)
     changes: list[Change] = []
     if task.runs:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who starts the worker and looks after it: systemd where there is one that may, else nobody but the next run.
+"""The worker's supervisor: systemd where it can be used, else none, and only the next run restarts the worker.
 
-A system unit for root, the user's own for everybody else, and only where that user's manager outlives a login. The unit
-is installed and started here; what it says is `unit`'s.
+A system unit for root, a user unit for any other account, and only if that user's manager outlives a login. The unit is
+installed and started here; its text comes from `systemd_unit`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNIT_PATH = "SYSTEMD_UNIT_PATH"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where units of this account go. ``why_not`` says why systemd cannot look after a worker here; empty where it can."""
+    """Where units of this account go. ``why_not`` says why systemd cannot supervise a worker here; empty if it can."""
 
     system: bool
     folder: Path
@@ -36,23 +36,23 @@ class Place:
 
 
 def observe_place(environ: Mapping[str, str], uid: int) -> Place:
-    """Look at this host, as the account that asks."""
+    """Return where this account's units go on this host."""
     account = pwd.getpwuid(uid)
     system = uid == 0
     home = environ.get("XDG_CONFIG_HOME") or f"{account.pw_dir}/.config"
-    # systemd's own variable for another search path; its first entry is where an administrator's units go.
+    # systemd's own variable for another search path; its first entry is for the administrator's units.
     given = environ.get(_UNIT_PATH, "").split(":")[0]
     folder = Path(given or ("/etc/systemd/system" if system else f"{home}/systemd/user"))
     why_not = ""
     if not given and not Path("/run/systemd/system").is_dir():
         why_not = "systemd does not run here"
     elif not system and not Path("/var/lib/systemd/linger", account.pw_name).exists():
-        why_not = f"what {account.pw_name} runs ends with the last login (loginctl enable-linger {account.pw_name})"
+        why_not = f"{account.pw_name}'s processes end with the last login (loginctl enable-linger {account.pw_name})"
     return Place(system, folder, why_not)
 
 
 class Systemd:
-    """One worker's unit. Programs are run by ``runner``; every method raises StateError where systemd refuses."""
+    """One worker's unit. Programs are run by ``runner``; every method raises StateError if systemd refuses."""
 
     def __init__(self, place: Place, name: str, runner: Runner) -> None:
         self.system = place.system
@@ -66,7 +66,7 @@ class Systemd:
         return self.path.exists()
 
     def changes(self, text: str | None) -> list[Change]:
-        """What is not yet so: the unit with this text, enabled; none for None."""
+        """Return the changes that install and enable the unit with this text; that remove it for None."""
         try:
             present: str | None = self.path.read_text(encoding="utf-8")
         except OSError:
@@ -77,7 +77,7 @@ class Systemd:
         return [Change("worker host", str(self.path), present, text, (f"systemctl {verb} {self.unit}",))]
 
     def install(self, text: str) -> None:
-        """Write the unit and have it started at boot. Idempotent."""
+        """Write the unit and enable it at boot. Idempotent."""
         if not self.changes(text):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,12 +89,12 @@ class Systemd:
         self._must("enable", self.unit)
 
     def start(self) -> None:
-        """Ask for the worker; whether it applies is another question."""
+        """Start the unit; this does not wait until the worker applies."""
         self._run("reset-failed", self.unit)
         self._must("start", "--no-block", self.unit)
 
     def gone(self) -> str:
-        """Why there is no process of the unit; empty while there is one, or one is to come."""
+        """Return why the unit has no process; empty while it has one, or will start one."""
         said = dict(
             line.split("=", 1)
             for line in self._run("show", "-p", "ActiveState", "-p", "Result", self.unit).output.splitlines()
@@ -104,11 +104,11 @@ class Systemd:
         return f"unit {self.unit} is {state} ({said.get('Result', '')})" if state in ("failed", "inactive") else ""
 
     def stop(self) -> None:
-        """End the process and whatever waits to start it again."""
+        """End the process, and cancel a pending restart."""
         self._must("stop", self.unit)
 
     def remove(self) -> None:
-        """Stop it and take the unit away. Idempotent."""
+        """Stop the worker and remove the unit. Idempotent."""
         if self.installed:
             self._must("disable", "--now", self.unit)
             self.path.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class Systemd:
         if not program:
             raise StateError("asking systemd for the CDC worker", self.unit, "there is no systemctl", _NONE)
         scope = [] if self.system else ["--user"]
-        # The manager of a user is found by this variable, which a task of Ansible's need not have.
+        # systemctl finds the manager of a user by this variable, which a session without a login need not have.
         environment = {} if self.system else {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
         return self._runner.run([program, *scope, *words], environment)
 
@@ -135,11 +135,11 @@ class Systemd:
             )
 
 
-_NONE = "See journalctl for the unit; or set causeway_worker_supervisor: none, then the worker runs by itself."
+_NONE = "See journalctl for the unit; or set causeway_worker_supervisor: none, then the worker runs unsupervised."
 
 
 def find_systemd(wanted: str, name: str, runner: Runner) -> tuple[Systemd | None, str]:
-    """The unit that looks after the worker (None: nobody does), and why not. Raises StateError where it must and cannot."""
+    """Return the unit that supervises the worker, or None and why. Raises StateError if systemd is required and missing."""
     place = observe_place(os.environ, os.getuid())
     if wanted == "none":
         return None, ""
@@ -148,15 +148,15 @@ def find_systemd(wanted: str, name: str, runner: Runner) -> tuple[Systemd | None
     why = place.why_not or "there is no systemctl"
     if wanted == "systemd":
         raise StateError(
-            "having systemd look after the CDC worker of",
+            "supervising with systemd the CDC worker of",
             name,
             why,
-            "Cure that, or use causeway_worker_supervisor: auto.",
+            "Correct that, or use causeway_worker_supervisor: auto.",
         )
     return None, why
 
 
 def installed_systemd(name: str, runner: Runner) -> Systemd | None:
-    """The unit that an earlier run has installed, whatever is wanted now."""
+    """Return the unit that an earlier run has installed, regardless of the present options."""
     found = Systemd(observe_place(os.environ, os.getuid()), name, runner)
     return found if found.installed else None

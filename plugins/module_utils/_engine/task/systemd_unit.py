@@ -24,7 +24,7 @@ _FOR_ALL = (
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
     "SystemCallArchitectures=native",
 )
-# A user's manager has not the right to give these. /tmp stays shared: a server's socket may stand there.
+# A user's manager may not grant these. /tmp stays shared: a server's socket may be there.
 _FOR_SYSTEM = (
     "CapabilityBoundingSet=",
     "PrivateDevices=yes",
@@ -41,7 +41,7 @@ _FOR_SYSTEM = (
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a unit is made of. ``user`` is the account that a system unit runs as; empty for a user's own unit.
+    """The values of a unit. ``user`` is the account that a system unit runs as; empty for a user unit.
     ``memory`` and ``cpu`` are systemd's MemoryMax and CPUQuota, empty for none."""
 
     name: str
@@ -55,24 +55,24 @@ class Unit:
 
 
 def check_limits(memory: str, cpu: str) -> None:
-    """Raise SpecError for what systemd would not understand, or would silently leave out."""
+    """Raise SpecError for a limit that systemd would reject or silently ignore."""
     for option, value, form, example in (("memory_max", memory, _MEMORY, "2G"), ("cpu_quota", cpu, _CPU, "150%")):
         if value and not form.fullmatch(value):
             raise SpecError(
                 "reading the limits of the CDC worker",
                 option,
-                f"{value!r} is no limit of systemd's",
+                f"{value!r} is not a limit of systemd's",
                 f"Write {example}.",
             )
 
 
 def nameable(path: str) -> bool:
-    """Whether a unit can name this path plainly: systemd reads blanks, quotes, % and $ in ways of its own."""
+    """Return whether a unit can name this path without quoting: systemd interprets blanks, quotes, % and $."""
     return bool(_PLAIN.fullmatch(path)) and path.startswith("/")
 
 
 def render(unit: Unit) -> str:
-    """The unit's text, the same for the same values. Raises SpecError for a path that a unit cannot name plainly."""
+    """Return the unit's text, the same for the same values. Raises SpecError for a path that would need quoting."""
     for path in (unit.folder, unit.python, unit.engine):
         if not nameable(path):
             raise SpecError(
@@ -92,7 +92,7 @@ def render(unit: Unit) -> str:
         f"LoadCredential={CONFIG_FILE}:{unit.folder}/{CONFIG_FILE}",
         *([f"User={unit.user}"] if unit.user else []),
         "UMask=0077",
-        # Ready is who applies, or says why not: a source may be away for hours.
+        # A worker is ready when it applies, or has reported why not: a source may be away for hours.
         "TimeoutStartSec=infinity",
         "TimeoutStopSec=90",
         "KillMode=mixed",
@@ -107,7 +107,7 @@ def render(unit: Unit) -> str:
         *((*_FOR_SYSTEM, f"ReadWritePaths={unit.folder}") if unit.user else ()),
     ]
     lines = [
-        "# Made by causeway.postgresql.pg_cdc_task, which writes it anew.",
+        "# Made by causeway.postgresql.pg_cdc_task, which overwrites it.",
         "[Unit]",
         f"Description=Causeway CDC worker of migration {described}",
         *(("Wants=network-online.target", "After=network-online.target") if unit.user else ()),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker has on its host: the folder of its migration with configuration, log and process id, and its engine."""
+"""The worker's files on its host: the folder of its migration with configuration, log and process id, and its engine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..plan import Change
 
 
 def worker_folder(home: Path, name: str) -> Path:
-    """Where the worker of one migration keeps configuration, log and process id."""
+    """Return the folder of one migration's worker, with configuration, log and process id."""
     return home / names.folder_name(name)
 
 
 def config_changes(path: Path, config: WorkerConfig, *, keep_engine: bool) -> list[Change]:
-    """The configuration where it differs; never its content, which holds the passwords."""
+    """Return the change of the configuration if it differs; never its content, which holds the passwords."""
     kept = stored_process(path)[0] if keep_engine else ""
     try:
         present = path.read_text(encoding="utf-8")
@@ -35,12 +35,12 @@ def config_changes(path: Path, config: WorkerConfig, *, keep_engine: bool) -> li
 
 
 def with_engine(config: WorkerConfig, engine: str) -> WorkerConfig:
-    """The same configuration for another engine."""
+    """Return the same configuration for another engine."""
     return replace(config, engine=engine)
 
 
 def stored_process(path: Path) -> tuple[str, int]:
-    """The engine that a running worker was started with, which it keeps, and the port of its metrics."""
+    """Return the engine that a running worker was started with, which it does not change, and the port of its metrics."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return str(values.get("engine", "")), int(values.get("metrics_port", 0))
@@ -49,9 +49,9 @@ def stored_process(path: Path) -> tuple[str, int]:
 
 
 def engine_folder(home: Path, engine: str, python: str) -> Path:
-    """The unpacked engine to run: the one that is named, else the one that ``current`` points at, else the only one.
+    """Return the unpacked engine to run: the named one, else the one that ``current`` points at, else the only one.
 
-    Raises StateError where there is none.
+    Raises StateError if there is none.
     """
     engines = home / "engine"
     found = engines / (engine or "current")
@@ -63,7 +63,7 @@ def engine_folder(home: Path, engine: str, python: str) -> Path:
             "starting the CDC worker",
             str(found),
             "there is no unpacked engine",
-            "Run the worker role, which carries it over: ansible-playbook … causeway.postgresql.precheck --tags worker.",
+            "Run the worker role, which copies it there: ansible-playbook … causeway.postgresql.precheck --tags worker.",
         )
     if not os.access(python, os.X_OK):
         raise MismatchError("starting the CDC worker", python, "it cannot be run", "Correct worker_python.")

@@ -9,14 +9,14 @@ It reads one JSON request, the only argument, or standard input when there is no
 C({"changed", "clusters": {name: endpoint}}) or C({"failed": true, "msg"}). A request is
 C({"state", "folder", "clusters": [{"name", "version", "settings"}], "mode", "check", "user", "home"}).
 
-What is where:
+Folders:
 
 * the I(home), /var/tmp/causeway-postgresql-UID or what CAUSEWAY_CLUSTERS_HOME names, keeps the unpacked binaries of
   each major version from run to run;
 * the I(folder) of a cluster holds C(cluster.json) (0600: port, superuser, password), C(data), C(log), C(run).
 
-PostgreSQL refuses to run as root, so a caller who is root gets servers that run as C(nobody): every parent of the
-folder and of the home must be passable for that user, which is why neither lies below the caller's home folder.
+PostgreSQL refuses to run as root, so for a root caller the servers run as C(nobody): every parent of the folder and of
+the home must be passable for that user, which is why neither is below the caller's home folder.
 """
 
 from __future__ import annotations

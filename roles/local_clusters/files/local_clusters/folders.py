@@ -17,7 +17,7 @@ HOME_VARIABLE = "CAUSEWAY_CLUSTERS_HOME"
 
 
 class ClusterError(Exception):
-    """What could not be done, to which cluster, why, and what to do next; the text is for the operator."""
+    """Raised with what failed, for which cluster, why, and what to do next; the text is for the operator."""
 
 
 def default_home() -> pathlib.Path:
@@ -30,7 +30,7 @@ def default_home() -> pathlib.Path:
 
 
 def own_folder(path: pathlib.Path) -> pathlib.Path:
-    """Make a folder, or take one that belongs to this account, and return it. Raises ClusterError for another one.
+    """Create a folder, or use one that belongs to this account, and return it. Raises ClusterError for any other.
 
     Every account may write to /tmp and /var/tmp: a folder that another account made there could hold its binaries.
     """

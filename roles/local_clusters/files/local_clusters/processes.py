@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server of a cluster as a process: started, stopped, ended."""
+"""Starts, stops and ends the server of a cluster, as a process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_program(cluster: Cluster, program: str, *arguments: str) -> subprocess.C
 def _is_dead(lock_file: pathlib.Path) -> bool:
     """Return whether the server that wrote this lock file is a zombie.
 
-    A container's first process may never collect its children: to kill(pid, 0), and so to pg_ctl, such a server lives.
+    A container's first process may never collect its children: for kill(pid, 0), and so for pg_ctl, such a server is alive.
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         pid = int(lock_file.read_text(encoding="utf-8").splitlines()[0])

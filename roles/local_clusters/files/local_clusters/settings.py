@@ -27,7 +27,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
-# What the program itself sets: a caller's setting of the same name would make the endpoints untrue.
+# Settings that only this program may set: a caller's setting of the same name would make the endpoints wrong.
 RESERVED_SETTINGS = frozenset({"listen_addresses", "port", "unix_socket_directories", "data_directory", "hba_file"})
 HOST_RULES = """\
 # Written by local_clusters: a password for every role, from this machine only.

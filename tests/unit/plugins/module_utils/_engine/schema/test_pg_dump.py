@@ -74,7 +74,7 @@ class Failing(Programmed):
 def test_too_few_locks_for_all_tables_are_told_from_a_table_that_somebody_locks() -> None:
     query = "pg_dump: detail: Query was: LOCK TABLE s.a, s.b IN ACCESS SHARE MODE\n"
     few = "pg_dump: error: query failed: FEHLER:  out of shared memory\nHINT:  max_locks_per_transaction\n"
-    for errors, remedy in ((few + query, "Raise max_locks_per_transaction"), (query, "Give the migration's account")):
+    for errors, remedy in ((few + query, "Raise max_locks_per_transaction"), (query, "Grant the migration's account")):
         with pytest.raises(TablesLocked) as raised:
             _run(Failing(errors), ["/x/pg_dump"], {}, "dumping")
         assert raised.value.remedy.startswith(remedy)

@@ -58,8 +58,8 @@ def test_a_former_source_is_the_same_account_elsewhere() -> None:
         (dataclasses.replace(SLOT, plugin="wal2json"), {}, 1, (True, "its plugin is wal2json")),
         (dataclasses.replace(SLOT, synced=True), {"in_recovery": True}, 2, (False, "")),
         (SLOT, {"in_recovery": True}, 2, (True, "")),
-        (SLOT, {}, 2, (True, "that server is a primary on timeline 2 itself")),
-        (SLOT, {}, None, (True, "that server is a primary on timeline unknown itself")),
+        (SLOT, {}, 2, (True, "that server is itself a primary, on timeline 2")),
+        (SLOT, {}, None, (True, "that server is itself a primary, on timeline unknown")),
         (dataclasses.replace(SLOT, active_pid=9), {}, 1, (True, "pid 9 there reads it")),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_cannot_be_looked_at_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         raise ConnectError("connecting to", "b", "no route", "")
 
     monkeypatch.setattr(former, "connect", refuse)
-    assert former.observe_former(SOURCE, "m", MADE, NOW).why == "it could not be looked at (no route)"
+    assert former.observe_former(SOURCE, "m", MADE, NOW).why == "it could not be checked (no route)"
 
 
 def planned(
@@ -115,7 +115,7 @@ def test_what_is_ours_is_dropped_and_what_is_not_is_left_with_its_statement(monk
 
 
 def test_after_a_promotion_the_former_source_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "promoted since the slot was made" in planned(monkeypatch, MADE, {}, []).notes[0]
+    assert "promoted after the slot was created" in planned(monkeypatch, MADE, {}, []).notes[0]
     assert planned(monkeypatch, {**MADE, "timeline": 2}, {}, []).notes == ()
     for nothing in (None, {**MADE, "consistent_point": None}):
         assert planned(monkeypatch, nothing, {"b": (True, "")}, []) == Plan()

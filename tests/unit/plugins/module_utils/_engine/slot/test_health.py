@@ -115,13 +115,13 @@ def test_a_disk_that_fills_is_forecast_where_its_size_was_told() -> None:
     ]
     assert forecast(samples).disk_full_in is None
     (said,) = findings("s", samples[-1], forecast(samples))
-    assert said.code == "wal_grows" and "cannot be asked through SQL" in said.text
+    assert said.code == "wal_grows" and "free space SQL does not show" in said.text
     disk = 1060 * MB + 300 * MB
     assert forecast(samples, disk).disk_full_in == 300
     found = findings("s", samples[-1], forecast(samples, disk))
     assert [(f.level, f.code) for f in found] == [("critical", "wal_disk_full_soon"), ("warning", "wal_grows")]
     assert "full in 5 min" in found[0].text
-    assert "cannot be asked" not in found[1].text
+    assert "SQL does not show" not in found[1].text
 
 
 def test_an_open_transaction_is_named_while_wal_piles_up() -> None:

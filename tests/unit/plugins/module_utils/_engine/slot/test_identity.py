@@ -79,7 +79,7 @@ def test_a_source_whose_wal_ends_before_our_position_has_gone_back() -> None:
     ],
 )
 def test_a_slot_that_is_not_ours(what: str, slot: Slot) -> None:
-    with pytest.raises(MismatchError, match=f"its {what} is .*, and it was .* when this migration made it"):
+    with pytest.raises(MismatchError, match=f"its {what} is .*, and it was .* when this migration created it"):
         check(slot)
 
 
@@ -102,7 +102,7 @@ def test_a_slot_that_is_gone_or_lost(slot: Slot | None) -> None:
 
 def test_a_promotion_is_a_loss_until_changes_were_applied_and_then_the_worker_s_to_judge() -> None:
     promoted = System("7", 2, 900)
-    with pytest.raises(LossError, match="on timeline 2, the slot was made on 1"):
+    with pytest.raises(LossError, match="on timeline 2, the slot was created on 1"):
         check(changed(confirmed=500), promoted, confirmable=0, timeline=0)
     check(SLOT, promoted)  # its WAL may end before what the old primary had sent
     check(SLOT, System("7", 2, 1000), timeline=2)  # the worker has followed it

@@ -73,7 +73,7 @@ def test_where_the_source_left_is_the_last_point_that_matters() -> None:
 
 
 def test_a_timeline_that_is_no_ancestor_is_a_loss() -> None:
-    with pytest.raises(LossError, match="no part of its past"):
+    with pytest.raises(LossError, match="not part of its history"):
         position_after_switch(900, 950, 5, 3, HISTORY)
 
 

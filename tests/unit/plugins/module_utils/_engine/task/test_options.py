@@ -34,5 +34,5 @@ def test_what_is_not_given_has_a_default_and_is_no_setting() -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_out_of_range_is_named(port: int) -> None:
-    with pytest.raises(SpecError, match=f"{port} is no port"):
+    with pytest.raises(SpecError, match=f"{port} is not a port"):
         task_options({**GIVEN, "metrics_port": port})
