@@ -198,7 +198,7 @@ class Stages:
 
     def _on_servers(self, marked: str, *options: str, environ: dict[str, str] | None = None) -> bool:
         # a test that hangs says where it does, and the others still run
-        options += ("--timeout", "600")
+        options += ("--timeout", "1200")
         # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
         # in their order: by the number of its tests nobody knows how long a file takes
         options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")

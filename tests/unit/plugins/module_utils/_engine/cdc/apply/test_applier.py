@@ -30,6 +30,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Row,
     Update,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 
 HEARTBEAT = Relation(
     1,
@@ -76,7 +77,7 @@ class Ends:
             settle=lambda end: self.asked.append(f"settle {end}"),
         )
         self.tables = SimpleNamespace(
-            known={}, learn=lambda relation, dummy: self.asked.append(f"learn {relation.name}")
+            known={}, mapping=IDENTITY, learn=lambda relation, dummy: self.asked.append(f"learn {relation.name}")
         )
         self.applier = Applier(cast("Any", self.conn), cast("Any", self.progress), "ours", cast("Any", self.tables))
         self.asked.clear()
