@@ -17,7 +17,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.toc import Entry
 
 EXTENSION = "Create the extension at the destination with an account that is allowed to, then run this again."
-READS = "Select what it reads as well, or leave it out with exclude."
+READS = "Select the tables that it reads as well, or leave it out with exclude."
 ROLES = "Create the roles that it names at the destination."
 OWNER = "Make the migration's account a member of the owner at the destination, or set privileges: skip."
 GIVING = "Make the migration's account a member of role größe at the destination, or set privileges: skip."
