@@ -285,7 +285,7 @@ def test_they_are_as_the_snapshot_of_the_rows_sees_them(pair: Any, migration: An
         release()
         migration(pair).finish("pg_full_copy", process)
     assert pair.destination.query(WITNESS) == before
-    with pytest.raises(ModuleFailed, match="1 large objects differ, 1 are missing at the destination, and 1 stand"):
+    with pytest.raises(ModuleFailed, match="1 large objects differ, 1 are missing at the destination, and 1 exist"):
         migration(pair).run("pg_data_validate")
     migration(pair).run("pg_full_copy", resync=["pg_catalog.pg_largeobject"])
     assert assert_same(pair) == NUMBER

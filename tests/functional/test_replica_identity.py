@@ -97,7 +97,7 @@ def test_absent_leaves_what_somebody_else_changed_since(shop: Any) -> None:
     shop.source.run("ALTER TABLE sales.orders REPLICA IDENTITY NOTHING; DROP TABLE sales.late")
     shop.source.run("ALTER TABLE sales.silent RENAME TO renamed")
     result = migration(shop).run("pg_replica_identity", state="absent")
-    assert "sales.orders was given NOTHING" in " ".join(result["notes"])
+    assert "sales.orders was set to NOTHING" in " ".join(result["notes"])
     found = identities(shop)
     assert found["orders"] == "n"
     assert found["renamed"] == "n"

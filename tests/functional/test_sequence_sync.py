@@ -106,7 +106,7 @@ def test_it_follows_the_source(shop: Any) -> None:
 def test_a_fresh_pair_is_planned_and_a_missing_sequence_named(pair: Any) -> None:
     pair.source.run(SCHEMA)
     dry = migration(pair).run("pg_sequence_sync", check=True)
-    assert "do not stand yet" in dry["notes"][0]
+    assert "do not exist yet" in dry["notes"][0]
     with pytest.raises(ModuleFailed, match="does not exist at the destination"):
         migration(pair).run("pg_sequence_sync")
     pair.destination.run(SCHEMA + "DROP SEQUENCE sales.alone")
