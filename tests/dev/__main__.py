@@ -45,7 +45,8 @@ def _carry_out(venv: Path, workspace: Workspace, variant: str, wanted: Sequence[
         workspace.copy()  # one for all lanes
 
         def make(name: str, output: IO[str]) -> stages.Stages:
-            return stages.Stages(venv, workspace, variant, workspace.mark_of(name), output)
+            behind = name not in stages.LANES[0]
+            return stages.Stages(venv, workspace, variant, workspace.mark_of(name), output, behind=behind)
 
         return Lanes(workspace, make).run(stages.LANES, wanted)
     results = []

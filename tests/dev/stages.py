@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +33,12 @@ _STEERING = (
 ENDING = ("-p", "support.budget")
 """A pytest that ends when its time is used up."""
 
+# The unit tests keep a cache of their own, and may run at the same time.
+FUNCTIONAL_CACHE = ("-o", f"cache_dir={CACHE / 'pytest-functional'}")
+FEW = 8
+"""So many functional tests that fail while two others and the linters run may be asked once more, alone: some wait for
+seconds, and a slow machine has none to spare. What is broken fails again."""
+
 
 class Stages:
     """Runs stages by name; each returns whether every command of it succeeded.
@@ -38,12 +46,24 @@ class Stages:
     What they print goes to the file I(output), or where this process prints to.
     """
 
+    # beside servers whose tests wait for seconds, everything else gets what they leave of the processors
+    _before: tuple[str, ...] = ()
+
     def __init__(
-        self, venv: Path, workspace: Workspace, variant: str = "newest", mark: str = "", output: IO[str] | None = None
+        self,
+        venv: Path,
+        workspace: Workspace,
+        variant: str = "newest",
+        mark: str = "",
+        output: IO[str] | None = None,
+        *,
+        behind: bool = False,
     ) -> None:
         self.variant = variant
         self.mark = mark or workspace.mark
         self.output = output
+        if behind:
+            self._before = ("nice", "-n", "10")
         self._process: subprocess.Popen[bytes] | None = None
         self._over = False
         self._lock = threading.Lock()
@@ -96,7 +116,7 @@ class Stages:
                 if self._over:
                     return False
                 process = self._process = subprocess.Popen(
-                    words, cwd=cwd, env=environ or self.environ(), stdout=self.output, stderr=told
+                    [*self._before, *words], cwd=cwd, env=environ or self.environ(), stdout=self.output, stderr=told
                 )
         except OSError as error:
             self.say(f"{Path(words[0]).name} could not be started in {cwd}: {error}")
@@ -180,7 +200,23 @@ class Stages:
         )
 
     def functional(self) -> bool:
-        return self._on_servers("not faults_heavy", "--durations", "15")
+        if self._on_servers("not faults_heavy", "--durations", "15"):
+            return True
+        failed = self._failed()
+        if not 0 < len(failed) <= FEW:
+            return False
+        self.say(f"Failed while others ran; each must pass alone now: {', '.join(failed)}")
+        alone = ("--last-failed", "--last-failed-no-failures", "none", "--timeout", "1200")
+        return self.run(self.python, "-m", "pytest", "tests/functional", *FUNCTIONAL_CACHE, *alone)
+
+    @staticmethod
+    def _failed() -> list[str]:
+        """Return the ids of the functional tests that failed in the last run."""
+        path = CACHE / "pytest-functional" / "v" / "cache" / "lastfailed"
+        try:
+            return sorted(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return []
 
     def faults(self) -> bool:
         environ = self._ending(self._budget("FAULTS", 60))
@@ -202,6 +238,10 @@ class Stages:
         # two at a time, each with clusters of its own; the tests of a file stay together and share what they set up,
         # in their order: by the number of its tests nobody knows how long a file takes
         options += ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+        options += FUNCTIONAL_CACHE
+        shutil.rmtree(
+            CACHE / "pytest-functional", ignore_errors=True
+        )  # what failed in an earlier run is not asked again
         return self.run(self.python, "-m", "pytest", "tests/functional", "-m", marked, *options, environ=environ)
 
     def sanity(self) -> bool:

@@ -164,7 +164,7 @@ def test_a_progress_row_that_is_deleted_is_not_made_again(standing: Journey) -> 
     destination.run("DELETE FROM causeway.cdc_progress")
     source.run("INSERT INTO t VALUES (2)")
     gone(standing)
-    assert "causeway.cdc_progress is gone" in refused(standing)
+    assert "causeway.cdc_progress is missing" in refused(standing)
     assert destination.query("SELECT id FROM t") == [(1,)]
 
 
