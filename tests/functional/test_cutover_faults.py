@@ -163,7 +163,7 @@ def test_what_is_found_behind_the_fence_is_refused(moved: Moved) -> None:
     # A right that is granted in between
     process = moved.break_at("after mark")
     source.sql.execute(sql.SQL("GRANT INSERT ON sales.stock TO {}").format(sql.Identifier(moved.outsider[0])))
-    go_on(moved, process, rf"INSERT on sales\.stock for {moved.outsider[0]}: the right is there")
+    go_on(moved, process, rf"INSERT on sales\.stock for {moved.outsider[0]}: the right still exists")
     source.sql.execute(sql.SQL("REVOKE INSERT ON sales.stock FROM {}").format(sql.Identifier(moved.outsider[0])))
     moved.assert_writable(1)
     # A superuser who writes all the same
