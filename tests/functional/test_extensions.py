@@ -106,7 +106,7 @@ def test_another_version_is_made_where_the_source_s_is_not_offered(make_pair: An
     finding = said(result, "extension_version")["pageinspect"]
     assert finding["severity"] == "ignorable" and "does not offer" in finding["evidence"]["answer"]
     made = one.run("pg_schema_sync", section="pre_data")
-    assert "pageinspect is made in version" in str(made["warnings"])
+    assert "pageinspect is created in version" in str(made["warnings"])
     (version,) = pair.destination.sql.execute(
         "SELECT extversion FROM pg_extension WHERE extname = 'pageinspect'"
     ).fetchone()
