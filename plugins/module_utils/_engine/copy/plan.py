@@ -83,9 +83,7 @@ def plan(
     if without and schema_made:
         raise missing_tables(without)
     if without:
-        notes.append(
-            f"{len(without)} of {len(waiting)} tables do not exist yet; this plan assumes that the schema phase creates them."
-        )
+        notes.append(f"{len(without)} of {len(waiting)} tables are missing: the schema phase creates them first.")
     if migration.spec.incremental and (state is None or state.slot is None):
         notes.append("The slot does not exist yet; this plan assumes that it will: the copy itself needs it.")
     control = read_control(migration.store) if state is not None else None
