@@ -175,7 +175,7 @@ def speaks_of_a_state_table(file: Path) -> list[str]:
     for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += OF_STATE_TABLES.findall(node.value)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "table":
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rsplit(".", maxsplit=1)[-1] == "table":
             found += [word.value for word in node.args if isinstance(word, ast.Constant) and word.value in TABLE_NAMES]
     return found
 

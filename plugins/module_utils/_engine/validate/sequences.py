@@ -150,8 +150,10 @@ def decide(
     *,
     exact: bool,
 ) -> Decision:
-    """Compare each sequence of the source with the one that it is mapped to; pure. Without ``exact`` nothing is moved backward. Raises MismatchError where a value does not
-    fit the destination's bounds."""
+    """Compare each sequence of the source with the one that it is mapped to; pure.
+
+    Without ``exact`` nothing is moved backward. Raises MismatchError where a value does not fit the destination's bounds.
+    """
     to_set, ahead, missing, warnings = [], [], [], []
     for name, here in sorted(source.items()):
         mapped = mapping.there(name)

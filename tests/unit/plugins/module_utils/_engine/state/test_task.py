@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.task import (
@@ -13,7 +13,8 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.
     delete_control,
 )
 
-STORE = StateStore(cast("Any", None), "state", "or'ders")
+NO_CONNECTION: Any = None
+STORE = StateStore(NO_CONNECTION, "state", "or'ders")
 
 
 def test_the_control_row_is_inserted_or_updated_with_everything_quoted() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.wo
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.worker.apply_loop import ApplyLoop
 
 APPLY, STOP = WorkerStep.APPLY, WorkerStep.STOP
+
+
+def double(value: object) -> Any:
+    """Return what stands in for one of the loop's parts."""
+    return value
 
 
 class Played:
@@ -74,14 +79,14 @@ class Played:
 
     def run(self) -> list[str]:
         loop = ApplyLoop(
-            cast("Any", SimpleNamespace(store=None, progress=self.progress)),
-            cast("Any", self.stream),
-            cast("Any", None),
-            cast("Any", self.applier),
+            double(SimpleNamespace(store=None, progress=self.progress)),
+            double(self.stream),
+            double(None),
+            double(self.applier),
             10,
-            control=cast("Any", self.control),
-            slot_monitor=cast("Any", SimpleNamespace(require=lambda: None)),
-            reporter=cast("Any", self.reporter),
+            control=double(self.control),
+            slot_monitor=double(SimpleNamespace(require=lambda: None)),
+            reporter=double(self.reporter),
             progressed=lambda position: self.asked.append(f"progressed {position}"),
         )
         with ThreadPoolExecutor(1) as writer:

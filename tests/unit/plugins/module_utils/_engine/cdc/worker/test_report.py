@@ -26,9 +26,7 @@ class Destination:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, reachable: bool = True) -> None:
         self.written: list[tuple[str, ...]] = []
-        store = SimpleNamespace(
-            load=lambda: object(), event=lambda phase, what, dummy: self.written.append((phase, what))
-        )
+        store = SimpleNamespace(load=object, event=lambda phase, what, dummy: self.written.append((phase, what)))
         self.store: Any = store
 
         def connect(*dummy: object) -> Any:
