@@ -78,17 +78,19 @@ class Lanes:
 
     def _lane(self, runs: Sequence[_Run]) -> None:
         for run in runs:
-            if not self._ended:
-                self._stage(run)
-            run.ended.set()
+            try:
+                if not self._ended:
+                    self._stage(run)
+            finally:
+                run.ended.set()  # or whoever shows its output would wait for ever
 
     def _stage(self, run: _Run) -> None:
         started = time.monotonic()
         with run.log.open("w", encoding="utf-8") as log:
-            stages = self._running[run.name] = self._make(run.name, log)
-            if self._ended:  # between the lane's look and the line above
-                return
             try:
+                stages = self._running[run.name] = self._make(run.name, log)
+                if self._ended:  # between the lane's look and the line above
+                    return
                 run.result = carry_out(stages, self._workspace, run.name)
             except Exception:  # noqa: BLE001 - the other stages still run, and the summary says that this one failed
                 traceback.print_exc(file=log)

@@ -29,8 +29,10 @@ def link_tree() -> Path:
     link = CACHE / "tree" / COLLECTION
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink() or link.resolve() != ROOT:
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(ROOT, link.parent), target_is_directory=True)
+        # renamed into its place: two lanes that begin at once both find a whole link
+        new = link.with_name(f".{link.name}-{uuid.uuid4().hex}")
+        new.symlink_to(os.path.relpath(ROOT, link.parent), target_is_directory=True)
+        new.replace(link)
     return CACHE / "tree"
 
 

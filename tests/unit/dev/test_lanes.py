@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 import pytest
 from dev import lanes, stages
+from dev import workspace as dev_workspace
 from dev.lanes import Lanes
 from dev.workspace import Workspace
 
@@ -71,6 +73,32 @@ def test_a_stage_that_breaks_fails_and_the_next_one_runs(
     assert results == [("breaks", "failed"), ("one", "passed")]
     out = capsys.readouterr().out
     assert "ValueError: it breaks" in out and "still" in out
+
+
+@pytest.mark.timeout(30)
+def test_a_stage_that_cannot_be_set_up_fails_and_is_not_waited_for(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_tree(name: str, output: IO[str]) -> stages.Stages:
+        raise FileExistsError("the tree is there")
+
+    results = Lanes(workspace, no_tree).run([["one", "two"]], ["one", "two"])
+    assert [(result.name, result.outcome) for result in results] == [("one", "failed"), ("two", "failed")]
+    assert capsys.readouterr().out.count("FileExistsError: the tree is there") == 2
+
+
+def test_lanes_that_begin_at_once_link_one_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev_workspace, "CACHE", tmp_path)
+    together = threading.Barrier(8)
+
+    def link(number: int) -> Path:
+        together.wait()
+        return dev_workspace.link_tree()
+
+    with ThreadPoolExecutor(8) as pool:
+        trees = set(pool.map(link, range(8)))
+    assert trees == {tmp_path / "tree"}
+    assert (tmp_path / "tree" / dev_workspace.COLLECTION).resolve() == dev_workspace.ROOT
 
 
 def test_what_a_stage_leaves_running_is_ended_and_fails_it_alone(
