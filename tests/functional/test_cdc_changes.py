@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -465,19 +466,37 @@ def test_source_14_to_destination_18(make_streaming: MakeStreaming) -> None:
     assert identical(streaming) == 51
 
 
-def test_markers_of_others_and_logical_messages_are_no_rows(make_streaming: MakeStreaming) -> None:
+def test_messages_of_others_are_no_rows_and_no_markers(
+    make_role: Callable[..., tuple[str, str]], make_streaming: MakeStreaming
+) -> None:
+    """Any role may put any message into the stream, ours in shape included: it is ignored, and counted if it looks like
+    a marker."""
     streaming = make_streaming("CREATE TABLE t (id int PRIMARY KEY)")
     streaming.begin()
     streaming.start()
-    source: End = streaming.pair.source
-    source.run("INSERT INTO causeway.heartbeat VALUES ('another migration', 1000000, now())")
-    with psycopg.connect(source.dsn) as connection:
-        connection.execute(
-            "SELECT pg_logical_emit_message(true, 'app', 'hello'), pg_logical_emit_message(false, 'a', 'b')"
-        )
-        connection.execute("INSERT INTO t VALUES (1)")
+    source, destination = streaming.pair.ends
+    streaming.drain()
+    used = destination.value("SELECT token FROM causeway.marker")
+    anybody, password = make_role(streaming.pair)
+    send = "SELECT pg_logical_emit_message(%s, %s, %s)"
+    with psycopg.connect(source.server.dsn(source.dbname, user=anybody, password=password), autocommit=True) as other:
+        for prefix, content in (
+            *(("app", "hello"), ("", ""), ("app", "x" * 3_000_000), ("causeway.heartbeat", "y" * 32)),
+            *(
+                ("causeway", ""),
+                ("causeway", "z" * 33),
+                ("causeway", "é" * 16),
+                ("causeway", "'; DROP TABLE t; --" + " " * 13),
+            ),
+            *(("causeway", "0" * 32), ("causeway", "f" * 32), ("causeway", used)),
+        ):
+            for transactional in (True, False):
+                other.execute(send, [transactional, prefix, content])
+        other.execute("SELECT pg_logical_emit_message(true, 'causeway', md5(n::text)) FROM generate_series(1, 5000) n")
+    source.run("INSERT INTO t VALUES (1)")
     assert identical(streaming) == 1
-    assert streaming.progress("marker") == 1
+    assert streaming.progress("foreign_markers") == 5002
+    assert destination.value("SELECT count(*) FROM causeway.marker WHERE applied_at IS NULL") == 0
 
 
 def test_a_change_is_applied_from_the_mark_of_its_table_on(make_streaming: MakeStreaming) -> None:

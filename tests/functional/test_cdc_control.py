@@ -104,17 +104,12 @@ def test_an_idle_database_in_a_busy_cluster_moves_its_slot(task: Task) -> None:
     source = task.streaming.pair.source
     task.run(heartbeat_interval=1)
 
-    def stands() -> tuple[str, str, str]:
-        written = "SELECT written_at::text FROM causeway.heartbeat WHERE migration = %s"
+    def stands() -> tuple[str, str]:
         return (
-            str(source.value(written, [task.streaming.name])),
             str(slot_position(source, task.streaming.slot)),
             str(task.streaming.progress("applied")),
         )
 
-    source.run(
-        "INSERT INTO causeway.heartbeat VALUES (%s, 0, now()) ON CONFLICT (migration) DO NOTHING", [task.streaming.name]
-    )
     first = stands()
     with source.server.connect() as other:
         reached = other.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()

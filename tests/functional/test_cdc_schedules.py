@@ -26,7 +26,7 @@ from support.tables.table_pool import OWN, PoolTable, pool
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import endpoint_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import markers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 
 FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
@@ -187,9 +187,9 @@ class Ground:
         return self.streaming.process is not None and self.streaming.process.poll() is None
 
     def drain(self) -> None:
-        written = heartbeat.write_marker(self.source, self.streaming.name)
+        written = markers.write_marker(self.store, self.source)
         try:
-            heartbeat.wait_applied(self.store, written, 60, poll=0.003)
+            markers.wait_applied(self.store, written, 60, poll=0.003)
         except Exception as exc:
             self.streaming.kill()  # what it could not apply would be in the way of the next one
             raise AssertionError(f"{exc}\n{self.streaming.log()[-3000:]}") from exc

@@ -16,8 +16,8 @@ from support.clusters.pairs import End, Pair
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.names import publication_name
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import fence, sessions
 
 SCHEMA = """
@@ -60,10 +60,8 @@ class Shop:
             "restart": False,
         }
         with Migration(spec_of(options)) as migration:
-            if self.source.value("SELECT to_regclass('causeway.heartbeat')") is None:
-                migration.source.execute("CREATE SCHEMA causeway")
-                migration.source.execute(heartbeat.create_heartbeat())
-                heartbeat.write_marker(migration.source, "shop")
+            if not self.source.value("SELECT count(*) FROM pg_publication"):
+                migration.source.execute(f"CREATE PUBLICATION {publication_name('shop')}")
             yield migration
 
     def connect(self, role: tuple[str, str]) -> psycopg.Connection[Any]:
@@ -100,7 +98,6 @@ def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
         assert shop.source.value("SELECT count(*) FROM sales.a") == 0
         assert refused(shop, shop.owner, "INSERT INTO sales.a VALUES (1)")
         assert refused(shop, shop.app, "TRUNCATE sales.b")
-        heartbeat.write_marker(migration.source, "shop")
         assert fence.reopen(migration.source, "shop", found)
         assert not fence.reopen(migration.source, "shop", found)
     assert shop.source.query(ACLS) == shop.acls

@@ -304,5 +304,5 @@ def test_no_password_is_seen_anywhere(trip: Trip) -> None:
             text = path.read_bytes().decode(errors="replace")
             assert not [secret for secret in trip.secrets if secret in text], path
     rows = trip.seen["state tables"]
-    assert {"migration", "cdc_task", "event", "heartbeat"} <= rows.keys()
+    assert {"migration", "cdc_task", "event", "marker"} <= rows.keys()
     assert not [table for table, texts in rows.items() for text in texts if any(s in text for s in trip.secrets)]

@@ -173,12 +173,12 @@ def test_while_it_runs_precheck_finds_nothing_and_info_says_who_applies(
 
 def caught_up_beside_another_run(pair: Pair, one: Migration) -> None:
     """Waiting takes no lock and gives no setting; a dry run does not even write the marker."""
-    marker = "SELECT marker FROM causeway.heartbeat"
+    marker = "SELECT count(*) FROM causeway.marker"
     task = pair.destination.query("SELECT generation, settings FROM causeway.cdc_task")
-    before = pair.source.value(marker)
+    before = pair.destination.value(marker)
     checked = one.run(MODULE, check=True, wait="caught_up")
     assert "caught_up" not in checked and checked["phase"] == "replicating"
-    assert pair.source.value(marker) == before
+    assert pair.destination.value(marker) == before
     key = names.lock_key(one.name, "run")
     pair.destination.run(f"SELECT pg_advisory_lock({key})")
     try:
@@ -191,7 +191,7 @@ def caught_up_beside_another_run(pair: Pair, one: Migration) -> None:
     assert pair.destination.value("SELECT count(*) FROM shop.customer") == 3000
     assert result["caught_up"] is True and result["waited"] >= 0 and result["changed"] is False
     assert result["cdc"]["counters"]["inserts"] >= 2000
-    assert pair.source.value(marker) == before + 1
+    assert pair.destination.value(marker) == before + 1
     assert pair.destination.query("SELECT generation, settings FROM causeway.cdc_task") == task
 
 

@@ -190,11 +190,13 @@ def test_a_table_that_leaves_the_publication_stops_the_task(standing: Journey, b
 
 def test_what_is_dropped_at_the_source_is_named(standing: Journey) -> None:
     source, destination = standing.pair.ends
-    source.run("DROP TABLE causeway.heartbeat")
+    (publication,) = source.query("SELECT pubname FROM pg_publication")[0]
+    source.run(f"DROP PUBLICATION {publication}")
     until(
         lambda: (
-            "table causeway.heartbeat" in json.dumps(destination.value("SELECT slot_guard FROM causeway.cdc_progress"))
+            f"publication {publication}"
+            in json.dumps(destination.value("SELECT slot_guard FROM causeway.cdc_progress"))
         ),
         "it is not noticed",
     )
-    assert "causeway.heartbeat" in standing.migration.run("pg_migration_info")["msg"]
+    assert f"publication {publication}" in standing.migration.run("pg_migration_info")["msg"]

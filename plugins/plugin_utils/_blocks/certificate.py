@@ -35,7 +35,7 @@ def certificate(result: Result, width: int) -> list[str]:
             ("sequences", number(proved.get("sequences"))),
             ("large objects", _large_objects(proved.get("large_objects") or {})),
             ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
-            ("marker", f"{marker.get('number')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
+            ("marker", f"{marker.get('token')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
             ("note", _NO_COMMENT if proved.get("comment") is False else ""),
         ],
         width,

@@ -102,9 +102,11 @@ class Moved:
         return int(self.pair.destination.value("SELECT pid FROM causeway.cdc_progress"))
 
     def fence(self) -> str | None:
-        """Where the fence stands, by the source."""
-        value: str | None = self.pair.source.value("SELECT fence FROM causeway.heartbeat")
-        return value
+        """Return the state of the fence as the source has it, in the comment of the publication; None for none."""
+        comment: str | None = self.pair.source.value(
+            "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname LIKE 'causeway%'"
+        )
+        return comment.removeprefix("causeway: ") if comment else None
 
     def connect(self, end: End, kind: str) -> psycopg.Connection[Any]:
         others = {"reader": self.reader, "outsider": self.outsider}

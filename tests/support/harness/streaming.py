@@ -36,7 +36,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine import
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.config import WorkerConfig
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import connect
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import endpoint_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat, task
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import markers, task
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.tables import (
     STATE_FORMAT,
@@ -92,17 +92,12 @@ class Streaming:
     def begin_without_task(self, schemas: tuple[str, ...] = ("public",)) -> dict[str, Any]:
         """The same up to where pg_cdc_task takes over; the slot."""
         source = self.pair.source
-        source.run("CREATE SCHEMA IF NOT EXISTS causeway")
-        source.run(
-            "CREATE TABLE IF NOT EXISTS causeway.heartbeat"
-            " (migration text PRIMARY KEY, marker bigint NOT NULL, written_at timestamptz NOT NULL)"
-        )
         tables = self._tables(schemas)
         listed = sql.SQL(", ").join(
             [sql.SQL("ONLY {}").format(sql.Identifier(schema, name)) for dummy, schema, name in tables]
         )
         source.sql.execute(
-            sql.SQL("CREATE PUBLICATION {} FOR TABLE causeway.heartbeat, {}").format(
+            sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(
                 sql.Identifier(names.publication_name(self.name)), listed
             )
         )
@@ -219,11 +214,10 @@ class Streaming:
     def drain(self, timeout: float = 60) -> None:
         """Write a marker at the source and wait until the worker has applied it; what came before stands then."""
         end = self.pair.source
-        with connect(endpoint_of("source", end.endpoint), "test") as source:
-            written = heartbeat.write_marker(source, self.name)
-        with self.store() as store:
+        with connect(endpoint_of("source", end.endpoint), "test") as source, self.store() as store:
+            written = markers.write_marker(store, source)
             try:
-                heartbeat.wait_applied(store, written, timeout)
+                markers.wait_applied(store, written, timeout)
             except Exception as exc:
                 raise AssertionError(f"{exc}\n{self.log()[-3000:]}") from exc
 

@@ -1,10 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The publication at the source: exactly the selection and the heartbeat, created between the identities and the slot.
+"""The publication at the source: exactly the selection, created between the identities and the slot.
 
 Changes that are written while a table is outside the publication are not in the stream. So once there is a slot, a
-publication that is missing, was recreated, or has lost a table means lost rows, and nothing is repaired silently.
+publication that is missing, was recreated, or has lost a table means lost rows, and nothing is repaired silently. Before
+PostgreSQL 14 it also publishes our heartbeat table; from there on the stream carries messages instead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
-from ..state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
+from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
 from ..writers import fence
 from .observed_publication import Publication, observe_publication
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
@@ -95,15 +96,14 @@ def _only(table: Name) -> Composed:
 def create_statement(name: str, tables: Sequence[Name]) -> Composed:
     """Return CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
     options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
-    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH ({})").format(
-        sql.Identifier(name), sql.SQL(", ").join(map(_only, tables)), sql.SQL(options)
-    )
+    members = sql.SQL(" FOR TABLE {}").format(sql.SQL(", ").join(map(_only, tables))) if tables else sql.SQL("")
+    return sql.SQL("CREATE PUBLICATION {}{} WITH ({})").format(sql.Identifier(name), members, sql.SQL(options))
 
 
 def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], options: Mapping[str, Any]) -> Plan:
     _refuse_unpublishable(migration)
-    bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
-    members = [table.qualified_name for table in wanted] + [HEARTBEAT_NAME]
+    bookkeeping = changes_to_make(migration.source, migration.name)
+    members = [table.qualified_name for table in wanted] + _ours(migration)
     create = SqlChange(
         "source",
         f"publication {name}",
@@ -137,6 +137,11 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         apply=apply,
         notes=tuple(notes),
     )
+
+
+def _ours(migration: Migration) -> list[Name]:
+    """Return our own table that the publication has to send, as a list: none where the stream carries messages."""
+    return [] if sends_messages(migration.source) else [HEARTBEAT_NAME]
 
 
 def _refuse_unpublishable(migration: Migration) -> None:
@@ -183,9 +188,10 @@ def _plan_alter(
     options: Mapping[str, Any],
 ) -> Plan:
     published = set(found.members)
-    heartbeat = {oid for oid, member in found.members.items() if member == HEARTBEAT_NAME}
-    bookkeeping = make_changes(observe_bookkeeping(migration.source), migration.name)
-    if not heartbeat:
+    ours = _ours(migration)
+    heartbeat = {oid for oid, member in found.members.items() if member in ours}
+    bookkeeping = changes_to_make(migration.source, migration.name)
+    if ours and not heartbeat:
         raise LossError(
             "looking at the publication", name, f"{qualified(HEARTBEAT_NAME)} was removed from it", BEGIN_AGAIN
         )
@@ -279,8 +285,8 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     ours = found is not None and recorded.get("oid") in (None, found.oid)
     statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
-    bookkeeping = drop_changes(observe_bookkeeping(migration.source), migration.name)
-    # The fence is recorded in the heartbeat row, which this drops: the fence of a dead cutover is lifted first.
+    bookkeeping = changes_to_drop(migration.source, migration.name)
+    # The fence is recorded in what this drops: the fence of a dead cutover is lifted first.
     leaving = fence.lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..postgres.lsn import format_lsn
-from ..state.heartbeat import Marker
+from ..state.markers import Marker
 from ..validate.verdicts import Verdict
 
 
@@ -55,7 +55,7 @@ class Evidence:
             "fenced_roles": list(self.roles),
             "bypassing_roles": list(self.bypassing),
             "sessions_ended": self.sessions_ended,
-            "marker": {"number": marker.number, "position": format_lsn(marker.position)} if marker else None,
+            "marker": {"token": marker.token, "position": format_lsn(marker.position)} if marker else None,
             "drain_seconds": round(self.drain_seconds, 3),
             "sequences": self.sequences,
             "tables": len(self.verdicts),

@@ -12,14 +12,14 @@ from ..errors import StateError, TimeoutExpired
 from ..flow.rates import forecast
 from ..postgres.connect import explain_errors
 from ..state.advisory import holder, wait_gone
-from ..state.heartbeat import wait_applied
+from ..state.markers import wait_applied
 from ..state.progress import read_progress
 from ..state.task import set_wanted
 from ..units import size
 
 if TYPE_CHECKING:
     from ..migration import Migration
-    from ..state.heartbeat import Marker
+    from ..state.markers import Marker
     from ..state.store import StateStore
 
 _LOOK = 1.0

@@ -19,8 +19,8 @@ from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..schema.triggers import enable_triggers_statements
 from ..state.copies import describe_uncopied, uncopied
-from ..state.heartbeat import wait_applied, write_marker
 from ..state.large_objects import read_copied
+from ..state.markers import wait_applied, write_marker
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions
@@ -173,7 +173,7 @@ class Cutover:
 
     def _catch_up(self) -> None:
         """Catch up with the source first: long work belongs before the fence."""
-        marker = write_marker(self.migration.source, self.migration.name)
+        marker = write_marker(self.migration.store, self.migration.source)
         wait_applied(self.migration.store, marker, self.limits.catch_up)
         self._done(caught_up=True)
 
@@ -208,7 +208,7 @@ class Cutover:
         return self._fence
 
     def _mark(self) -> None:
-        self.proofs.marker = write_marker(self.migration.source, self.migration.name)
+        self.proofs.marker = write_marker(self.migration.store, self.migration.source)
         self._done(marked=True)
 
     def _drain(self) -> None:
@@ -239,7 +239,7 @@ class Cutover:
         """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""
         migration = self.migration
         fence.require_taken(migration.source, migration.selected().tables)
-        drain(migration, write_marker(migration.source, migration.name), self._left())
+        drain(migration, write_marker(migration.store, migration.source), self._left())
         if changes_applied(migration.store) != self._counted:
             raise StateError(
                 _DOING,

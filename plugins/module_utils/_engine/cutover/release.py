@@ -14,8 +14,7 @@ from ..errors import StateError
 from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres.connect import explain_errors
 from ..state.advisory import holder
-from ..state.heartbeat import forget_heartbeat
-from ..state.source_schema import observe_bookkeeping
+from ..state.source_schema import changes_to_drop, forget_heartbeat
 from ..state.tables import drop_statements
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _still_there(migration: Migration) -> list[Leftover]:
     if observe_publication(conn, publication) is not None:
         statement = f"DROP PUBLICATION {publication}"
         left.append(Leftover("source", f"publication {publication}", "pg_publication did not drop it", (statement,)))
-    if migration.name in observe_bookkeeping(conn).rows:
+    if changes_to_drop(conn, migration.name):
         why = "pg_publication did not drop it"
         delete = forget_heartbeat(migration.name)
         left.append(Leftover("source", "heartbeat row", why, (delete.as_string(conn),)))

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError, EngineError, ServerError
+from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..postgres.lsn import parse_lsn
-from ..state.heartbeat import HEARTBEAT
+from ..state.source_schema import HEARTBEAT_NAME, sends_messages
 from .health import Sample, earlier, report, unseen
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8,
        pg_catalog.has_function_privilege('pg_catalog.pg_ls_waldir()', 'EXECUTE'),
        EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = %s),
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = 'causeway' AND c.relname = %s)
+                WHERE n.nspname = %s AND c.relname = %s)
   FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %s
  WHERE d.datname = pg_catalog.current_database()
 """
@@ -56,7 +57,7 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
     """
     doing = "watching the replication slot"
     with explain_errors(doing, name):
-        row = source.execute(_LOOK, (publication, HEARTBEAT, name), prepare=True).fetchone()
+        row = source.execute(_LOOK, (publication, *HEARTBEAT_NAME, name), prepare=True).fetchone()
         oldest = source.execute(_OLDEST, prepare=True).fetchone()
         waldir = source.execute("SELECT sum(size)::bigint FROM pg_catalog.pg_ls_waldir()") if row and row[7] else None
         wal_bytes = waldir.fetchone() if waldir is not None else None
@@ -68,7 +69,9 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
         )
     at, position, shown, catalog_age, frozen_age, limit, freeze_max_age, dummy, published, heartbeat = row
     slot = shown or {}
-    ours = ((f"publication {publication}", published), (f"table causeway.{HEARTBEAT}", heartbeat))
+    ours = [(f"publication {publication}", published)]
+    if not sends_messages(source):
+        ours.append((f"table {qualified(HEARTBEAT_NAME)}", heartbeat))
     reason = slot.get("invalidation_reason") or ("conflict with recovery" if slot.get("conflicting") else "")
     return Sample(
         at=at,
@@ -85,7 +88,7 @@ def sample_slot(source: Connection, name: str, publication: str) -> Sample:
         frozen_age=frozen_age,
         freeze_max_age=freeze_max_age or 200_000_000,
         oldest=(oldest[0], oldest[1]) if oldest else None,
-        missing=tuple([what for what, stands in ours if not stands]),
+        missing=tuple([what for what, exists in ours if not exists]),
     )
 
 

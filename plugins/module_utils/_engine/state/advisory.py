@@ -5,8 +5,8 @@
 
 ``run`` keeps two playbooks apart; ``worker`` is held by the very connection that applies, so that a free lock means
 that no worker writes; ``copy`` decides which host leads a copy, ``build`` (shared) says that a joining host still
-builds; ``state`` and ``bookkeeping`` serialize creating and dropping a schema that migrations share, until the
-transaction ends.
+builds; ``state`` and ``bookkeeping`` serialize creating and dropping a schema that migrations share, and ``fence``
+moving the fence at the source, until the transaction ends.
 """
 
 from __future__ import annotations
@@ -201,3 +201,11 @@ def lock_schema(conn: Connection, schema: str, purpose: Literal["state", "bookke
     Raises psycopg.Error.
     """
     conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (names.lock_key(schema, purpose),))
+
+
+def lock_fence(conn: Connection, name: str) -> None:
+    """Lock the fence of this migration at the source against others that move it, until the open transaction ends.
+
+    Raises psycopg.Error.
+    """
+    conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (names.lock_key(name, "fence"),))

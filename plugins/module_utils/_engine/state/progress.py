@@ -32,13 +32,13 @@ TABLE: Final = "cdc_progress"
 FORWARD: Final[Direction] = "forward"
 """From the source to the destination: the only direction that has a progress row so far."""
 
-COUNTERS: Final = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts")
+COUNTERS: Final = ("transactions", "inserts", "updates", "deletes", "truncates", "conflicts", "foreign_markers")
 """The counters of a task over its life."""
 
 _READING: Final = "reading the progress of migration"
 
 _COLUMNS: Final = (
-    "state, coalesce(token, ''), applied::text, confirmable::text, source_system, timeline, marker,"
+    "state, coalesce(token, ''), applied::text, confirmable::text, source_system, timeline,"
     " coalesce(last_error, '{{}}'), coalesce(host, ''), lag_bytes, lag_seconds, source_rate, apply_rate,"
     " inserts + updates + deletes + truncates"
 )
@@ -67,7 +67,6 @@ class Progress:
     confirmable: Lsn
     source_system: str
     timeline: int
-    marker: int
     error: Mapping[str, Any] = field(default_factory=dict)
     host: str = ""
     lag_bytes: int | None = None
@@ -113,9 +112,9 @@ def read_progress(store: StateStore, conn: Connection | None = None, direction: 
         row = (conn or store.conn).execute(query, (store.name,)).fetchone()
     if row is None:
         return None
-    state, token, applied, confirmable, system, timeline, marker, error, host, lag, seconds, *rates, changes = row
+    state, token, applied, confirmable, system, timeline, error, host, lag, seconds, *rates, changes = row
     return Progress(
-        *(state, token, parse_lsn(applied), parse_lsn(confirmable), system, timeline, marker, error, host),
+        *(state, token, parse_lsn(applied), parse_lsn(confirmable), system, timeline, error, host),
         *(lag, seconds, None if None in rates else Rates(*rates), changes),
     )
 

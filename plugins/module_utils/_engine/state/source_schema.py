@@ -1,9 +1,12 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Schema ``causeway`` at the source: the heartbeat table, which all running migrations of one source share.
+"""What an older source holds for us while migrations run: schema ``causeway`` with the heartbeat table, which they share.
 
-A migration's row in it says that it shares the schema; the release of the last one drops table and schema.
+From PostgreSQL 14 on the source gets no table of ours, which would be in the streams of everybody who publishes all
+tables: markers and heartbeats are logical messages there. Before, pgoutput sends no messages, and the table is
+published with the selection. A migration's row in it says that it shares the schema; the release of the last one drops
+table and schema.
 """
 
 from __future__ import annotations
@@ -18,12 +21,27 @@ from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from .advisory import lock_schema
-from .heartbeat import HEARTBEAT, SOURCE_SCHEMA, create_heartbeat, forget_heartbeat, heartbeat_table
 
 if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
     from ..postgres.connect import Connection
 
-HEARTBEAT_NAME = (SOURCE_SCHEMA, HEARTBEAT)
+MESSAGES_SINCE = 140000
+"""The first server version whose pgoutput sends logical messages (option ``messages``)."""
+
+SOURCE_SCHEMA = "causeway"
+"""The schema of the bookkeeping at an older source, whatever the name of the state schema at the destination."""
+
+HEARTBEAT_NAME = (SOURCE_SCHEMA, "heartbeat")
+
+# `fence` is the cutover's: it changes at the source, in the transaction that revokes or restores the writers' rights.
+_CREATE = """CREATE TABLE {table} (
+    migration text PRIMARY KEY,
+    marker text NOT NULL,
+    written_at timestamptz NOT NULL,
+    fence text CHECK (fence IN ('fenced', 'closed', 'reopened')))"""
+_COLUMNS = ["migration", "marker", "written_at", "fence"]
 
 _LOOK = """
 SELECT c.oid::bigint,
@@ -49,15 +67,37 @@ class Bookkeeping:
     rows: frozenset[str]
 
 
+def sends_messages(source: Connection) -> bool:
+    """Return whether the stream of this source carries logical messages, so that it needs no table of ours."""
+    return source.info.server_version >= MESSAGES_SINCE
+
+
+def heartbeat_table() -> Composed:
+    """Return the heartbeat table, qualified, for SQL."""
+    return sql.SQL("{}.{}").format(*map(sql.Identifier, HEARTBEAT_NAME))
+
+
+def heartbeat_tables(source: Connection) -> tuple[int, ...]:
+    """Return the OIDs of the engine's own tables at the source, whose changes are not rows of the migration; none where
+    it sends messages instead. Raises MismatchError, ServerError."""
+    found = 0 if sends_messages(source) else observe_bookkeeping(source).heartbeat
+    return (found,) if found else ()
+
+
+def forget_heartbeat(name: str) -> Composed:
+    """Return the statement that deletes a migration's row."""
+    return sql.SQL("DELETE FROM ONLY {} WHERE migration = {}").format(heartbeat_table(), sql.Literal(name))
+
+
 def observe_bookkeeping(conn: Connection) -> Bookkeeping:
     """Return what exists at the source. Raises MismatchError for a heartbeat table that Causeway did not create, and
     ServerError.
     """
     with explain_errors("looking for schema", f"{SOURCE_SCHEMA} at the source"):
-        row = conn.execute(_LOOK, (HEARTBEAT, SOURCE_SCHEMA)).fetchone()
+        row = conn.execute(_LOOK, HEARTBEAT_NAME[::-1]).fetchone()
         if row is None or row[0] is None:
             return Bookkeeping(row is not None, 0, row[2] if row else 0, frozenset())
-        if list(row[1] or []) != ["migration", "marker", "written_at", "fence"]:
+        if list(row[1] or []) != _COLUMNS:
             raise MismatchError(
                 "looking for the heartbeat table at the source",
                 qualified(HEARTBEAT_NAME),
@@ -70,21 +110,38 @@ def observe_bookkeeping(conn: Connection) -> Bookkeeping:
 
 def make_changes(found: Bookkeeping, name: str) -> list[SqlChange]:
     """Return the changes that create what is missing of schema, table and this migration's row."""
-    changes = []
+    changes: list[SqlChange] = []
     if not found.schema:
         create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SOURCE_SCHEMA))
         changes.append(SqlChange("source", f"schema {SOURCE_SCHEMA}", None, "bookkeeping", (create,)))
     if not found.heartbeat:
         what = f"table {qualified(HEARTBEAT_NAME)}"
-        changes.append(SqlChange("source", what, None, "heartbeat and markers", (create_heartbeat(),)))
+        changes.append(
+            SqlChange(
+                "source", what, None, "heartbeat and markers", (sql.SQL(_CREATE).format(table=heartbeat_table()),)
+            )
+        )
     if name not in found.rows:
         # The row says that this migration shares the schema: without it another migration's release would drop it.
         insert = sql.SQL(
-            "INSERT INTO {} (migration, marker, written_at) VALUES ({}, 0, pg_catalog.clock_timestamp())"
+            "INSERT INTO {} (migration, marker, written_at) VALUES ({}, '', pg_catalog.clock_timestamp())"
             " ON CONFLICT (migration) DO NOTHING"
         ).format(heartbeat_table(), sql.Literal(name))
-        changes.append(SqlChange("source", f"heartbeat row of migration {name}", None, "marker 0", (insert,)))
+        changes.append(SqlChange("source", f"heartbeat row of migration {name}", None, "no marker", (insert,)))
     return changes
+
+
+def changes_to_make(conn: Connection, name: str) -> list[SqlChange]:
+    """Return the changes by which this source gets what the migration needs there: none where it sends messages.
+
+    Raises MismatchError, ServerError.
+    """
+    return [] if sends_messages(conn) else make_changes(observe_bookkeeping(conn), name)
+
+
+def changes_to_drop(conn: Connection, name: str) -> list[SqlChange]:
+    """Return the changes that remove what this source has of the migration. Raises MismatchError, ServerError."""
+    return [] if sends_messages(conn) else drop_changes(observe_bookkeeping(conn), name)
 
 
 def _one_at_a_time(conn: Connection, lock_timeout: float) -> None:
@@ -96,8 +153,10 @@ def _one_at_a_time(conn: Connection, lock_timeout: float) -> None:
 def make(conn: Connection, name: str, lock_timeout: float) -> None:
     """Create what is missing in one transaction, decided under a lock: two migrations may begin at once.
 
-    Raises MismatchError, ServerError.
+    Nothing is made where the source sends messages. Raises MismatchError, ServerError.
     """
+    if sends_messages(conn):
+        return
     with explain_errors("making", qualified(HEARTBEAT_NAME)), conn.transaction():
         _one_at_a_time(conn, lock_timeout)
         for change in make_changes(observe_bookkeeping(conn), name):

@@ -15,7 +15,7 @@ from ..postgres._psycopg import sql
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 """Incremented when a table changes its meaning; collection and worker both refuse a format that they do not know."""
 
 _TABLES = (
@@ -143,7 +143,7 @@ _TABLES = (
         deletes bigint NOT NULL DEFAULT 0,
         truncates bigint NOT NULL DEFAULT 0,
         conflicts bigint NOT NULL DEFAULT 0,
-        marker bigint NOT NULL DEFAULT 0,
+        foreign_markers bigint NOT NULL DEFAULT 0,
         last_error jsonb,
         retrying_since timestamptz,
         engine text,
@@ -151,6 +151,12 @@ _TABLES = (
         pid int,
         heartbeat timestamptz,
         slot_guard jsonb)""",
+    """CREATE TABLE {schema}.marker (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        token text NOT NULL,
+        written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+        applied_at timestamptz,
+        PRIMARY KEY (migration, token))""",
     """CREATE TABLE {schema}.validation (
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
         relation oid NOT NULL,
@@ -176,7 +182,7 @@ _TABLES = (
 TABLE_NAMES = (
     *("migration", "copy_run", "table_copy", "copy_part", "copy_task", "copy_host"),
     *("large_object_copy", "large_object"),
-    *("cdc_task", "cdc_progress", "validation", "event"),
+    *("cdc_task", "cdc_progress", "marker", "validation", "event"),
 )
 
 

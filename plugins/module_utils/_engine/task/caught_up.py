@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Waits until the destination has caught up: writes a marker at the source, and waits until the worker has applied it.
 
-This needs no lock of the migration. The marker is one row that is changed in a transaction of its own; modules that
-write it at the same time get numbers of their own, in commit order, and each waits for its own number.
+This needs no lock of the migration: modules that write a marker at the same time each wait for their own.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import StateError, TimeoutExpired
 from ..state.advisory import holder
-from ..state.heartbeat import wait_applied, write_marker
+from ..state.markers import wait_applied, write_marker
 from ..state.progress import starting_or_retrying
 from ..state.task import read_control
 
@@ -41,7 +40,7 @@ def wait_caught_up(migration: Migration, timeout: float) -> float:
     TimeoutExpired after ``timeout`` seconds.
     """
     _require_started(migration)
-    marker = write_marker(migration.source, migration.name)
+    marker = write_marker(migration.store, migration.source)
     began = seen = time.monotonic()
     while True:
         left = began + timeout - time.monotonic()

@@ -14,7 +14,7 @@ from ..errors import MismatchError
 from ..objects.mapping import DestinationName, ObjectMapping, tables_there
 from ..postgres.catalog import Table
 from ..postgres.connect import connect, explain_errors
-from ..state.heartbeat import wait_applied, write_marker
+from ..state.markers import wait_applied, write_marker
 from ..state.store import StateStore
 from . import digest, verdicts
 from .verdicts import Suspicion, Verdict
@@ -47,7 +47,7 @@ class _Ends:
     def pass_source(self) -> None:
         """Wait until all that the source holds now has been applied; return at once if the source is not written."""
         if self.live:
-            marker = write_marker(self.source, self._store.name)
+            marker = write_marker(self._store, self.source)
             wait_applied(self._store, marker, max(1.0, self.patience))
 
 

@@ -4,8 +4,9 @@
 """The fence, which stops the application from writing to the source: raised, lifted, or made final.
 
 The fence revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables from every role that holds them, owners and
-PUBLIC included (`writers.sessions` ends the sessions that were writing). Its state is one value in our heartbeat row at
-the source, changed in the very transaction that revokes or grants: `fenced` goes to `reopened` or to `closed`, once.
+PUBLIC included (`writers.sessions` ends the sessions that were writing). Its state is kept at the source
+(`state.fence_state`), changed in the very transaction that revokes or grants: `fenced` goes to `reopened` or to
+`closed`, once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..errors import ServerError, StateError, TimeoutExpired
 from ..plan import SqlChange
 from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
-from ..state.heartbeat import move_fence, read_fence
+from ..state.fence_state import fence_statement, move_fence, read_fence
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Gran
 
 
 def fence_state(conn: Connection, name: str) -> str:
-    """Return the fence's state: none, fenced, closed or reopened; none also where the heartbeat table is missing."""
+    """Return the fence's state: none, fenced, closed or reopened; none also where the publication is missing."""
     return read_fence(conn, name)
 
 
@@ -138,9 +139,14 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
 
 def _take(conn: Connection, name: str, fence: Fence) -> None:
     with explain_errors(_DOING, name), conn.transaction():
-        # The row first: a guard that reopens meanwhile waits for this transaction instead of missing it.
+        # The state first: a guard that reopens meanwhile waits for this transaction instead of missing it.
         if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
-            raise StateError(_DOING, name, "the source is closed, or has no heartbeat row", "Run the status playbook.")
+            raise StateError(
+                _DOING,
+                name,
+                "the source is closed, or the migration's publication is missing",
+                "Run the status playbook.",
+            )
         in_lock_timeout(conn, _LOCK_TIMEOUT)
         for statement in fence.statements():
             conn.execute(statement)
@@ -193,7 +199,7 @@ class Leaving:
 
 
 def lift_fence(migration: Migration) -> Leaving:
-    """Return how to lift a fence that is still raised, before a release removes the heartbeat row.
+    """Return how to lift a fence that is still raised, before a release removes its state.
 
     Raises StateError where the source is closed for good and the destination was not opened: the application could not
     write to either end.
@@ -206,8 +212,9 @@ def lift_fence(migration: Migration) -> Leaving:
             "releasing migration",
             name,
             "its cutover has closed the source and not yet opened the destination",
-            "Run the cutover again: it resumes there. If the destination is not to be used after all, run UPDATE"
-            " causeway.heartbeat SET fence = 'fenced' at the source; release then restores the right to write.",
+            "Run the cutover again: it resumes there. If the destination is not to be used after all, run"
+            f" {fence_statement(conn, name, 'fenced').as_string(conn)} at the source; release then restores the right to"
+            " write.",
         )
     if now != "fenced":
         return Leaving(None, lambda: None)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ...failpoints import failpoint
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.key_ranges import KeyRange, where
-from ...state import heartbeat
+from ...state.markers import record_applied
+from ...state.source_schema import HEARTBEAT_NAME
 from ..changes.batches import Batch, EmptyStep, RelationStep, Segment, SystemChange, TruncateStep
-from ..changes.messages import BINARY, Delete
+from ..changes.messages import Delete
 from .conflict_log import ConflictLog
 from .conflicts import OVERWRITE
 from .prepare import Preparer
@@ -61,12 +62,9 @@ class Applier:
             RelationStep: self._learn,
             TruncateStep: self._truncate,
             EmptyStep: self._empty,
-            SystemChange: self._note_marker,
         }
-        """The handler of each kind of step, and of a change of the engine's own tables."""
+        """The handler of each kind of step."""
         self.open = False
-        self.marker = 0
-        """The highest marker committed at the destination."""
 
     def apply(self, batch: Batch, received: Lsn, confirmed: Lsn) -> bool:
         """Write one batch; return whether its transaction is committed and durable: ``end_lsn`` may be confirmed."""
@@ -81,7 +79,6 @@ class Applier:
             raise apply_error(exc, "applying changes at the", "destination") from exc
         self.open = False
         self._savepoint.ended()
-        self.marker = max(self.marker, self._tally.marker)
         self._tally = Tally()
         self._progress.settle(batch.end_lsn)
         return True
@@ -116,8 +113,7 @@ class Applier:
         for step in batch.steps:
             handlers[type(step)](step)
         failpoint("after DML done")
-        for change in batch.system:
-            handlers[type(change)](change)
+        self._note_markers(batch)
         tally = self._tally
         tally.conflicts += self._conflicts.write()
         tally.transactions += batch.transactions
@@ -129,8 +125,13 @@ class Applier:
     def _learn(self, step: RelationStep) -> None:
         self._tables.learn(step.relation, step.previous)
 
-    def _note_marker(self, change: SystemChange) -> None:
-        self._tally.marker = max(self._tally.marker, marker_of(change, self._name))
+    def _note_markers(self, batch: Batch) -> None:
+        """Record the markers of a batch as applied, in its transaction; those of nobody are counted."""
+        found = {*batch.markers, *(marker_of(change, self._name) for change in batch.system)} - {""}
+        if found:
+            tokens = sorted(found)
+            known = record_applied(self._progress.store, self._conn, tokens)
+            self._tally.foreign_markers += len(tokens) - known
 
     def _truncate(self, step: TruncateStep) -> None:
         """Truncate exactly these tables, without CASCADE; DELETE where a foreign key of another table forbids it."""
@@ -154,17 +155,13 @@ class Applier:
             self._conn.execute(sql.SQL("DELETE FROM ONLY {}{}").format(table, rows))
 
 
-def marker_of(system: SystemChange, name: str) -> int:
-    """Return the marker that a change of the heartbeat table carries for migration ``name``; 0 for none."""
+def marker_of(system: SystemChange, name: str) -> str:
+    """Return the marker that a change of the heartbeat table carries for migration ``name``; empty for none."""
     relation, change = system.relation, system.change
-    if isinstance(change, Delete) or relation.name != heartbeat.HEARTBEAT:
-        return 0
+    if isinstance(change, Delete) or (relation.schema, relation.name) != HEARTBEAT_NAME:
+        return ""
     fields = {column.name: at for at, column in enumerate(relation.columns)}
     row = change.new
     if "migration" not in fields or "marker" not in fields or row.values[fields["migration"]] != name.encode():
-        return 0
-    at = fields["marker"]
-    value = row.values[at]
-    if value is None:
-        return 0
-    return int.from_bytes(value, "big", signed=True) if row.kinds[at] == BINARY else int(value)
+        return ""
+    return (row.values[fields["marker"]] or b"").decode("utf-8", "replace")

@@ -38,7 +38,8 @@ class Tally:
     deletes: int = 0
     truncates: int = 0
     conflicts: int = 0
-    marker: int = 0
+    foreign_markers: int = 0
+    """Messages in the shape of a marker that no state table knows: any role at the source may send some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class ProgressStore:
                     "UPDATE {} SET applied = %s::pg_lsn, confirmable = greatest(confirmable, %s::pg_lsn),"
                     " received = %s::pg_lsn, confirmed = %s::pg_lsn, transactions = transactions + %s,"
                     " inserts = inserts + %s, updates = updates + %s, deletes = deletes + %s,"
-                    " truncates = truncates + %s, conflicts = conflicts + %s, marker = greatest(marker, %s),"
+                    " truncates = truncates + %s, conflicts = conflicts + %s, foreign_markers = foreign_markers + %s,"
                     " heartbeat = pg_catalog.clock_timestamp()"
                     " WHERE migration = %s AND token = %s AND applied = %s::pg_lsn"
                 ).format(self._table),
@@ -142,7 +143,7 @@ class ProgressStore:
                     tally.deletes,
                     tally.truncates,
                     tally.conflicts,
-                    tally.marker,
+                    tally.foreign_markers,
                     self._name,
                     self._claimant.token,
                     format_lsn(self.applied),

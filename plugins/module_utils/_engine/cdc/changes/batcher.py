@@ -27,11 +27,13 @@ from .messages import (
     Commit,
     Delete,
     Insert,
+    LogicalMessage,
     Message,
     Relation,
     Truncate,
     Type,
     Update,
+    marker_in,
 )
 from .part_marks import PartMarks, routed, truncated
 
@@ -44,7 +46,8 @@ class Batcher:
     ``marks``: source OID of every table of the migration, and its mark. ``system``: OIDs of the engine's own tables,
     whose changes go to ``Batch.system``. ``parts``: the tables whose ranges of a key have marks of their own; for those
     ``marks`` has the newest, from which on they are like any other. ``applied``: transactions whose commit record lies
-    before it are skipped (the slot may lag behind the destination). ``limits`` may be set at any time.
+    before it are skipped (the slot may lag behind the destination). ``marker_prefix`` is that of the logical messages
+    whose content goes to ``Batch.markers``; all others are ignored. ``limits`` may be set at any time.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Batcher:
         applied: Lsn = NO_LSN,
         clock: Callable[[], float] = time.monotonic,
         parts: Mapping[int, PartMarks] | None = None,
+        marker_prefix: str = "",
     ) -> None:
         self.limits: BatchLimits = BatchLimits() if limits is None else limits
         self.types: dict[int, Type] = {}
@@ -63,6 +67,7 @@ class Batcher:
         self._parts: dict[int, PartMarks] = dict(parts or {})
         self._system: frozenset[int] = frozenset(system)
         self._applied: Lsn = applied
+        self._marker_prefix: str = marker_prefix
         self._clock: Callable[[], float] = clock
         self._latest: dict[int, Relation] = {}
         # A Relation step is made before the first change that is kept, not when the message comes: the table's shape
@@ -100,7 +105,8 @@ class Batcher:
             self.types[message.oid] = message
         elif isinstance(message, Truncate):
             self._truncate(message)
-        # Origin and logical messages carry no row.
+        elif isinstance(message, LogicalMessage):
+            return self._marker(message, size)
         return _NONE
 
     def flush(self) -> Batch | None:
@@ -193,13 +199,7 @@ class Batcher:
             raise _misshapen(self._latest[oid])
         batch = self._current
         self._segment().changes.append(change)
-        if isinstance(change, Update):
-            batch.updates += 1
-        elif isinstance(change, Insert):
-            batch.inserts += 1
-        else:
-            batch.deletes += 1
-        batch.size += size
+        batch.count(change, size)
         return self._cut() if self.limits.reached(batch) else _NONE
 
     def _settle(self, oid: int, change: Change, size: int) -> int | None:
@@ -238,13 +238,19 @@ class Batcher:
         if self._surfaced.get(relation.oid) is not relation:
             self._surface(relation)
         self._segment().changes.append(kept)
-        if isinstance(kept, Update):
-            batch.updates += 1
-        elif isinstance(kept, Insert):
-            batch.inserts += 1
-        else:
-            batch.deletes += 1
+        batch.count(kept, size)
+
+    def _marker(self, message: LogicalMessage, size: int) -> Sequence[Batch]:
+        """Keep a message in the shape of a marker: it may be one."""
+        token = marker_in(message, self._marker_prefix)
+        if not token or self._skipping:
+            return _NONE
+        if not self._open:
+            raise _out_of_order("a transactional message came outside a transaction")
+        batch = self._current
+        batch.markers.append(token)
         batch.size += size
+        return self._cut() if self.limits.reached(batch) else _NONE
 
     def _truncate(self, truncate: Truncate) -> None:
         if not self._open:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ...postgres.lsn import NO_LSN, Lsn
-from .messages import Change, Relation
+from .messages import Change, Insert, Relation, Update
 
 OBJECTS: Final = 256
 """Bytes that a decoded change costs beyond its values; a value, small as most are, costs about twice its size."""
@@ -91,7 +91,8 @@ class Batch:
     batch goes into the same destination transaction. ``steps`` may be empty: transactions of which nothing is applied
     still move the position. ``size`` is in bytes of messages.
     ``inserts`` … ``truncates`` count what is kept, ``filtered`` what the marks left out (the copy has it), ``system``
-    holds changes of the engine's own tables. ``commit_time_us`` is the last commit's, 0 when there is none.
+    holds changes of the engine's own tables, ``markers`` the contents of messages in the shape of a marker (any role at
+    the source may send some). ``commit_time_us`` is the last commit's, 0 when there is none.
     """
 
     __slots__ = (
@@ -101,6 +102,7 @@ class Batch:
         "filtered",
         "inserts",
         "last_of_transaction",
+        "markers",
         "size",
         "steps",
         "system",
@@ -112,6 +114,7 @@ class Batch:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.system: list[SystemChange] = []
+        self.markers: list[str] = []
         self.last_of_transaction: bool = True
         self.end_lsn: Lsn = NO_LSN
         self.commit_time_us: int = 0
@@ -133,6 +136,16 @@ class Batch:
         """The memory that the batch takes, in bytes, estimated."""
         return 2 * self.size + OBJECTS * (self.inserts + self.updates + self.deletes)
 
+    def count(self, change: Change, size: int) -> None:
+        """Count a change that is kept, which came in ``size`` bytes."""
+        if isinstance(change, Update):
+            self.updates += 1
+        elif isinstance(change, Insert):
+            self.inserts += 1
+        else:
+            self.deletes += 1
+        self.size += size
+
     def absorb(self, batch: Batch) -> Segment | None:
         """Append the transaction in ``batch`` to those in here, and leave ``batch`` empty, ready for the next.
 
@@ -150,6 +163,7 @@ class Batch:
                 steps = steps[1:]
         self.steps.extend(steps)
         self.system.extend(batch.system)
+        self.markers.extend(batch.markers)
         self.end_lsn = batch.end_lsn
         self.commit_time_us = batch.commit_time_us
         self.transactions += batch.transactions
@@ -161,6 +175,7 @@ class Batch:
         self.filtered += batch.filtered
         batch.steps.clear()
         batch.system.clear()
+        batch.markers.clear()
         batch.transactions = batch.size = batch.inserts = batch.updates = batch.deletes = 0
         batch.truncates = batch.filtered = batch.commit_time_us = 0
         batch.end_lsn = NO_LSN

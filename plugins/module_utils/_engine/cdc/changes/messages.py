@@ -24,6 +24,9 @@ UNCHANGED: Final = 0x75  # 'u': a TOAST value that the source did not send, beca
 TEXT: Final = 0x74  # 't'
 BINARY: Final = 0x62  # 'b'
 
+_MARKER_SIZE: Final = 32
+_HEXADECIMAL: Final = "0123456789abcdef"
+
 
 class Row:
     """One tuple: ``kinds`` has one byte a column (``n`` null, ``u`` unchanged TOAST, ``t`` text, ``b`` binary).
@@ -272,6 +275,17 @@ class LogicalMessage:
     lsn: Lsn
     prefix: str
     content: bytes
+
+
+def marker_in(message: LogicalMessage, prefix: str) -> str:
+    """Return the content of a message in the shape of a marker, 128 bits as hexadecimal digits; else an empty text.
+
+    Any role may send any message, of any size: only what is transactional and has this prefix may be ours.
+    """
+    if not message.transactional or message.prefix != prefix or len(message.content) != _MARKER_SIZE:
+        return ""
+    content = message.content.decode("ascii", "replace")
+    return content if all(digit in _HEXADECIMAL for digit in content) else ""
 
 
 Change: TypeAlias = "Insert | Update | Delete"

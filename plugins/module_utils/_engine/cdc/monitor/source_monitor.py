@@ -21,7 +21,7 @@ from ...large_objects.writes import written_rows
 from ...postgres._psycopg import psycopg
 from ...postgres.connect import connect
 from ...postgres.lsn import Lsn, parse_lsn
-from ...state.heartbeat import refresh_heartbeat
+from ...state.markers import beat
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
@@ -31,7 +31,7 @@ _EVERY = 0.5
 _OLD = 5.0
 _COUNTS_EVERY = 2.0
 _SETTINGS = {"lock_timeout": "200ms", "default_transaction_read_only": "off"}
-"""The cutover changes the fence in the heartbeat's row: the heartbeat never waits for that lock."""
+"""Where the heartbeat is a row, the cutover changes the fence in it: the heartbeat never waits for that lock."""
 
 _SAMPLE = """
 SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
@@ -106,7 +106,7 @@ class SourceWatch:
 
     def _beat(self, conn: Connection) -> None:
         try:
-            refresh_heartbeat(conn, self._name)
+            beat(conn, self._name)
         except psycopg.Error as exc:
             if not exc.sqlstate:
                 raise

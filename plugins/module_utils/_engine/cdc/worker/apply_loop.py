@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...objects.mapping import IDENTITY
 from ...postgres.connect import explain_errors
+from ...state import markers
 from ...state.copies import table_copies
-from ...state.heartbeat import heartbeat_tables
+from ...state.source_schema import heartbeat_tables, sends_messages
 from ..apply.applier import Applier
 from ..apply.destination_table import observe_uniques
 from ..apply.target_table import TargetTables
@@ -173,7 +174,8 @@ def open_apply_loop(
     """
     store, parts = sessions.store, table_parts(sessions.store)
     limits = control.settings.batch_limits()
-    batcher = Batcher(point.marks, heartbeat_tables(point.source), limits, point.applied, parts=parts)
+    ours = heartbeat_tables(point.source)
+    batcher = Batcher(point.marks, ours, limits, point.applied, parts=parts, marker_prefix=markers.PREFIX)
     stream = ReplicationStream(point.walsender, point.sender_timeout, batcher, point.confirmable)
     stack.callback(stream.close)
     tables = TargetTables(
@@ -187,7 +189,8 @@ def open_apply_loop(
     )
     applier = Applier(store.conn, sessions.progress, store.name, tables, control.settings.conflict_policy)
     wait_until_slot_inactive(point.source, point.slot, _SLOT_TIMEOUT)
-    stream.start(point.slot, point.publication, binary=point.binary)
+    messages = sends_messages(point.source)
+    stream.start(point.slot, point.publication, binary=point.binary, messages=messages)
     return ApplyLoop(
         sessions,
         stream,

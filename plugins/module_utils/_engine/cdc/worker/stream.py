@@ -87,14 +87,17 @@ class ReplicationStream:
         """The position that was confirmed to the source, or will be with the next feedback."""
         return self._confirmed
 
-    def start(self, slot: str, publication: str, *, binary: bool) -> None:
-        """Send START_REPLICATION, and start the thread that reads it. Raises ServerError (55006 while another session
-        reads the slot).
+    def start(self, slot: str, publication: str, *, binary: bool, messages: bool) -> None:
+        """Send START_REPLICATION, and start the thread that reads it; ``messages`` requests logical messages too.
+
+        Raises ServerError (55006 while another session reads the slot).
         """
         literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
         options = [("proto_version", "'1'"), ("publication_names", literal)]
         if binary:
             options.append(("binary", "'true'"))
+        if messages:
+            options.append(("messages", "'true'"))
         command = "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
             sql.Identifier(slot).as_string(None),
             format_lsn(self._start),

@@ -17,7 +17,7 @@ def test_the_certificate() -> None:
         "rows": 1_000_000,
         "sequences": 3,
         "fenced_roles": ["app", "jobs"],
-        "marker": {"number": 3, "position": "0/12"},
+        "marker": {"token": "3f", "position": "0/12"},
         "steps": [{"name": "fence", "seconds": 0.012}, {"name": "drain", "seconds": 1.2}],
     }
     assert certificate({"certificate": proved}, 100) == [
@@ -28,7 +28,7 @@ def test_the_certificate() -> None:
         "  rows          1 000 000",
         "  sequences     3",
         "  fenced roles  app, jobs",
-        "  marker        3 at 0/12",
+        "  marker        3f at 0/12",
         "",
         "  step    time",
         "  fence  12 ms",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.certificate import Evidence
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.heartbeat import Marker
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.markers import Marker
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.verdicts import Verdict
 
 
@@ -44,7 +44,7 @@ def test_the_stored_part_has_names_counts_and_positions() -> None:
         roles=("app", "größe"),
         bypassing=("root",),
         sessions_ended=3,
-        marker=Marker(7, 0x16_B374_D848),
+        marker=Marker("7f", 0x16_B374_D848),
         drain_seconds=1.23456,
         sequences=4,
         verdicts={1: Verdict("identical", 10, 11), 2: Verdict("identical", 5, 5)},
@@ -57,7 +57,7 @@ def test_the_stored_part_has_names_counts_and_positions() -> None:
         "fenced_roles": ["app", "größe"],
         "bypassing_roles": ["root"],
         "sessions_ended": 3,
-        "marker": {"number": 7, "position": "16/B374D848"},
+        "marker": {"token": "7f", "position": "16/B374D848"},
         "drain_seconds": 1.235,
         "sequences": 4,
         "tables": 2,

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import StateError, TimeoutExpired
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.flow.rates import Rates
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.heartbeat import Marker, wait_applied
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.markers import Marker, wait_applied
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.progress import (
     Progress,
     progress_table,
@@ -19,7 +19,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 
-ROW: tuple[Any, ...] = ("running", "abc", "0/10", "0/20", "system", 1, 5, {}, "host", 100, 0.5, 10.0, 20.0, 7)
+ROW: tuple[Any, ...] = ("running", "abc", "0/10", "0/20", "system", 1, {}, "host", 100, 0.5, 10.0, 20.0, 7)
 
 
 class Answers:
@@ -46,7 +46,7 @@ def test_the_row_is_read_over_the_connection_of_the_database_that_changes_are_ap
     destination, unused = store(None)
     other = Answers(ROW)
     assert read_progress(destination, cast("Any", other)) == Progress(
-        "running", "abc", 16, 32, "system", 1, 5, {}, "host", 100, 0.5, Rates(10.0, 20.0), 7
+        "running", "abc", 16, 32, "system", 1, {}, "host", 100, 0.5, Rates(10.0, 20.0), 7
     )
     assert not unused.asked
     assert progress_table(destination).as_string(None) in other.asked[0]
@@ -55,16 +55,17 @@ def test_the_row_is_read_over_the_connection_of_the_database_that_changes_are_ap
 
 @pytest.mark.parametrize("rates", [(None, 20.0), (10.0, None), (None, None)])
 def test_one_rate_alone_is_no_rates(rates: tuple[float | None, float | None]) -> None:
-    found = read_progress(store((*ROW[:11], *rates, 7))[0])
+    found = read_progress(store((*ROW[:10], *rates, 7))[0])
     assert found is not None and found.rates is None
 
 
 def test_a_marker_is_waited_for_until_it_is_applied_or_the_task_has_ended() -> None:
-    behind = (*ROW[:6], 4, *ROW[7:])
-    failed = ("failed", *behind[1:7], {"doing": "applying", "object": "t", "why": "no", "remedy": "Look."}, *behind[8:])
-    assert wait_applied(store(None, behind, ROW)[0], Marker(5, 99), 10, poll=0) < 10
+    marker = Marker("5f", 99)
+    failed = ("failed", *ROW[1:6], {"doing": "applying", "object": "t", "why": "no", "remedy": "Look."}, *ROW[7:])
+    applied = (True,)
+    assert wait_applied(store(None, None, (False,), ROW, applied)[0], marker, 10, poll=0) < 10
     with pytest.raises(StateError, match="the task is failed: applying t: no") as stopped:
-        wait_applied(store(behind, failed)[0], Marker(5, 99), 10, poll=0)
+        wait_applied(store((False,), ROW, (False,), failed)[0], marker, 10, poll=0)
     assert stopped.value.remedy == "Look."
     with pytest.raises(TimeoutExpired):
-        wait_applied(store(behind)[0], Marker(5, 99), 0, poll=0)
+        wait_applied(store(None, ROW)[0], marker, 0, poll=0)

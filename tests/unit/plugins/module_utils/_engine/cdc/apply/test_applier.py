@@ -31,6 +31,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.ch
     Update,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import StateStore
 
 HEARTBEAT = Relation(
     1,
@@ -39,7 +40,7 @@ HEARTBEAT = Relation(
     "d",
     (
         RelationColumn("migration", 25, -1, True),
-        RelationColumn("marker", 20, -1, False),
+        RelationColumn("marker", 25, -1, False),
         RelationColumn("written_at", 1184, -1, False),
     ),
 )
@@ -52,14 +53,14 @@ def beat(name: bytes, marker: bytes, kind: bytes) -> Row:
 @pytest.mark.parametrize(
     ("change", "marker"),
     [
-        (Insert(1, beat(b"ours", b"17", b"t")), 17),
-        (Insert(1, beat(b"ours", (300).to_bytes(8, "big"), b"b")), 300),
-        (Update(1, "", None, beat(b"ours", b"18", b"t")), 18),
-        (Insert(1, beat(b"another", b"19", b"t")), 0),
-        (Delete(1, "K", beat(b"ours", b"20", b"t")), 0),
+        (Insert(1, beat(b"ours", b"17", b"t")), "17"),
+        (Insert(1, beat(b"ours", b"17", b"b")), "17"),
+        (Update(1, "", None, beat(b"ours", b"18", b"t")), "18"),
+        (Insert(1, beat(b"another", b"19", b"t")), ""),
+        (Delete(1, "K", beat(b"ours", b"20", b"t")), ""),
     ],
 )
-def test_a_marker_is_read_in_either_format_and_only_ours(change: Change, marker: int) -> None:
+def test_a_marker_is_read_in_either_format_and_only_ours(change: Change, marker: str) -> None:
     assert marker_of(SystemChange(HEARTBEAT, change, 5), "ours") == marker
 
 
@@ -71,8 +72,10 @@ class Ends:
         adapters = SimpleNamespace(register_dumper=lambda dummy, dummy2: None)
         self.conn = SimpleNamespace(execute=self._execute, adapters=adapters)
         self.progress = SimpleNamespace(
-            store=None,
-            advance=lambda end, tally, dummy, dummy2: self.asked.append(f"advance {end} marker {tally.marker}"),
+            store=StateStore(cast("Any", self.conn), "causeway", "ours"),
+            advance=lambda end, tally, dummy, dummy2: self.asked.append(
+                f"advance {end} foreign {tally.foreign_markers}"
+            ),
             commit=lambda: self.asked.append("commit"),
             settle=lambda end: self.asked.append(f"settle {end}"),
         )
@@ -82,9 +85,10 @@ class Ends:
         self.applier = Applier(cast("Any", self.conn), cast("Any", self.progress), "ours", cast("Any", self.tables))
         self.asked.clear()
 
-    def _execute(self, statement: Any) -> Any:
-        self.asked.append(statement if isinstance(statement, str) else statement.as_string(None))
-        return SimpleNamespace(fetchall=list)
+    def _execute(self, statement: Any, values: Any = (), **dummy: Any) -> Any:
+        text = statement if isinstance(statement, str) else statement.as_string(None)
+        self.asked.append(f"markers {values[1]}" if '"marker" SET applied_at' in text else text)
+        return SimpleNamespace(fetchall=list, rowcount=1)
 
 
 def piece(*, last: bool = True) -> Batch:
@@ -92,9 +96,10 @@ def piece(*, last: bool = True) -> Batch:
     batch.steps = [
         RelationStep(HEARTBEAT, None),
         TruncateStep((HEARTBEAT,), False),
-        EmptyStep(HEARTBEAT, "marker", 20, ((None, 5),)),
+        EmptyStep(HEARTBEAT, "fence", 20, ((None, 5),)),
     ]
     batch.system = [SystemChange(HEARTBEAT, Insert(1, beat(b"ours", b"17", b"t")), 5)]
+    batch.markers = ["0f", "0e", "0f"]
     batch.end_lsn, batch.last_of_transaction = 99, last
     return batch
 
@@ -107,10 +112,11 @@ def test_steps_go_to_their_handlers_in_order_and_our_own_tables_after_them() -> 
         "learn heartbeat",
         "SAVEPOINT causeway_segment",
         'TRUNCATE ONLY "causeway"."heartbeat"',
-        'DELETE FROM ONLY "causeway"."heartbeat" WHERE "marker" < \'5\'::bigint',
-        *("advance 99 marker 17", "commit", "settle 99"),
+        'DELETE FROM ONLY "causeway"."heartbeat" WHERE "fence" < \'5\'::bigint',
+        "markers ['0e', '0f', '17']",
+        *("advance 99 foreign 2", "commit", "settle 99"),
     ]
-    assert (ends.applier.marker, ends.applier.open) == (17, False)
+    assert not ends.applier.open
 
 
 def test_a_savepoint_is_released_before_the_next_one_and_forgotten_with_its_transaction() -> None:
@@ -128,8 +134,8 @@ def test_what_is_abandoned_is_not_counted() -> None:
     ends.applier.apply(piece(last=False), 0, 0)
     ends.applier.abandon()
     assert ends.asked[-1] == "ROLLBACK"
-    assert (ends.applier.marker, ends.applier.open) == (0, False)
+    assert not ends.applier.open
     empty = Batch()
     empty.end_lsn = 100
     ends.applier.apply(empty, 0, 0)
-    assert "advance 100 marker 0" in ends.asked
+    assert "advance 100 foreign 0" in ends.asked
