@@ -100,7 +100,7 @@ certificate:
       description: Sessions that were ended, those of the fenced roles and any other that was writing.
       type: int
     marker:
-      description: Number of the marker, and a source position behind it.
+      description: The random number of the marker, and a source position behind it.
       type: dict
     sequences:
       description: Sequences that were set and read back.

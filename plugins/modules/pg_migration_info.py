@@ -12,8 +12,8 @@ short_description: Show the status of a migration
 description:
   - Returns the present phase, copied tables, slot, change data capture, validation, timeline and certificate of a
     migration. It can run at any time, also before the first phase and after the release.
-  - Nothing is written, with one exception that changes nothing of the user's. With O(wait=caught_up) a marker is written to
-    Causeway's own table at the source.
+  - Nothing is written, with one exception that changes nothing of the user's. With O(wait=caught_up) a marker is put into
+    the stream of the source.
   - It never takes the lock of the migration, so it answers while a playbook works on the migration, and waits beside one.
   - A source that cannot be reached is reported in RV(source_server); the rest is still returned. With O(wait=caught_up) it
     is an error.
@@ -394,7 +394,8 @@ cdc:
       description: The task's settings.
       type: dict
     counters:
-      description: Transactions, rows by kind of change, and conflicts, since the beginning.
+      description: Transactions, rows by kind of change, conflicts, and C(foreign_markers) (messages in the shape of a marker that
+        this migration did not write, and ignored), since the beginning.
       type: dict
     last_error:
       description: The error that stopped the worker or made it retry.

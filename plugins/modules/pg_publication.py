@@ -11,8 +11,9 @@ module: pg_publication
 short_description: The publication of a migration at the source
 version_added: "0.1.0"
 description:
-  - Creates schema C(causeway) with the heartbeat table at the source, and a publication that names exactly the selected
-    tables and the heartbeat. Partitions are published individually.
+  - Creates a publication at the source that names exactly the selected tables. Partitions are published individually.
+  - Before PostgreSQL 14 it also creates schema C(causeway) with a heartbeat table, and publishes it. Later sources get no
+    table, which would be in the stream of everybody who publishes all tables; markers and heartbeats are logical messages.
   - Runs after M(causeway.postgresql.pg_replica_identity) and before M(causeway.postgresql.pg_repl_slot). It waits until
     the transactions that were open before have ended.
   - A table that is added to the selection later is locked with C(SHARE ROW EXCLUSIVE) while it is added, so that no change
@@ -77,8 +78,8 @@ statements:
   sample:
     - end: source
       sql: >-
-        CREATE PUBLICATION "causeway_orders" FOR TABLE ONLY "sales"."orders", ONLY "causeway"."heartbeat" WITH (publish =
-        'insert, update, delete, truncate', publish_via_partition_root = false)
+        CREATE PUBLICATION "causeway_orders" FOR TABLE ONLY "sales"."orders" WITH (publish = 'insert, update,
+        delete, truncate', publish_via_partition_root = false)
 statements_total:
   description: How many statements there are in all.
   returned: always
@@ -101,7 +102,7 @@ publication:
   type: str
   sample: causeway_orders
 tables:
-  description: Number of tables that it names, without the heartbeat; a partitioned one with a primary key counts for its partitions.
+  description: Number of selected tables that it names; a partitioned one with a primary key counts for its partitions.
   returned: with O(state=present), for an incremental migration
   type: int
   sample: 12

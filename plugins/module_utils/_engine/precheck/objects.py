@@ -305,7 +305,7 @@ CHECKS = (
     Check(
         "source_create_publication",
         "error",
-        "The publication and the schema of the heartbeat are created in the source database.",
+        "The publication is created in the source database, before PostgreSQL 14 also the schema of the heartbeat.",
         "GRANT CREATE on the database to the account.",
         at_source(_source_create_publication),
         incremental=True,
