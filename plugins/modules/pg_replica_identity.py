@@ -33,11 +33,16 @@ attributes:
 options:
   identity:
     description:
-      - V(full) gives every selected table C(REPLICA IDENTITY FULL).
-      - V(auto) sets it only for tables whose present identity cannot identify a row, because they have no key.
+      - V(auto) sets the least identity that identifies a row. A table keeps the one that it has where that suffices; else
+        it gets its primary key, or else another key; C(FULL) only without one.
+      - V(full) gives every selected table C(REPLICA IDENTITY FULL). Each UPDATE and DELETE then writes the whole old row to
+        the WAL, and the copy of a large table can be resumed within the table after an interruption.
+      - What is set is tried at once, in the same transaction. Where the source would then refuse UPDATE or DELETE on the
+        table (because of a column list or row filter of another publication, or from PostgreSQL 18 on a generated column),
+        it is taken back, and the error says why.
     type: str
     choices: [full, auto]
-    default: full
+    default: auto
 seealso:
   - module: causeway.postgresql.pg_publication
   - name: Replica identity
@@ -52,7 +57,7 @@ EXAMPLES = r"""
     source: "{{ causeway_source }}"
     destination: "{{ causeway_destination }}"
     objects: "{{ causeway_objects }}"
-    identity: auto
+    identity: full
 
 - name: Restore them at the end
   causeway.postgresql.pg_replica_identity:
@@ -137,7 +142,7 @@ def main() -> None:
         {
             **state_argument(),
             **lock_timeout_arguments(),
-            "identity": {"type": "str", "choices": ["full", "auto"], "default": "full"},
+            "identity": {"type": "str", "choices": ["full", "auto"], "default": "auto"},
         },
         lambda migration, options, dummy_runner: replica_identity.plan(migration, options),
         made_or_taken_back,

@@ -71,11 +71,11 @@ def shop(pair: Any) -> Any:
 
 def test_full_in_four_beats_and_back(shop: Any) -> None:
     before = witness.fingerprint(shop.source.sql)
-    assert migration(shop).run("pg_replica_identity", check=True)["changed"]
+    assert migration(shop).run("pg_replica_identity", identity="full", check=True)["changed"]
     assert witness.fingerprint(shop.source.sql) == before
     assert not shop.destination.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'causeway'")
 
-    results = migration(shop).four_beats("pg_replica_identity")
+    results = migration(shop).four_beats("pg_replica_identity", identity="full")
     assert results[1]["tables"] == 9
     wanted = dict.fromkeys(ORIGINAL, "f") | {"part": "d", "untouched": "d"}
     assert identities(shop) == wanted
@@ -93,7 +93,7 @@ def test_auto_changes_only_what_no_key_finds(shop: Any) -> None:
 
 
 def test_absent_leaves_what_somebody_else_changed_since(shop: Any) -> None:
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     shop.source.run("ALTER TABLE sales.orders REPLICA IDENTITY NOTHING; DROP TABLE sales.late")
     shop.source.run("ALTER TABLE sales.silent RENAME TO renamed")
     result = migration(shop).run("pg_replica_identity", state="absent")
@@ -105,7 +105,7 @@ def test_absent_leaves_what_somebody_else_changed_since(shop: Any) -> None:
 
 
 def test_an_original_index_that_is_gone_is_left_behind_with_its_statement(shop: Any) -> None:
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     shop.source.run("DROP INDEX sales.uniq_a")
     result = migration(shop).run("pg_replica_identity", state="absent")
     (left,) = result["left_behind"]
@@ -118,7 +118,7 @@ def test_a_busy_table_comes_last_and_its_holder_is_named(shop: Any) -> None:
     with shop.source.connect(application_name="long report") as holder, holder.transaction():
         holder.execute("SELECT * FROM sales.orders")
         with pytest.raises(ModuleFailed) as failed:
-            migration(shop).run("pg_replica_identity", lock_timeout=1, lock_retries=0)
+            migration(shop).run("pg_replica_identity", identity="full", lock_timeout=1, lock_retries=0)
     error = failed.value.result["error"]
     assert error["code"] == "timeout"
     assert "sales.orders" in error["why"]
@@ -133,7 +133,7 @@ def test_a_prepared_transaction_is_named(make_pair: Any) -> None:
     pair.source.run(SCHEMA)
     pair.source.run("BEGIN; INSERT INTO sales.orders VALUES (1); PREPARE TRANSACTION 'forgotten'")
     with pytest.raises(ModuleFailed, match="prepared transaction 'forgotten'"):
-        migration(pair).run("pg_replica_identity", lock_timeout=1, lock_retries=0)
+        migration(pair).run("pg_replica_identity", identity="full", lock_timeout=1, lock_retries=0)
     pair.source.run("ROLLBACK PREPARED 'forgotten'")
 
 
@@ -150,7 +150,7 @@ def test_it_gets_through_beside_transactions_that_come_and_go(shop: Any) -> None
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        migration(shop).run("pg_replica_identity", lock_timeout=1)
+        migration(shop).run("pg_replica_identity", identity="full", lock_timeout=1)
     finally:
         stop.set()
         thread.join()
@@ -158,7 +158,7 @@ def test_it_gets_through_beside_transactions_that_come_and_go(shop: Any) -> None
 
 
 def test_nothing_is_done_without_incremental(shop: Any) -> None:
-    result = migration(shop, types=["schema", "full"]).run("pg_replica_identity")
+    result = migration(shop, types=["schema", "full"]).run("pg_replica_identity", identity="full")
     assert not result["changed"]
     assert "not incremental" in result["notes"][0]
     assert identities(shop) == ORIGINAL
@@ -167,9 +167,9 @@ def test_nothing_is_done_without_incremental(shop: Any) -> None:
 def test_an_identity_that_another_publication_needs_is_left(shop: Any) -> None:
     """Put back, it would make the source refuse the application's UPDATE and DELETE on a keyless table."""
     other = Migration("other", shop.source.endpoint, shop.destination.endpoint, [{"schema": "sales"}])
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     migration(shop).run("pg_publication")
-    other.run("pg_replica_identity")
+    other.run("pg_replica_identity", identity="full")
     other.run("pg_publication")
     migration(shop).run("pg_publication", state="absent")
     planned = migration(shop).run("pg_replica_identity", state="absent", check=True)
@@ -184,16 +184,16 @@ def test_an_identity_that_another_publication_needs_is_left(shop: Any) -> None:
 
 
 def test_an_identity_is_not_put_back_while_our_own_publication_could_not_be_dropped(shop: Any) -> None:
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     migration(shop).run("pg_publication")
     migration(shop).run("pg_replica_identity", state="absent")
     shop.source.run('UPDATE sales."Keyless Ü" SET a = a + 1')
 
 
 def test_a_name_that_passed_to_another_table_hides_neither(shop: Any) -> None:
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     shop.source.run("ALTER TABLE sales.orders RENAME TO orders_old; CREATE TABLE sales.orders (id int PRIMARY KEY)")
-    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_replica_identity", identity="full")
     assert migration(shop).run("pg_replica_identity", state="absent")["left_behind"] == []
     now = identities(shop)
     assert (now["orders"], now["orders_old"]) == ("d", "d")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _PUBLICATION = """
 SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-       coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::boolean, false)
+       coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::boolean, false),
+       coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's'
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s
 """
 
@@ -35,7 +36,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, r.oid::bigint,
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A publication. ``whole_rows`` is false if a member has a row filter or a column list; ``rows`` are
-    the OIDs in pg_publication_rel by the member's."""
+    the OIDs in pg_publication_rel by the member's. ``generated``: it sends stored generated columns."""
 
     oid: int
     all_tables: bool
@@ -44,6 +45,7 @@ class Publication:
     whole_rows: bool
     members: Mapping[int, Name]
     rows: Mapping[int, int]
+    generated: bool = False
 
     @property
     def as_we_make_them(self) -> bool:
@@ -58,7 +60,7 @@ def observe_publication(conn: Connection, name: str) -> Publication | None:
         if row is None:
             return None
         members = conn.execute(_MEMBERS, (row[0],)).fetchall()
-    oid, all_tables, all_operations, via_root = row
+    oid, all_tables, all_operations, via_root, generated = row
     return Publication(
         oid,
         all_tables,
@@ -67,4 +69,5 @@ def observe_publication(conn: Connection, name: str) -> Publication | None:
         whole_rows=not any(member[4] for member in members),
         members={member[0]: (member[1], member[2]) for member in members},
         rows={member[0]: member[3] for member in members},
+        generated=generated,
     )

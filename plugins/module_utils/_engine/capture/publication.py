@@ -10,32 +10,37 @@ PostgreSQL 14 it also publishes our heartbeat table; from there on the stream ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import names
 from ..errors import LossError, MismatchError, ServerError, SpecError, StateError
 from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
-from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
+from ..postgres.catalog import Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
 from ..writers import fence
 from .observed_publication import Publication, observe_publication
+from .publication_ddl import (
+    HARMLESS_TO_ALTER,
+    addition,
+    create_statement,
+    generated_columns,
+    removal,
+    with_descendants,
+)
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
+from .published import GENERATED_CHECKED_SINCE, require_writes
 from .replica_identity import identifies_rows
 from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
-    from psycopg.sql import Composed
-
     from ..migration import Migration
+    from ..postgres.connect import Connection
     from ..state.store import MigrationState
 
-# ALTER PUBLICATION does not block readers and row lockers; its lock on a table conflicts with VACUUM and DDL.
-_HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
-_HARMLESS_TO_ALTER = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
-"""VACUUM and ANALYZE hold locks that CREATE PUBLICATION waits for, as every DDL does."""
 _DOING = "creating the publication"
 
 
@@ -89,17 +94,6 @@ def _check_ownership(
         )
 
 
-def _only(table: Name) -> Composed:
-    return sql.SQL("ONLY {}").format(sql.Identifier(*table))
-
-
-def create_statement(name: str, tables: Sequence[Name]) -> Composed:
-    """Return CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
-    options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
-    members = sql.SQL(" FOR TABLE {}").format(sql.SQL(", ").join(map(_only, tables))) if tables else sql.SQL("")
-    return sql.SQL("CREATE PUBLICATION {}{} WITH ({})").format(sql.Identifier(name), members, sql.SQL(options))
-
-
 def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], options: Mapping[str, Any]) -> Plan:
     _refuse_unpublishable(migration)
     bookkeeping = changes_to_make(migration.source, migration.name)
@@ -109,7 +103,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         f"publication {name}",
         None,
         {"tables": [qualified(member) for member in members], "publish_via_partition_root": False},
-        (create_statement(name, members),),
+        (create_statement(name, members, generated=_needs_generated(migration)),),
     )
     unready = [table for table in migration.selected().leaves if not identifies_rows(table)]
 
@@ -122,7 +116,8 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to create the publication", name)
         patience = Patience(options["lock_timeout"], options["lock_retries"])
         oids = tuple(table.oid for table in wanted)
-        each_under_lock(migration.source, [Locked(oids, create, _HARMLESS_TO_ALTER)], patience, _DOING)
+        piece = Locked(oids, create, HARMLESS_TO_ALTER, after=_still_writable(migration, _DOING))
+        each_under_lock(migration.source, [piece], patience, _DOING)
         _record(migration, name, {table.oid for table in wanted})
         return {"waited": round(waited, 3)}
 
@@ -137,6 +132,20 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         apply=apply,
         notes=tuple(notes),
     )
+
+
+def _needs_generated(migration: Migration) -> bool:
+    """Return whether stored generated columns have to be sent: with identity FULL PostgreSQL 18 refuses UPDATE and
+    DELETE on a table whose generated columns are not."""
+    if migration.source.info.server_version < GENERATED_CHECKED_SINCE:
+        return False
+    whole = [t for t in migration.selected().leaves if t.replica_identity == "f" or not identifies_rows(t)]
+    return any(column.generated == "s" for table in whole for column in table.columns)
+
+
+def _still_writable(migration: Migration, doing: str) -> Callable[[Connection], None]:
+    """Return what checks, in the transaction that changes the publication, that the application may still write."""
+    return lambda conn: require_writes(conn, migration.selected().leaves, doing)
 
 
 def _ours(migration: Migration) -> list[Name]:
@@ -203,8 +212,10 @@ def _plan_alter(
         _refuse_unpublishable(migration)
     catalog = migration.source_catalog
     children = catalog.children() if added else {}
-    work = [_addition(catalog, name, table, children) for table in added]
-    work += [_removal(name, oid, found.members[oid]) for oid in gone]
+    after = _still_writable(migration, "adding to the publication")
+    work = [generated_columns(name, after)] if _needs_generated(migration) and not found.generated else []
+    work += [replace(addition(catalog, name, table, children), after=after) for table in added]
+    work += [removal(name, oid, found.members[oid]) for oid in gone]
     # an earlier run that was killed between the work and this has left it to us
     noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]
 
@@ -232,7 +243,7 @@ def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> 
     """Raise LossError for a table to add that has been copied: it was published then, its changes since are missing."""
     copies, children = migration.copies(), migration.source_catalog.children()
     for table in added:
-        if any(oid in copies and copies[oid].mark for oid in _with_descendants(table, children)):
+        if any(oid in copies and copies[oid].mark for oid in with_descendants(table, children)):
             raise LossError(
                 "looking at the publication",
                 name,
@@ -246,34 +257,6 @@ def _require_members_of_copies(migration: Migration, name: str, recorded: Mappin
     marked = {str(oid) for oid, copy in migration.copies().items() if copy.mark}
     members = {oid: row for oid, row in recorded.get(MEMBERS, {}).items() if oid in marked}
     require_members(migration.source, name, {**recorded, MEMBERS: members})
-
-
-def _with_descendants(table: Table, children: Mapping[int, Sequence[Table]]) -> tuple[int, ...]:
-    """Return a table's OID and, for a partitioned one, those of all its partitions, in the order of their names."""
-    found = {table.oid: table}
-    todo = [table] if table.kind == "p" else []
-    while todo:
-        for child in children.get(todo.pop().oid, ()):
-            if child.oid not in found:
-                found[child.oid] = child
-                todo.append(child)
-    return tuple(found)
-
-
-def _addition(catalog: Catalog, name: str, table: Table, children: Mapping[int, Sequence[Table]]) -> Locked:
-    """Return an addition that locks first: while transactions write it loses their later changes (before May 2025)."""
-    oids = _with_descendants(table, children)
-    members = sorted(catalog.tables[oid].qualified_name for oid in oids)
-    lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(map(_only, members)))
-    add = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _only(table.qualified_name))
-    change = SqlChange("source", f"{table} in publication {name}", None, "published", (lock, add))
-    return Locked(oids, change, _HARMLESS_TO_ADD)
-
-
-def _removal(name: str, oid: int, member: Name) -> Locked:
-    drop = sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _only(member))
-    change = SqlChange("source", f"{qualified(member)} in publication {name}", "published", None, (drop,))
-    return Locked((oid,), change, _HARMLESS_TO_ALTER)
 
 
 def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:

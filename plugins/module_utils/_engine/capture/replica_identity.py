@@ -9,37 +9,27 @@ originals are recorded first, and restored at the end if the present one is stil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MismatchError, ServerError
+from ..errors import MismatchError, ServerError, StateError
 from ..names import publication_name
 from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
-from ..postgres.catalog import Catalog, Table, observe_catalog, quoted
-from ..postgres.connect import explain_errors
+from ..postgres.catalog import Table, observe_catalog, quoted
+from .published import KEY_REMEDY, Published, against_full, require_writes
 from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
-    from ..postgres.connect import Connection
 
 WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
 BEFORE = "identities"
-"""Key in the originals: {OID: {"table": name then, "identity": letter, "index": name}}; a name may pass to another."""
-
-# pg_publication_tables returns the same, but opens the tables and waits behind a session that alters one.
-_PUBLISHING = """
-SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema} FROM pg_catalog.pg_publication p
-  LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} WHERE p.pubupdate OR p.pubdelete
-"""
-_SCHEMAS = """LEFT JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
-  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = m.pnnspid"""
-SCHEMAS_SINCE = 150000
-"""The first server version that publishes whole schemas."""
+"""Key in the originals: {OID: {"table": name then, "identity": letter, "index": name, "set": letter, "set_index": name}},
+the last two what the migration has set; a table's name may pass to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +57,19 @@ def identifies_rows(table: Table) -> bool:
     return table.replica_identity == "i" and any(key.name == table.identity_index for key in table.keys)
 
 
-def needs_full(table: Table, mode: str) -> bool:
-    """Return whether ``table`` must be set to FULL. ``mode`` is full, or auto: only if a missing key requires it.
+def wanted_identity(table: Table, mode: str) -> Identity | None:
+    """Return the identity that ``table`` gets; None if it keeps the one that it has.
 
-    Only a table that holds rows has an identity that counts: a partitioned one's is never read, nor inherited.
+    ``mode`` is auto, the least that identifies a row: what it has if that does, its primary key, another key, and FULL
+    only without one; or full, FULL for every table. Only a table that holds rows has an identity that counts: a
+    partitioned one's is never read, nor inherited.
     """
-    if not table.holds_rows or table.replica_identity == "f":
-        return False
-    return mode == "full" or not identifies_rows(table)
+    if not table.holds_rows or table.replica_identity == "f" or (mode == "auto" and identifies_rows(table)):
+        return None
+    if mode == "full" or not table.keys:
+        return Identity("f")
+    best = table.keys[0]
+    return Identity("d") if best.primary else Identity("i", best.name)
 
 
 def identity_statement(table: Table, identity: Identity) -> Composed:
@@ -83,37 +78,6 @@ def identity_statement(table: Table, identity: Identity) -> Composed:
     words = sql.SQL(WORDS[identity.letter])
     wanted = sql.SQL("{} {}").format(words, sql.Identifier(identity.index)) if identity.letter == "i" else words
     return form.format(sql.Identifier(table.schema, table.name), wanted)
-
-
-class Published:
-    """The publications of one database that send the UPDATE and DELETE of a table: without an identity these are
-    refused to every session. Reads them in one query. Raises ServerError."""
-
-    def __init__(self, conn: Connection, catalog: Catalog) -> None:
-        self._tables = catalog.tables
-        whole = conn.info.server_version >= SCHEMAS_SINCE
-        query = sql.SQL(_PUBLISHING).format(
-            schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
-        )
-        with explain_errors("reading the publications of the", "source"):
-            rows = conn.execute(query).fetchall()
-        self._all = {name for name, everything, dummy_relation, dummy_schema in rows if everything}
-        self._schemas: dict[str, set[str]] = {}
-        self._relations: dict[int, set[str]] = {}
-        for name, dummy_everything, relation, schema in rows:
-            self._schemas.setdefault(schema, set()).add(name)
-            self._relations.setdefault(relation, set()).add(name)
-
-    def by(self, table: Table) -> frozenset[str]:
-        """Return the names of those that publish ``table``: itself, through one of its roots, or with all tables."""
-        lineage, todo = {table.oid}, [table]
-        while todo:
-            found = todo.pop()
-            above = [self._tables[oid] for oid in found.parents if found.is_partition and oid in self._tables]
-            lineage |= {parent.oid for parent in above}
-            todo += above
-        found_by = (self._relations.get(oid, set()) for oid in lineage)
-        return frozenset(self._all.union(self._schemas.get(table.schema, set()), *found_by))
 
 
 def _still_published(table: Table, wanted: Identity, publications: Collection[str]) -> str:
@@ -126,9 +90,9 @@ def _still_published(table: Table, wanted: Identity, publications: Collection[st
 
 def _locked(table: Table, wanted: Identity) -> Locked:
     statement = identity_statement(table, wanted)
+    change = SqlChange("source", f"replica identity of {table}", str(identity_of(table)), str(wanted), (statement,))
     return Locked(
-        (table.oid,),
-        SqlChange("source", f"replica identity of {table}", str(identity_of(table)), str(wanted), (statement,)),
+        (table.oid,), change, after=lambda conn: require_writes(conn, [table], "setting the replica identity of")
     )
 
 
@@ -144,8 +108,10 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
 
 def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
     tables = migration.selected().leaves
-    todo = [table for table in tables if needs_full(table, mode)]
-    work = [_locked(table, Identity("f")) for table in todo]
+    wanted = {table.oid: identity for table in tables if (identity := wanted_identity(table, mode))}
+    todo = [table for table in tables if table.oid in wanted]
+    _require_possible(migration, [table for table in todo if wanted[table.oid].letter == "f"])
+    work = [_locked(table, wanted[table.oid]) for table in todo]
 
     def apply() -> Mapping[str, object]:
         migration.store.record_original(
@@ -155,16 +121,18 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
                     "table": str(table),
                     "identity": table.replica_identity,
                     "index": identity_of(table).index,
+                    "set": wanted[table.oid].letter,
+                    "set_index": wanted[table.oid].index,
                 }
                 for table in todo
             },
         )
         each_under_lock(migration.source, work, patience, "setting the")
-        _verify(migration, {table.oid: Identity("f") for table in todo})
+        _verify(migration, wanted)
         return {}
 
     notes = []
-    kept = sum(1 for table in tables if not needs_full(table, mode) and table.replica_identity != "f")
+    kept = sum(1 for table in tables if table.oid not in wanted and table.replica_identity != "f")
     if kept:
         notes.append(f"{kept} of {len(tables)} tables keep their replica identity: their key finds every row")
     return Plan(
@@ -173,6 +141,23 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
         apply=apply,
         notes=tuple(notes),
     )
+
+
+def _require_possible(migration: Migration, tables: Sequence[Table]) -> None:
+    """Raise StateError, naming every table that FULL would make refuse UPDATE and DELETE, before anything is changed."""
+    if not tables:
+        return
+    published = Published(migration.source, migration.source_catalog)
+    version = migration.source.info.server_version
+    found = [(table, why) for table in tables if (why := against_full(table, published.of(table), version))]
+    if found:
+        raise StateError(
+            "setting the replica identity of",
+            ", ".join(str(table) for table, dummy in found),
+            "with REPLICA IDENTITY FULL the source would refuse the application's UPDATE and DELETE: "
+            + "; ".join(f"{table}: {why}" for table, why in found),
+            KEY_REMEDY,
+        )
 
 
 def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
@@ -206,7 +191,7 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
             notes.append(f"{original['table']} no longer exists at the source: there is no identity to restore")
         elif identity_of(table) == wanted:
             continue
-        elif table.replica_identity != "f":
+        elif identity_of(table) != Identity(str(original.get("set", "f")), str(original.get("set_index", ""))):
             notes.append(f"{table} was set to {identity_of(table)} by another session since: it is left as it is")
         elif wanted.letter == "i" and wanted.index not in {index.name for index in table.unique_indexes}:
             why = f"its original identity, index {wanted.index}, no longer exists"

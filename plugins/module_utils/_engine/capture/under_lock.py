@@ -37,11 +37,12 @@ class Patience:
 @dataclass(frozen=True, slots=True)
 class Locked:
     """Work that needs locks on ``relations`` (OIDs): one transaction of its own. Holders of ``harmless`` lock modes do
-    not block it."""
+    not block it. ``after`` is called in the transaction, after the change: what it raises takes the change back."""
 
     relations: tuple[int, ...]
     change: SqlChange
     harmless: tuple[str, ...] = ()
+    after: Callable[[Connection], None] | None = None
 
 
 def each_under_lock(
@@ -65,6 +66,8 @@ def each_under_lock(
                 with explain_errors(doing, piece.change.what), conn.transaction():
                     in_lock_timeout(conn, patience.timeout)
                     piece.change.execute(conn, doing)
+                    if piece.after is not None:
+                        piece.after(conn)
             except ServerError as exc:
                 if exc.sqlstate not in _BUSY:
                     if refused is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from unit.plugins.module_utils._engine.catalog_values import table
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication_ddl
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import Locked
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.catalog import Catalog, Table
 
@@ -25,7 +25,7 @@ def statements(locked: Locked) -> list[str]:
 
 
 def test_it_is_created_for_exactly_these_tables() -> None:
-    made = publication.create_statement("causeway_shop", [("public", "orders"), ("causeway", "heartbeat")])
+    made = publication_ddl.create_statement("causeway_shop", [("public", "orders"), ("causeway", "heartbeat")])
     assert made.as_string(None) == (
         'CREATE PUBLICATION "causeway_shop" FOR TABLE ONLY "public"."orders", ONLY "causeway"."heartbeat" ' + OPTIONS
     )
@@ -33,7 +33,7 @@ def test_it_is_created_for_exactly_these_tables() -> None:
 
 def test_names_are_quoted() -> None:
     longest = "ä" * 31 + "x"  # 63 bytes
-    made = publication.create_statement('p"q', [('größe "1"', "a.b"), ("S", longest)])
+    made = publication_ddl.create_statement('p"q', [('größe "1"', "a.b"), ("S", longest)])
     assert made.as_string(None) == (
         f'CREATE PUBLICATION "p""q" FOR TABLE ONLY "größe ""1"""."a.b", ONLY "S"."{longest}" {OPTIONS}'
     )
@@ -41,7 +41,7 @@ def test_names_are_quoted() -> None:
 
 def test_a_table_is_locked_before_it_is_added() -> None:
     orders = table(7, 'or"ders')
-    added = publication._addition(catalog(orders), "causeway_shop", orders, {})
+    added = publication_ddl.addition(catalog(orders), "causeway_shop", orders, {})
     assert statements(added) == [
         'LOCK TABLE ONLY "s"."or""ders" IN SHARE ROW EXCLUSIVE MODE',
         'ALTER PUBLICATION "causeway_shop" ADD TABLE ONLY "s"."or""ders"',
@@ -58,7 +58,7 @@ def test_all_partitions_of_a_table_are_locked_and_it_alone_is_added() -> None:
     newest = table(4, "newest", "a", parents=(3,), is_partition=True)
     other = table(5, "other")
     everything = catalog(whole, old, new, newest, other)
-    added = publication._addition(everything, "causeway_shop", whole, everything.children())
+    added = publication_ddl.addition(everything, "causeway_shop", whole, everything.children())
     assert statements(added) == [
         'LOCK TABLE ONLY "a"."newest", ONLY "s"."old", ONLY "s"."whole", ONLY "z"."new" IN SHARE ROW EXCLUSIVE MODE',
         'ALTER PUBLICATION "causeway_shop" ADD TABLE ONLY "s"."whole"',
@@ -69,11 +69,11 @@ def test_all_partitions_of_a_table_are_locked_and_it_alone_is_added() -> None:
 def test_tables_that_inherit_from_an_ordinary_one_are_not_locked_with_it() -> None:
     parent, child = table(1, "parent"), table(2, "child", parents=(1,))
     everything = catalog(parent, child)
-    assert publication._addition(everything, "p", parent, everything.children()).relations == (1,)
+    assert publication_ddl.addition(everything, "p", parent, everything.children()).relations == (1,)
 
 
 def test_a_table_is_removed_without_a_lock_of_its_own() -> None:
-    removed = publication._removal("causeway_shop", 9, ("Größe", "t"))
+    removed = publication_ddl.removal("causeway_shop", 9, ("Größe", "t"))
     assert statements(removed) == ['ALTER PUBLICATION "causeway_shop" DROP TABLE ONLY "Größe"."t"']
     assert (removed.relations, removed.harmless) == ((9,), WRITERS)
     change = removed.change

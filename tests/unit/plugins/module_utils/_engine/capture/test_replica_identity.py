@@ -57,14 +57,31 @@ CASES = [
 @pytest.mark.parametrize(("found", "enough"), CASES)
 def test_an_identity_is_enough_when_its_key_finds_every_row(found: Table, enough: bool) -> None:
     assert replica_identity.identifies_rows(found) is enough
-    assert replica_identity.needs_full(found, "auto") is (not enough)
-    assert replica_identity.needs_full(found, "full") is (found.replica_identity != "f")
+    assert (replica_identity.wanted_identity(found, "auto") is None) is enough
+    full = replica_identity.Identity("f")
+    assert replica_identity.wanted_identity(found, "full") == (None if found.replica_identity == "f" else full)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (table("n", UNIQUE, PRIMARY), replica_identity.Identity("d")),
+        (table("i", PRIMARY, index="gone"), replica_identity.Identity("d")),
+        (table("d", UNIQUE), replica_identity.Identity("i", "uq")),
+        (table("d", NULLABLE, UNIQUE), replica_identity.Identity("i", "uq")),
+        (table("d", DEFERRABLE), replica_identity.Identity("f")),
+        (table("n", NULLABLE, EXPRESSION), replica_identity.Identity("f")),
+        (table("d"), replica_identity.Identity("f")),
+    ],
+)
+def test_the_least_identity_that_works_is_wanted(found: Table, wanted: replica_identity.Identity) -> None:
+    assert replica_identity.wanted_identity(found, "auto") == wanted
 
 
 @pytest.mark.parametrize("mode", ["full", "auto"])
 def test_a_partitioned_table_has_no_rows_to_identify(mode: str) -> None:
-    assert not replica_identity.needs_full(table("d", kind="p"), mode)
-    assert not replica_identity.needs_full(table("n", kind="p"), mode)
+    assert replica_identity.wanted_identity(table("d", kind="p"), mode) is None
+    assert replica_identity.wanted_identity(table("n", kind="p"), mode) is None
 
 
 def test_statements_name_one_table_only_and_quote_what_needs_it() -> None:

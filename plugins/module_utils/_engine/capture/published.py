@@ -1,0 +1,165 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which publications of a database send a table's UPDATE and DELETE, and what they ask of its replica identity.
+
+A published table whose identity a publication cannot send refuses UPDATE and DELETE to every session: where it has none,
+where a column list or row filter leaves a column of it out, or, from PostgreSQL 18 on, a generated one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ServerError
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import explain_errors
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
+    from ..postgres.catalog import Catalog, Table
+    from ..postgres.connect import Connection
+
+GENERATED_CHECKED_SINCE = 180000
+"""The first server version that refuses an identity with a generated column that a publication does not send."""
+
+SCHEMAS_SINCE = 150000
+"""The first server version that publishes whole schemas."""
+
+# pg_publication_tables returns the same, but opens the tables and waits behind a session that alters one.
+# to_jsonb shows the options that the server has: column lists and row filters from 15 on, pubgencols from 18 on.
+_PUBLISHING = """
+SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema},
+       coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL,
+       coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's'
+  FROM pg_catalog.pg_publication p
+  LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} WHERE p.pubupdate OR p.pubdelete
+"""
+_SCHEMAS = """LEFT JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = m.pnnspid"""
+
+_REFUSED = ("55000", "42P10")
+"""SQLSTATEs of an UPDATE or DELETE that the identity does not allow: no identity, or one that is not published whole."""
+
+_NOT_OURS = "42501"
+"""SQLSTATE where our account may not write, so that it cannot try."""
+
+_AT_ONCE = 200
+
+KEY_REMEDY = (
+    "Give the table a primary key, or a unique index on NOT NULL columns that every publication sends:"
+    " causeway_replica_identity: auto then needs no FULL. Or let those publications send whole rows (and, from"
+    " PostgreSQL 18 on, publish_generated_columns = stored), or leave the table out of causeway_objects."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How one publication sends one table: ``restricted`` by a column list or a row filter; ``generated`` if it sends
+    stored generated columns."""
+
+    publication: str
+    restricted: bool
+    generated: bool
+
+
+class Published:
+    """The publications of one database that send the UPDATE and DELETE of a table. Reads them in one query.
+
+    Raises ServerError.
+    """
+
+    def __init__(self, conn: Connection, catalog: Catalog) -> None:
+        self._tables = catalog.tables
+        whole = conn.info.server_version >= SCHEMAS_SINCE
+        query = sql.SQL(_PUBLISHING).format(
+            schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
+        )
+        with explain_errors("reading the publications of the", "source"):
+            rows = conn.execute(query).fetchall()
+        self._all = {Publishing(name, False, gen) for name, everything, *dummy, gen in rows if everything}
+        self._schemas: dict[str, set[Publishing]] = {}
+        self._relations: dict[int, set[Publishing]] = {}
+        for name, dummy_everything, relation, schema, restricted, generated in rows:
+            self._schemas.setdefault(schema, set()).add(Publishing(name, False, generated))
+            self._relations.setdefault(relation, set()).add(Publishing(name, restricted, generated))
+
+    def of(self, table: Table) -> frozenset[Publishing]:
+        """Return how each publication sends ``table``: itself, through one of its roots, or with all tables."""
+        lineage, todo = {table.oid}, [table]
+        while todo:
+            found = todo.pop()
+            above = [self._tables[oid] for oid in found.parents if found.is_partition and oid in self._tables]
+            lineage |= {parent.oid for parent in above}
+            todo += above
+        found_by = (self._relations.get(oid, set()) for oid in lineage)
+        return frozenset(self._all.union(self._schemas.get(table.schema, set()), *found_by))
+
+    def by(self, table: Table) -> frozenset[str]:
+        """Return the names of the publications that send ``table``."""
+        return frozenset(one.publication for one in self.of(table))
+
+
+def against_full(table: Table, publishing: Collection[Publishing], server_version: int) -> str:
+    """Return why ``table`` may not have REPLICA IDENTITY FULL: the server would then refuse UPDATE and DELETE on it.
+
+    Empty where it may. Pure.
+    """
+    restricted = sorted(one.publication for one in publishing if one.restricted)
+    if restricted:
+        return f"publication {', '.join(restricted)} sends only some of its columns or rows"
+    if server_version < GENERATED_CHECKED_SINCE:
+        return ""
+    virtual = [column.name for column in table.columns if column.generated == "v"]
+    if virtual:
+        return f"column {', '.join(virtual)} is a virtual generated one, which no publication can send"
+    stored = [column.name for column in table.columns if column.generated]
+    without = sorted(one.publication for one in publishing if not one.generated)
+    if stored and without:
+        return f"publication {', '.join(without)} does not send the generated column {', '.join(stored)}"
+    return ""
+
+
+def require_writes(conn: Connection, tables: Sequence[Table], doing: str) -> None:
+    """Raise ServerError where the server would now refuse UPDATE or DELETE on one of ``tables`` to every session; the
+    caller's open transaction is then rolled back. Raises psycopg.Error for any other failure.
+
+    The statements are only planned: PostgreSQL checks the identity when a statement starts, and no trigger fires.
+    """
+    for start in range(0, len(tables), _AT_ONCE):
+        some = tables[start : start + _AT_ONCE]
+        try:
+            with conn.transaction():
+                conn.execute(sql.SQL("; ").join([statement for table in some for statement in _writes(table)]))
+        except psycopg.Error as exc:
+            if exc.sqlstate not in (*_REFUSED, _NOT_OURS):
+                raise
+            for table in some:
+                _require_writes(conn, table, doing)
+
+
+def _require_writes(conn: Connection, table: Table, doing: str) -> None:
+    for statement in _writes(table):
+        try:
+            with conn.transaction():
+                conn.execute(statement)
+        except psycopg.Error as exc:
+            if exc.sqlstate in _REFUSED:
+                why = "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
+                why = f"the source would then refuse the application's UPDATE and DELETE ({why}), so it was taken back"
+                raise ServerError(doing, str(table), why, KEY_REMEDY, sqlstate=exc.sqlstate or "") from exc
+            if exc.sqlstate != _NOT_OURS:
+                raise
+
+
+def _writes(table: Table) -> list[Composed]:
+    """Return an UPDATE and a DELETE to plan. A table of which no column may be set has the DELETE alone."""
+    name = sql.SQL("ONLY {}").format(sql.Identifier(table.schema, table.name))
+    column = next((sql.Identifier(c.name) for c in table.columns if not c.generated and c.identity != "a"), None)
+    delete = sql.SQL("EXPLAIN DELETE FROM {} WHERE false").format(name)
+    if column is None:
+        return [delete]
+    return [delete, sql.SQL("EXPLAIN UPDATE {} SET {} = {} WHERE false").format(name, column, column)]
