@@ -38,7 +38,7 @@ options:
       - V(full) gives every selected table C(REPLICA IDENTITY FULL). Each UPDATE and DELETE then writes the whole old row to
         the WAL, and the copy of a large table can be resumed within the table after an interruption.
       - What is set is tried at once, in the same transaction. Where the source would then refuse UPDATE or DELETE on the
-        table (because of a column list or row filter of another publication, or from PostgreSQL 18 on a generated column),
+        table (because of a column list of another publication, or from PostgreSQL 18 on a generated column),
         it is taken back, and the error says why.
     type: str
     choices: [full, auto]

@@ -4,7 +4,7 @@
 """Which publications of a database send a table's UPDATE and DELETE, and what they ask of its replica identity.
 
 A published table whose identity a publication cannot send refuses UPDATE and DELETE to every session: where it has none,
-where a column list or row filter leaves a column of it out, or, from PostgreSQL 18 on, a generated one.
+where a column list leaves a column of it out (with FULL any list counts), or, from PostgreSQL 18 on, a generated one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SCHEMAS_SINCE = 150000
 """The first server version that publishes whole schemas."""
 
 # pg_publication_tables returns the same, but opens the tables and waits behind a session that alters one.
-# to_jsonb shows the options that the server has: column lists and row filters from 15 on, pubgencols from 18 on.
+# to_jsonb shows the options that the server has: column lists from 15 on, pubgencols from 18 on.
 _PUBLISHING = """
 SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema},
-       coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL,
+       pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL,
        coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's'
   FROM pg_catalog.pg_publication p
   LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} WHERE p.pubupdate OR p.pubdelete
@@ -58,11 +58,11 @@ KEY_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """How one publication sends one table: ``restricted`` by a column list or a row filter; ``generated`` if it sends
-    stored generated columns."""
+    """How one publication sends one table: ``listed`` if by a column list; ``generated`` if it sends stored generated
+    columns."""
 
     publication: str
-    restricted: bool
+    listed: bool
     generated: bool
 
 
@@ -83,9 +83,9 @@ class Published:
         self._all = {Publishing(name, False, gen) for name, everything, *dummy, gen in rows if everything}
         self._schemas: dict[str, set[Publishing]] = {}
         self._relations: dict[int, set[Publishing]] = {}
-        for name, dummy_everything, relation, schema, restricted, generated in rows:
+        for name, dummy_everything, relation, schema, listed, generated in rows:
             self._schemas.setdefault(schema, set()).add(Publishing(name, False, generated))
-            self._relations.setdefault(relation, set()).add(Publishing(name, restricted, generated))
+            self._relations.setdefault(relation, set()).add(Publishing(name, listed, generated))
 
     def of(self, table: Table) -> frozenset[Publishing]:
         """Return how each publication sends ``table``: itself, through one of its roots, or with all tables."""
@@ -108,9 +108,9 @@ def against_full(table: Table, publishing: Collection[Publishing], server_versio
 
     Empty where it may. Pure.
     """
-    restricted = sorted(one.publication for one in publishing if one.restricted)
-    if restricted:
-        return f"publication {', '.join(restricted)} sends only some of its columns or rows"
+    listed = sorted(one.publication for one in publishing if one.listed)
+    if listed:
+        return f"publication {', '.join(listed)} sends it with a column list"
     if server_version < GENERATED_CHECKED_SINCE:
         return ""
     virtual = [column.name for column in table.columns if column.generated == "v"]
