@@ -222,5 +222,14 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
 
 def revoke_own(migration: Migration) -> Mapping[str, object]:
     """Revoke the right to write at the destination from the migration's own account: the cutover's last step before it
-    opens. Returns what pg_revoke_writer returns, and in ``warnings`` what was found only by trying. Raises ServerError."""
-    return _plan_revoked(migration, observe_situation(migration, "destination", "")).carry_out()
+    opens. Returns what pg_revoke_writer returns; ``warnings`` are about what only the attempt to write has shown, by an
+    earlier run too. Raises ServerError."""
+    made = _plan_revoked(migration, observe_situation(migration, "destination", ""))
+    result = dict(made.carry_out())
+    unknown = any(way["path"] == "unknown" for way in _ways(made.result))
+    result["warnings"] = list(dict.fromkeys([*(made.warnings if unknown else ()), *_listed(result.get("warnings"))]))
+    return result
+
+
+def _ways(result: Mapping[str, Any]) -> Sequence[Mapping[str, object]]:
+    return tuple(result.get("remaining") or ())

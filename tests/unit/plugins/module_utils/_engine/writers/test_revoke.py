@@ -93,6 +93,16 @@ def test_a_brake_that_is_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -
     assert ends.brakes == 0
 
 
+def test_a_cutover_that_is_run_again_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = replace(MOVER, grants=(), setting="on")
+    for outcome, told in ((BRAKED, 1), (REFUSED, 0)):
+        ends: Any = Ends(monkeypatch, outcome)
+        monkeypatch.setattr(revoke, "observe_situation", lambda *dummy: again)
+        result: Any = revoke.revoke_own(ends)
+        assert result["verified"] and len(result["warnings"]) == told
+        assert ends.brakes == 0
+
+
 @pytest.mark.parametrize(("setting", "brakes"), [(None, 1), ("off", 1), ("on", 0)])
 def test_where_nothing_is_revoked_the_plan_has_the_brake(
     setting: str | None, brakes: int, monkeypatch: pytest.MonkeyPatch
