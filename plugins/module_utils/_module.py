@@ -112,7 +112,7 @@ def run(
                 answer.update(plan.record())
     except EngineError as exc:
         module.fail_json(**{**exc.result, "msg": str(exc), "error": dict(exc.as_result())})
-    for warning in dict.fromkeys([*plan.warnings, *_left_behind(answer)]):
+    for warning in dict.fromkeys([*plan.warnings, *answer.pop("warnings", ()), *_left_behind(answer)]):
         module.warn(warning)
     module.exit_json(**answer)
 

@@ -16,7 +16,8 @@ description:
   - The revoked privileges are recorded with grantor and grant option; V(granted) restores exactly those.
   - Where the role can still write (as a superuser, a member of another role, or because PUBLIC may),
     C(default_transaction_read_only) is set for it in this database, and each remaining way is reported with its remedy.
-  - Tries to write afterwards, and reports the outcome.
+  - Tries to write afterwards, and reports the outcome. A role that can still write although nothing says so is made
+    read-only by default too, and tried again. That is known only after the attempt, so a dry run does not show it.
   - Also runs after the cutover, which does the same for the migration's own account at the destination. A release does not
     restore any privilege.
 author:
@@ -121,7 +122,7 @@ remaining:
   elements: dict
   contains:
     path:
-      description: V(superuser), V(membership) or V(public).
+      description: V(superuser), V(membership) or V(public); V(unknown) where only the attempt to write has shown it.
       type: str
     via:
       description: The role through which the right is held.

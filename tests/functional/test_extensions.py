@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from support import witness
 from support.clusters.pairs import Clusters, Pair
 from support.harness.modules import Migration, ModuleFailed
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.extensions import needed_extensions
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 PRECHECK = "pg_migration_precheck"
 
@@ -134,3 +139,92 @@ def test_an_account_that_may_not_make_them_gets_the_statement_that_helps(
     assert said(failed(one), "extension_missing").keys() == {"pageinspect"}
     pair.destination.run(found["pageinspect"]["fix"])
     assert not said(failed(one), "extension_missing")
+
+
+MEMBERS = {
+    "views in a selected schema": "CREATE EXTENSION pg_stat_statements SCHEMA shop",
+    "types and functions in a selected schema": "CREATE EXTENSION hstore SCHEMA shop; CREATE EXTENSION ltree SCHEMA shop",
+    "a schema of its own": "CREATE SCHEMA own; CREATE EXTENSION pg_stat_statements SCHEMA own",
+    "views in public": "CREATE EXTENSION pg_buffercache SCHEMA public; CREATE EXTENSION pg_stat_statements SCHEMA public",
+    "a table with keys, an identity and a view": """
+        CREATE EXTENSION pg_trgm SCHEMA public;
+        CREATE TABLE shop.member (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text UNIQUE CHECK (name <> ''));
+        CREATE INDEX ON shop.member (lower(name));
+        CREATE VIEW shop.of_member AS SELECT * FROM shop.member;
+        ALTER EXTENSION pg_trgm ADD TABLE shop.member;
+        ALTER EXTENSION pg_trgm ADD VIEW shop.of_member
+    """,
+    "types with what belongs to them": """
+        CREATE EXTENSION pg_trgm SCHEMA public;
+        CREATE TYPE shop.span AS RANGE (subtype = float8);
+        CREATE TYPE shop.mood AS ENUM ('calm');
+        CREATE TYPE shop.pair AS (a int, b int);
+        CREATE DOMAIN shop.positive AS int CHECK (VALUE > 0);
+        ALTER EXTENSION pg_trgm ADD TYPE shop.span;
+        ALTER EXTENSION pg_trgm ADD TYPE shop.mood;
+        ALTER EXTENSION pg_trgm ADD TYPE shop.pair;
+        ALTER EXTENSION pg_trgm ADD DOMAIN shop.positive
+    """,
+}
+
+
+@pytest.mark.parametrize("made", MEMBERS)
+@pytest.mark.parametrize("version", ["14", "17", "18"])
+def test_what_belongs_to_an_extension_asks_for_no_extension(
+    version: str, made: str, make_pair: Any, clusters: Clusters
+) -> None:
+    pair = make_pair(version, version)
+    pair.source.run(
+        "CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY); CREATE TABLE public.u (id int PRIMARY KEY)"
+    )
+    pair.source.run(MEMBERS[made])
+    schemas = ["shop", "public", *(["own"] if "SCHEMA own" in MEMBERS[made] else [])]
+    one = migration(pair, clusters, objects=[{"schema": schema} for schema in schemas])
+    with opened(pair, schemas) as inside:
+        assert needed_extensions(inside.source, inside.selected()) == ()
+        chosen = inside.selected()
+        assert {table.qualified_name for table in chosen.tables} == {("shop", "t"), ("public", "u")}
+        assert chosen.sequences == ()
+    result = one.run(PRECHECK)
+    assert not said(result, "extension_missing") and not said(result, "extension_version")
+    one.four_beats("pg_schema_sync", section="pre_data")
+    assert {row[0] for row in pair.destination.sql.execute(HERE)} == {"plpgsql"}
+    tables = (
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v', 'S') AND relnamespace::regnamespace::text = ANY (%s)"
+    )
+    assert {row[0] for row in pair.destination.sql.execute(tables, [schemas])} == {"t", "u"}
+
+
+@pytest.mark.parametrize("version", ["14", "17", "18"])
+def test_a_view_of_the_user_s_over_a_member_needs_the_extension(
+    version: str, make_pair: Any, clusters: Clusters
+) -> None:
+    pair = make_pair(version, version)
+    pair.source.run("""
+        CREATE SCHEMA shop;
+        CREATE TABLE shop.t (id int PRIMARY KEY);
+        CREATE EXTENSION pg_stat_statements SCHEMA shop;
+        CREATE VIEW shop.slow AS SELECT query FROM shop.pg_stat_statements;
+        CREATE EXTENSION cube SCHEMA shop;
+        CREATE TYPE shop.box AS RANGE (subtype = shop.cube);
+    """)
+    one = migration(pair, clusters, objects=[{"schema": "shop"}])
+    one.run("pg_schema_sync", section="pre_data")
+    assert {row[0] for row in pair.destination.sql.execute(HERE)} == {"plpgsql", "pg_stat_statements", "cube"}
+
+
+@contextlib.contextmanager
+def opened(pair: Pair, schemas: list[str]) -> Iterator[EngineMigration]:
+    options: dict[str, Any] = {
+        "name": "extensions",
+        "source": pair.source.endpoint,
+        "destination": pair.destination.endpoint,
+        "objects": [{"schema": schema} for schema in schemas],
+        "types": ("schema", "full", "incremental"),
+        "state_schema": "causeway",
+        "allow_keyless": True,
+        "conflicting_tables": "report",
+        "restart": False,
+    }
+    with EngineMigration(spec_of(options)) as found:
+        yield found

@@ -5,15 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
 from support.harness.modules import Migration, ModuleFailed
+
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration as EngineMigration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import connect, server
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue, run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observe import observe
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 
 MODULE = "pg_migration_precheck"
 SHOP = """
@@ -316,3 +325,114 @@ def test_other_versions(make_pair: Callable[..., Pair], clusters: Clusters, sour
     assert ids(result, "error") == [] and ids(result, "warning") == []
     assert ("version_downgrade" in ids(result)) is (source > destination)
     assert result["source_server"]["version"].startswith(source)
+
+
+HIDDEN = "causeway_test.mode"
+"""A setting that pg_settings does not show, as PolarDB hides its own: a prefix that no module has taken."""
+
+
+@contextlib.contextmanager
+def inside(pair: Pair, role: tuple[str, str] | None = None) -> Iterator[EngineMigration]:
+    """The migration in the test's own process, with an account that may have fewer rights."""
+    own = {"user": role[0], "password": role[1]} if role else {}
+    ends = [end.server.endpoint(end.dbname, **own) for end in pair.ends]
+    options: dict[str, Any] = {
+        "name": "inside",
+        "source": ends[0],
+        "destination": ends[1],
+        "objects": [{"schema": "shop"}],
+        "types": ("full", "incremental"),
+        "state_schema": "causeway",
+        "allow_keyless": True,
+        "conflicting_tables": "report",
+        "restart": False,
+    }
+    with EngineMigration(spec_of(options)) as migration:
+        yield migration
+
+
+def test_settings_that_are_hidden_are_asked_for_by_name(
+    make_role: Callable[..., tuple[str, str]], pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = make_role(pair)
+    pair.source.run(f"ALTER DATABASE \"{pair.source.dbname}\" SET {HIDDEN} = 'sync'")
+    # the second is refused to this account; the third does not exist
+    names = (HIDDEN, "shared_preload_libraries", "polar_failover_slot_mode")
+    monkeypatch.setattr(server, "HIDDEN_SETTINGS", names)
+    with inside(pair, role) as migration:
+        assert migration.source.execute("SELECT FROM pg_settings WHERE name = %s", [HIDDEN]).fetchall() == []
+        seen = migration.source_server
+    assert seen.setting(HIDDEN) == "sync"
+    assert seen.setting("polar_failover_slot_mode", "none") == "none"
+    assert "wal_level" in seen.settings
+
+
+def test_a_walsender_turns_off_what_a_database_setting_turns_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "OFF_FOR_WALSENDERS", (HIDDEN, "polar_publish_via_partition_root"))
+    pair.source.run(f"ALTER DATABASE \"{pair.source.dbname}\" SET {HIDDEN} = 'on'")
+    with inside(pair) as migration:
+        walsender = migration.open(migration.spec.source, "test", replication=True)
+        asked = connect.simple_query(walsender, f"SHOW {HIDDEN}", "asking", "the walsender")
+        assert asked == [("off",)]
+        ordinary = migration.source.execute(f"SHOW {HIDDEN}".encode()).fetchone()
+        assert ordinary == ("on",)
+
+
+def test_a_server_that_is_too_old_is_told_before_anything_is_asked(
+    pair: Pair, clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.source.run(SHOP)
+    monkeypatch.setattr(connect, "OLDEST", 190000)
+    before = [witness.fingerprint(end.sql) for end in pair.ends]
+    with inside(pair) as migration, pytest.raises(catalogue.PrecheckError) as caught:
+        run.plan(migration, Nothing(), run.PrecheckOptions())
+    findings: Any = caught.value.result["findings"]
+    told = {one["id"]: one for one in findings if one["severity"] == "error"}
+    assert {"source_version", "destination_version"} <= set(told) and "source_connect" not in told
+    assert "the server's version is 17." in told["source_version"]["evidence"]["answer"]
+    assert [witness.fingerprint(end.sql) for end in pair.ends] == before
+
+
+class Nothing:
+    """A worker host without client programs."""
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
+        return Outcome(127, "", "")
+
+    def find(self, program: str, folder: str) -> str:
+        return ""
+
+
+def test_walsenders_that_are_all_in_use_are_no_missing_attribute(
+    make_role: Callable[..., tuple[str, str]], make_pair: Callable[..., Pair], clusters: Clusters
+) -> None:
+    pair = make_pair(source_settings={"max_wal_senders": "1"})
+    pair.source.run(SHOP)
+    role = make_role(pair, "LOGIN REPLICATION")
+    one = migration(pair, "senders", clusters)
+    with psycopg.connect(f"{pair.source.dsn} replication=database"):
+        result = failed(one)
+    evidence = found(result, "replication_connect")["evidence"]["answer"]
+    assert evidence.startswith("walsenders: ") and "REPLICATION;" not in found(result, "replication_connect")["fix"]
+    answer = found(result, "max_wal_senders")["evidence"]["answer"]
+    assert answer == "max_wal_senders: 0 free (1 of 1 used), 2 needed"
+    assert role
+
+
+def test_whose_walsenders_there_are(
+    make_role: Callable[..., tuple[str, str]], pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = make_role(pair, "LOGIN REPLICATION")
+    pair.source.run(SHOP)
+    with contextlib.ExitStack() as stack:
+        for own in ({}, {"user": role[0], "password": role[1]}):
+            given = pair.source.server.dsn(pair.source.dbname, replication="database", **own)
+            stack.enter_context(psycopg.connect(given))
+        with inside(pair, role) as limited:
+            seen = observe(limited, Nothing()).source
+        with inside(pair) as mighty:
+            ours = observe(mighty, Nothing()).source
+    assert seen is not None and ours is not None
+    assert (seen.superuser, ours.superuser) == (False, True)
+    assert seen.walsenders - seen.limited_walsenders == ours.walsenders - ours.limited_walsenders >= 1
+    assert seen.limited_walsenders >= 1

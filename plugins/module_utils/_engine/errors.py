@@ -75,6 +75,12 @@ class ConnectError(EngineError):
     code = "connect_failed"
 
 
+class VersionError(EngineError):
+    """A server's version is older than any that the collection can migrate."""
+
+    code = "version_unsupported"
+
+
 class ServerError(EngineError):
     """A server refused a statement."""
 

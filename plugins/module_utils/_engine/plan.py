@@ -45,7 +45,8 @@ class Plan:
     """All changes of one module call.
 
     ``result`` is what was observed, returned whether the plan is applied or not; ``apply`` carries the changes out and
-    returns results that are known only afterwards (it is never called for a plan without changes); ``notes`` says what
+    returns results that are known only afterwards (it is never called for a plan without changes), a list ``warnings``
+    among them is for the operator; ``notes`` says what
     the plan assumes, such as an earlier phase that has only been planned; ``warnings`` are for the operator. ``record``
     is work that changes nothing of the operator's, such as comparing contents and recording the verdict: a real run does
     it every time, and it is not a change.

@@ -36,12 +36,21 @@ def certificate(result: Result, width: int) -> list[str]:
             ("large objects", _large_objects(proved.get("large_objects") or {})),
             ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
             ("marker", f"{marker.get('token')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
+            ("still writes", _still_writes(proved.get("writer") or {})),
             ("note", _NO_COMMENT if proved.get("comment") is False else ""),
         ],
         width,
     )
     steps = [(one.get("name", ""), duration(one.get("seconds") or 0)) for one in proved.get("steps") or ()]
     return lines + (["", *table(("step", "time"), steps, width, right=(1,))] if steps else [])
+
+
+def _still_writes(writer: Result) -> str:
+    """Return that the migration's account can still write at the destination; empty where it was refused."""
+    if writer.get("verified") is not False or not writer.get("writable"):
+        return ""
+    role = writer.get("role") or "the migration's account"
+    return f"{role} can write to {count(len(writer['writable']))} tables of the destination"
 
 
 def _large_objects(found: Result) -> str:

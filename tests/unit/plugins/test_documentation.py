@@ -112,6 +112,17 @@ def test_no_variable_is_documented_by_two_roles() -> None:
             seen[name] = role
 
 
+def test_the_page_on_polardb_names_variables_that_exist() -> None:
+    known = {"causeway_copy_workers"}  # a group
+    for role in ROLES:
+        specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+        for entry in specs["argument_specs"].values():
+            known |= (entry.get("options") or {}).keys()
+    named = set(re.findall(r"`(causeway_\w+)", (ROOT / "docs" / "polardb.md").read_text(encoding="utf-8")))
+    assert {"causeway_name", "causeway_types", "causeway_objects"} <= named
+    assert named <= known
+
+
 def codes(error: type[EngineError]) -> set[str]:
     """Return the codes of an error class and of all its subclasses, those of the engine only."""
     own = {error.code} if error.__module__.startswith(f"{_engine.__name__}.") else set()

@@ -60,6 +60,7 @@ class Cutover:
         self.migration = migration
         self.limits = limits
         self.proofs = Evidence()
+        self.warnings: list[str] = []
         self.facts = Facts()
         self._looked = False
         self._counted = 0
@@ -200,7 +201,20 @@ class Cutover:
         source, tables = self.migration.source, self.migration.selected().tables
         fence.require_taken(source, tables)
         self.proofs.sessions_ended = sessions.end_sessions(source, self._found(), tables, self._left())
+        self._name_bypassing(fence.found_bypassing(source, tables, self._found()))
         self._done(sessions_ended=True)
+
+    def _name_bypassing(self, roles: tuple[str, ...]) -> None:
+        """Name the roles that can write although every right is revoked: a write behind the fence stops the cutover."""
+        if not roles:
+            return
+        known = self._found()
+        self._fence = dataclasses.replace(known, bypassing=tuple(sorted({*known.bypassing, *roles})))
+        self.proofs.bypassing = self._fence.bypassing
+        self.warnings.append(
+            f"The fence does not stop {', '.join(roles)}: every right was revoked, and the server lets them write all the"
+            " same. Make sure that nothing writes to the source with them. A write behind the fence stops the cutover."
+        )
 
     def _found(self) -> fence.Fence:
         if self._fence is None:
@@ -267,7 +281,10 @@ class Cutover:
         self._done(triggers_restored=True)
 
     def _revoke_writer(self) -> None:
-        self.proofs.writer = revoke.revoke_own(self.migration)
+        written = dict(revoke.revoke_own(self.migration))
+        found = written.pop("warnings", None)
+        self.warnings += map(str, found if isinstance(found, list) else ())
+        self.proofs.writer = written
         self._done(writer_revoked=True)
 
     def _open(self) -> None:

@@ -50,8 +50,9 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
     def apply() -> Mapping[str, object]:
         if state is None:
             raise _not_yet(migration, "it has not been migrated")
-        certificate = Cutover(migration, limits).run()
-        return {"opened_at": certificate["opened_at"], "certificate": certificate}
+        cutover = Cutover(migration, limits)
+        certificate = cutover.run()
+        return {"opened_at": certificate["opened_at"], "certificate": certificate, "warnings": cutover.warnings}
 
     found = fence.observe(migration)
     warnings = _warnings(found)

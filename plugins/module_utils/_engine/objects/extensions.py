@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # ``chosen`` is what is selected: tables by OID, all else by its schema, and what belongs to either (indexes, defaults,
 # constraints, triggers, rules, policies, row and array types). ``needed`` follows all dependencies of an object, to the
 # extensions; but never into another relation, since a foreign key or a view may lead to tables that are not selected.
-# The members of an extension are not selected objects, in any schema.
+# The members of an extension are not selected objects, in any schema; nor is what hangs on one (`i`), such as the
+# multirange type of a range, or the sequence of an identity column, which is no member itself.
 NEEDED = """
 WITH RECURSIVE chosen (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relations)s::oid[])
@@ -38,6 +39,10 @@ WITH RECURSIVE chosen (classid, objid) AS (
        AND coalesce(c.relkind, ' ') NOT IN ('r', 'p')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
                         WHERE own.classid = d.classid AND own.objid = d.objid AND own.deptype = 'e')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
+                         JOIN pg_catalog.pg_depend member ON member.classid = own.refclassid
+                              AND member.objid = own.refobjid AND member.deptype = 'e'
+                        WHERE own.classid = d.classid AND own.objid = d.objid AND own.deptype = 'i')
     UNION
     SELECT d.classid, d.objid
       FROM chosen c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ConnectError, ServerError
+from ..errors import ConnectError, EngineError, ServerError, VersionError
 from ._psycopg import pq, psycopg, require_psycopg, sql
-from .session import PINNED, later_timeouts, startup_options
+from .session import OFF_FOR_WALSENDERS, PINNED, later_timeouts, startup_options
 from .sqlstates import policy_for
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Connection = PgConnection[tuple[Any, ...]]
 
 End = Literal["source", "destination"]
+
+OLDEST = 100000
+"""The first server_version_num that can be migrated: logical replication came with PostgreSQL 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ def connect(
 
     ``purpose`` becomes part of ``application_name``; ``replication`` opens a walsender on the database (only
     ``conn.pgconn.exec_`` and the simple protocol work there). Without ``pinned`` the session is an ordinary one, to
-    see what the application gets. Raises ConnectError, which distinguishes host, TLS, authentication and database.
+    see what the application gets. Raises ConnectError, which distinguishes host, TLS, authentication and database, and
+    VersionError.
     """
     require_psycopg()
     wanted = {**(PINNED if pinned else {}), **(settings or {})}
@@ -101,11 +105,30 @@ def connect(
     except psycopg.Error as exc:
         raise _connect_error(endpoint, exc) from exc
     try:
+        _require_version(connection, endpoint)
         _settle(connection, endpoint)
-    except psycopg.Error as exc:
+        if replication:
+            _settle_walsender(connection, endpoint)
+    except (psycopg.Error, EngineError) as exc:
         connection.close()
+        if isinstance(exc, EngineError):
+            raise
         raise server_error(exc, "preparing a session at", str(endpoint)) from exc
     return connection
+
+
+def _require_version(connection: Connection, endpoint: Endpoint) -> None:
+    """Raise VersionError before a first statement, since most catalogs look different on so old a server."""
+    version = connection.info.server_version
+    if 0 < version < OLDEST:
+        shown = connection.info.parameter_status("server_version") or str(version)
+        raise VersionError(
+            "connecting to the",
+            str(endpoint),
+            f"the server's version is {shown}, and logical replication came with PostgreSQL {OLDEST // 10000}",
+            f"Use a server of PostgreSQL {OLDEST // 10000} or newer: pg_upgrade, or pg_dump and pg_restore, bring an older one"
+            " there.",
+        )
 
 
 def _settle(connection: Connection, endpoint: Endpoint) -> None:
@@ -119,6 +142,17 @@ def _settle(connection: Connection, endpoint: Endpoint) -> None:
         todo.append(sql.SQL("SET ROLE {}").format(sql.Identifier(endpoint.session_role)))
     for statement in todo:
         simple_query(connection, statement.as_string(connection), "preparing a session at", str(endpoint))
+
+
+def _settle_walsender(connection: Connection, endpoint: Endpoint) -> None:
+    """Turn off what would change the stream, where the server has it: asked first, as others know no such setting."""
+    doing, where = "preparing the replication connection to", str(endpoint)
+    for name in OFF_FOR_WALSENDERS:
+        asking = sql.SQL("SELECT pg_catalog.current_setting({}, true)").format(sql.Literal(name))
+        value = simple_query(connection, asking.as_string(connection), doing, where)[0][0]
+        if value not in (None, "", "off"):
+            turned_off = sql.SQL("SET {} = off").format(sql.Identifier(name))
+            simple_query(connection, turned_off.as_string(connection), doing, f"{where}, setting {name}")
 
 
 def simple_query(connection: Connection, statement: str, doing: str, what: str) -> list[tuple[str | None, ...]]:
@@ -190,6 +224,12 @@ def explain_errors(doing: str, what: str = "", remedy: str = "") -> Iterator[Non
         raise server_error(exc, doing, what, remedy) from exc
 
 
+def walsenders_exhausted(message: str) -> bool:
+    """Return whether a refusal says that all walsenders are in use; the words are PostgreSQL's and PolarDB's. Pure."""
+    lower = message.lower()
+    return "number of requested standby connections" in lower or "number of available wal senders" in lower
+
+
 def _connect_error(endpoint: Endpoint, exc: psycopg.Error) -> ConnectError:
     """Return the error with a remedy for its kind, which is read from libpq's message (free of secrets), since most
     refusals have no SQLSTATE."""
@@ -202,7 +242,12 @@ def _connect_error(endpoint: Endpoint, exc: psycopg.Error) -> ConnectError:
         remedy = f"Correct login_user or login_password of the {endpoint.end}."
     elif "pg_hba.conf" in lower:
         remedy = "Add a line for this user, database and address to pg_hba.conf (or the cloud's allow-list) and reload."
-    elif "wal sender" in lower:
+    elif walsenders_exhausted(lower):
+        remedy = (
+            "End a walsender that is not needed, or raise max_wal_senders; on PolarDB also its limit for accounts that are"
+            " no superusers (polar_max_non_super_wal_snd, polar_wal_snd_reserved_for_superuser)."
+        )
+    elif "wal sender" in lower or "walsender" in lower:
         remedy = f'ALTER ROLE "{endpoint.user}" REPLICATION, by a superuser or the cloud\'s administrator.'
     elif "database" in lower and "does not exist" in lower:
         remedy = f"Create the database at the {endpoint.end}, or correct login_db."

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, MismatchError
+from ._psycopg import psycopg
 from .connect import explain_errors, simple_query
 from .lsn import Lsn, parse_lsn
 
@@ -22,7 +23,7 @@ class Server:
     """One server as one session saw it.
 
     ``version`` is server_version_num (170011). ``system_identifier`` is empty where the account may not read it.
-    ``settings`` holds what pg_settings shows, by name.
+    ``settings`` holds what pg_settings shows, and those of HIDDEN_SETTINGS that the server has, by name.
     """
 
     end: End
@@ -65,11 +66,39 @@ SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
 """
 
 
+HIDDEN_SETTINGS = (
+    "pg_failover_slots.version",
+    "polar_enable_persisted_logical_slot",
+    "polar_enable_shared_storage_mode",
+    "polar_failover_slot_mode",
+    "polar_max_non_super_wal_snd",
+    "polar_repl_slots_reserved_for_superuser",
+    "polar_wal_snd_reserved_for_superuser",
+    "rds_failover_slot_mode",
+)
+"""Settings that are asked for by name: PolarDB leaves many of its own out of pg_settings, and shows them then."""
+
+_BY_NAME = "SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(%s::text[]) name"
+
+
+def _hidden_settings(conn: Connection, names: Sequence[str]) -> dict[str, str]:
+    """Return those of ``names`` that the server has and shows to the account: one that it hides would refuse them all."""
+    try:
+        with conn.transaction():
+            rows = conn.execute(_BY_NAME, (list(names),)).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        if len(names) == 1:
+            return {}
+        return {known: value for name in names for known, value in _hidden_settings(conn, (name,)).items()}
+    return {name: value for name, value in rows if value is not None}
+
+
 def observe_server(conn: Connection, end: End) -> Server:
     """Ask one session's server what it is. Raises ServerError."""
     with explain_errors("identifying the server at the", end):
         row = conn.execute(_IDENTITY).fetchone()
         settings: dict[str, str] = dict(conn.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
+        settings.update(_hidden_settings(conn, HIDDEN_SETTINGS))
     if row is None:  # current_database() always has its row; a proxy that rewrites statements may not
         raise MismatchError("identifying the server at the", end, "no answer", "Name the primary, not a proxy.")
     polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype = row

@@ -39,6 +39,11 @@ LATER_TIMEOUTS: Mapping[str, int] = {"idle_session_timeout": 140000, "transactio
 """Timeouts of later versions, each with the first server version that has it; also set to 0."""
 
 
+OFF_FOR_WALSENDERS = ("polar_publish_via_partition_root",)
+"""Settings that a walsender turns off where the server has them. On PolarDB 11 this one stops the stream at the first
+change of a partition, since the publication names partitions and not their roots."""
+
+
 def startup_options(settings: Mapping[str, str]) -> str:
     """Return ``settings`` as libpq's ``options`` parameter, blanks and backslashes escaped as the server reads them."""
     words = []

@@ -41,6 +41,9 @@ _BY_STATE = {
         Retry.OTHER,
         "The server ran out of memory: raise max_locks_per_transaction if it says so, else lower the parallelism.",
     ),
+    "53400": SqlStatePolicy(
+        Retry.NEVER, "A limit of the server is reached, which the message names: raise it, or free what uses it up."
+    ),
     "40001": SqlStatePolicy(Retry.OTHER),
     "40P01": SqlStatePolicy(Retry.OTHER),
     "55P03": SqlStatePolicy(Retry.OTHER, "Another session holds the lock; see pg_locks and pg_blocking_pids()."),

@@ -2,33 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Family "connection and identity": do both ends answer, are they what was meant, and do they speak the same way
-(`locale`)."""
+(`locale`), in versions that were run (`versions`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError, MismatchError
-from . import locale
+from ..errors import EngineError, MismatchError, VersionError
+from ..postgres.connect import walsenders_exhausted
+from . import locale, versions
 from .finding import Check, Found, at_both, at_destination, at_source
 
 if TYPE_CHECKING:
     from ..postgres.connect import Endpoint
-    from ..postgres.server import Server
     from .observed import DestinationView, Observation, SourceView
-
-_FIRST_SAFE_MINOR = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}
-"""The May 2025 minor releases: older ones lose changes of transactions that run while a publication changes."""
-
-_POLARDB_MAJORS = (11, 14, 15, 16, 17)
 
 
 def refusal(error: EngineError) -> str:
-    """Return the kind of a refusal: host, TLS, authentication, database, replication, or server."""
+    """Return the kind of a refusal: host, TLS, authentication, database, replication, walsenders, or server."""
     text, state = error.why.lower(), error.sqlstate
     if state == "3D000" or ("database" in text and "does not exist" in text):
         return "database"
+    if walsenders_exhausted(text):
+        return "walsenders"
     if "wal sender" in text or (
         "replication" in text and any(w in text for w in ("must be", "attribute", "permission"))
     ):
@@ -47,7 +44,7 @@ def refusal(error: EngineError) -> str:
 
 def _connect(part: str, seen: Observation, endpoint: Endpoint) -> Iterator[Found]:
     error = seen.failures.get(part)
-    if error is None:
+    if error is None or isinstance(error, VersionError):  # the checks on versions say that
         return
     kind = refusal(error)
     if part == "destination" and kind == "database" and seen.source:
@@ -117,44 +114,6 @@ def _same_database(dummy: Observation, source: SourceView, destination: Destinat
             here.database,
             f"system {here.system_identifier}, database {here.database} at both ends",
             "SELECT system_identifier FROM pg_control_system()",
-        )
-
-
-def _version(server: Server) -> Iterator[Found]:
-    supported = server.major in _POLARDB_MAJORS if server.product == "PolarDB" else server.major >= 10
-    if not supported:
-        yield Found(
-            f"{server.product} {server.product_version}", f"server_version_num {server.version}", "SELECT version()"
-        )
-
-
-def _source_version(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    return _version(source.server)
-
-
-def _destination_version(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
-    return _version(destination.server)
-
-
-def _version_downgrade(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
-    if destination.server.major < source.server.major:
-        yield Found(
-            f"{source.server.major} to {destination.server.major}",
-            f"source {source.server.product_version}, destination {destination.server.product_version}",
-            "SHOW server_version",
-        )
-
-
-def _source_minor(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    server = source.server
-    first = _FIRST_SAFE_MINOR.get(server.major)
-    if server.major < 13 or (first is not None and server.version < first):
-        wanted = f"{first // 10000}.{first % 10000}" if first else "a version that is still maintained"
-        yield Found(
-            f"{server.product} {server.product_version}",
-            f"server_version_num {server.version}; first with the fix: {wanted}",
-            "SHOW server_version_num",
-            f"Update the source to {wanted} or newer." if first else "",
         )
 
 
@@ -237,35 +196,7 @@ CHECKS = (
         "Correct causeway_source or causeway_destination.",
         at_both(_same_database),
     ),
-    Check(
-        "source_version",
-        "error",
-        "The source's version has no logical decoding that this collection can read.",
-        "PostgreSQL 10 or newer; PolarDB 11, 14, 15, 16 or 17.",
-        at_source(_source_version),
-    ),
-    Check(
-        "destination_version",
-        "error",
-        "The destination's version is not supported.",
-        "PostgreSQL 10 or newer; PolarDB 11, 14, 15, 16 or 17.",
-        at_destination(_destination_version),
-    ),
-    Check(
-        "version_downgrade",
-        "ignorable",
-        "The destination is older: features that it lacks, mostly in the schema, cannot be restored there.",
-        "Use a destination of at least the source's version, or ignore this and see the errors of the schema phase.",
-        at_both(_version_downgrade),
-    ),
-    Check(
-        "source_minor_decoding_fix",
-        "warning",
-        "Older minor releases lose changes of transactions that run while a publication changes.",
-        "Update the source to the minor release of May 2025 or newer.",
-        at_source(_source_minor),
-        incremental=True,
-    ),
+    *versions.CHECKS,
     Check(
         "source_in_recovery",
         "error",

@@ -15,28 +15,72 @@ from .finding import Check, Found, at_source
 from .wal import our_slot
 
 if TYPE_CHECKING:
+    from ..postgres.server import Server
     from .observed import Observation, SourceView, Transaction
 
 _LONG = 600.0
 
 
+_CLOUD_MODES = ("polar_failover_slot_mode", "rds_failover_slot_mode")
+"""The cloud's settings, PolarDB's and RDS's: sync, async or off."""
+
+_STORAGE, _PERSISTED = "polar_enable_shared_storage_mode", "polar_enable_persisted_logical_slot"
+_NO_SWITCHOVER = "or plan no switchover until the cutover."
+
+
 def _slot_failover(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    """Judge by the cloud's mode where there is one, by PolarDB's storage where that is shared, else by the standbys."""
     server = source.server
-    if server.product == "PolarDB":
-        mode = server.setting("polar_failover_slot_mode") or server.setting("rds_failover_slot_mode")
-        if mode != "sync":
-            yield Found(
-                server.database,
-                f"polar_failover_slot_mode {mode or 'unknown'}",
-                "SELECT current_setting('polar_failover_slot_mode', true)",
-                "Set the cluster's failover slot mode to sync, or plan no switchover until the cutover.",
-            )
+    mode = next((name for name in _CLOUD_MODES if server.setting(name)), "")
+    if mode:
+        yield from _cloud_failover(server, mode)
+    elif server.product == "PolarDB" and server.setting(_STORAGE) != "off":
+        yield from _storage_failover(server)
+    else:
+        yield from _standby_failover(source)
+
+
+def _cloud_failover(server: Server, name: str) -> Iterator[Found]:
+    value = server.setting(name).lower()
+    if value == "sync":
         return
+    why = (
+        "In this mode the worker may be ahead of the standby that is promoted: then the task stops, and the tables have to be"
+        " copied again."
+    )
+    yield Found(
+        server.database,
+        f"{name} {value}",
+        f"SELECT current_setting('{name}', true)",
+        f"Set {name} to sync in the cloud's console, {_NO_SWITCHOVER}",
+        why if value == "async" else "",
+    )
+
+
+def _storage_failover(server: Server) -> Iterator[Found]:
+    """PolarDB on shared storage: the node that is promoted reads the slots that were persisted there."""
+    shared, persisted = server.setting(_STORAGE), server.setting(_PERSISTED)
+    if shared == persisted == "on":
+        return
+    yield Found(
+        server.database,
+        f"{_STORAGE} {shared or 'unknown'}, {_PERSISTED} {persisted or 'unknown'}, {_CLOUD_MODES[0]} unknown",
+        "; ".join(f"SELECT current_setting('{name}', true)" for name in (_STORAGE, _PERSISTED, _CLOUD_MODES[0])),
+        f"Set {_PERSISTED} to on and restart, or on the cloud {_CLOUD_MODES[0]} to sync; {_NO_SWITCHOVER}",
+    )
+
+
+def _standby_failover(source: SourceView) -> Iterator[Found]:
+    server = source.server
     if not source.standbys:
         return
     if server.major >= 17 and server.setting("synchronized_standby_slots"):
         return
-    if "pg_failover_slots" in server.setting("shared_preload_libraries"):
+    # Its settings are seen by every account, the list of preloaded libraries is not.
+    loaded = server.setting("pg_failover_slots.version") or "pg_failover_slots" in server.setting(
+        "shared_preload_libraries"
+    )
+    if loaded:
         return
     wanted = "synchronized_standby_slots" if server.major >= 17 else "the extension pg_failover_slots"
     yield Found(
@@ -135,7 +179,8 @@ CHECKS = (
         "slot_failover",
         "ignorable",
         "After a failover or switchover of the source the slot is missing or behind: the tables have to be copied again.",
-        "17 and later: synchronized_standby_slots here, sync_replication_slots on the standby. Before: pg_failover_slots.",
+        "17 and later: synchronized_standby_slots here, sync_replication_slots on the standby. Before: pg_failover_slots."
+        " On a cloud: its failover slot mode.",
         at_source(_slot_failover),
         incremental=True,
     ),

@@ -151,7 +151,7 @@ def _destination_replica_role(seen: Observation, destination: DestinationView) -
         f"{error.why} (SQLSTATE {error.sqlstate})",
         "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK",
         f'GRANT SET ON PARAMETER session_replication_role TO "{user}";'
-        if destination.server.major >= 15 and destination.server.product == "PostgreSQL"
+        if destination.server.major >= 15
         else "Use an account that may set it: a superuser, or the cloud's privileged account.",
     )
 

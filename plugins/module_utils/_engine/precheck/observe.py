@@ -163,13 +163,16 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
     relations = [table.oid for table in selection.tables]
     schemas = sorted({table.schema for table in selection.tables} | set(selection.schemas))
     rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
+    account = ask.rows("account", queries.ACCOUNT) or [(True, False)]
+    walsenders = ask.rows("walsenders", queries.WALSENDERS) or [(0, 0)]
     return SourceView(
         server=server,
         catalog=catalog,
         selection=selection,
         ordinary=_ordinary(migration, guard, migration.spec.source),
         slots=tuple(Slot(*row) for row in ask.rows("replication slots", queries.SLOTS)),
-        walsenders=ask.value("walsenders", queries.WALSENDERS, 0),
+        walsenders=walsenders[0][0],
+        limited_walsenders=walsenders[0][1],
         standbys=ask.names("standbys", queries.STANDBYS),
         prepared=tuple(Transaction(*row) for row in ask.rows("prepared transactions", queries.PREPARED)),
         long_transactions=tuple(Transaction(*row) for row in ask.rows("transactions", queries.LONG_TRANSACTIONS, ())),
@@ -179,7 +182,8 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         stale_collations=_stale_collations(ask, server.version),
         sessions=_sessions(ask),
         wal_rate=ask.value("WAL rate", queries.WAL_RATE, None) if server.version >= 140000 else None,
-        may_replicate=ask.value("account", queries.MAY_REPLICATE, True),
+        may_replicate=account[0][0],
+        superuser=account[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
         foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),

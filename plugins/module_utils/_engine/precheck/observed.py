@@ -67,6 +67,7 @@ class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
     their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
+    ``limited_walsenders`` are those walsenders whose account is no superuser; ``superuser`` says that ours is one.
     ``closed_large_objects`` are those that the account may not read: their number, and the first OIDs."""
 
     server: Server
@@ -75,6 +76,7 @@ class SourceView:
     ordinary: Mapping[str, str] = field(default_factory=dict, repr=False)
     slots: tuple[Slot, ...] = ()
     walsenders: int = 0
+    limited_walsenders: int = 0
     standbys: tuple[str, ...] = ()
     prepared: tuple[Transaction, ...] = ()
     long_transactions: tuple[Transaction, ...] = ()
@@ -85,6 +87,7 @@ class SourceView:
     sessions: Sessions | None = None
     wal_rate: float | None = None
     may_replicate: bool = True
+    superuser: bool = False
     closed_schemas: tuple[str, ...] = ()
     unreadable: tuple[Name, ...] = ()
     foreign_owners: tuple[tuple[str, int], ...] = ()

@@ -10,7 +10,11 @@ SELECT slot_name::text, coalesce(plugin::text, ''), coalesce(database::text, '')
   FROM pg_catalog.pg_replication_slots ORDER BY 1
 """
 
-WALSENDERS = "SELECT count(*) FROM pg_catalog.pg_stat_replication"
+# All walsenders, and those of accounts that are no superusers.
+WALSENDERS = """
+SELECT pg_catalog.count(*)::int, (pg_catalog.count(*) FILTER (WHERE NOT u.rolsuper))::int
+  FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_roles u ON u.oid = r.usesysid
+"""
 
 STANDBYS = """
 SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, 'a standby')
@@ -98,7 +102,8 @@ SELECT (wal_bytes / extract(epoch FROM pg_catalog.clock_timestamp() - stats_rese
 """
 """From PostgreSQL 14 on; statistics younger than a minute say nothing."""
 
-MAY_REPLICATE = "SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+ACCOUNT = "SELECT rolreplication OR rolsuper, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+"""May the account that logs in, and so the walsender, replicate; and is it a superuser."""
 
 CLOSED_SCHEMAS = """
 SELECT nspname::text FROM pg_catalog.pg_namespace

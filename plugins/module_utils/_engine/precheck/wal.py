@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..units import duration, size
@@ -39,30 +40,71 @@ def _wal_level(dummy: Observation, source: SourceView) -> Iterator[Found]:
         yield Found(source.server.database, level, "SHOW wal_level")
 
 
-def _max_replication_slots(seen: Observation, source: SourceView) -> Iterator[Found]:
-    limit, used = int(source.server.setting("max_replication_slots", "0")), len(source.slots)
-    needed = 1 if our_slot(seen, source) else 2
-    if limit - used < needed:
-        yield Found(
-            source.server.database,
-            f"{limit - used} free ({used} of {limit} used), {needed} needed",
-            "SELECT count(*) FROM pg_replication_slots; SHOW max_replication_slots",
-            f"ALTER SYSTEM SET max_replication_slots = {used + needed + 2}; then restart the source.",
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit that binds the account. ``setting`` holds it; ``reserve`` names what keeps ``reserved`` of it for
+    superusers."""
+
+    setting: str
+    limit: int
+    used: int
+    reserve: str = ""
+    reserved: int = 0
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.used - self.reserved)
+
+    def found(self, database: str, needed: int, counting: str) -> Found:
+        """Return the finding. ``counting`` is the query that counts what is used."""
+        reserved = f", {self.reserved} reserved for superusers" if self.reserved else ""
+        shown = " ".join(f"SELECT current_setting('{name}', true);" for name in (self.setting, self.reserve) if name)
+        wanted = self.used + self.reserved + needed + 2
+        if self.setting.startswith("polar_"):
+            fix = (
+                f"Set {self.setting} to {wanted} or more, or to -1 for no limit (ALTER SYSTEM, or the cloud's console)"
+            )
+        else:
+            fix = f"ALTER SYSTEM SET {self.setting} = {wanted}; then restart the source"
+        lower = f"; or lower {self.reserve}, or use an account that is a superuser." if self.reserve else "."
+        return Found(
+            database,
+            f"{self.setting}: {self.free} free ({self.used} of {self.limit} used{reserved}), {needed} needed",
+            f"{counting}; {shown}",
+            fix + lower,
         )
+
+
+def _number(source: SourceView, name: str, default: int) -> int:
+    return int(source.server.setting(name) or default)
+
+
+def _shared(source: SourceView, setting: str, used: int, reserve: str) -> _Limit:
+    """Return the server's limit; PolarDB 11 reserves a part of it for superusers (`reserve`, -1 for none)."""
+    reserved = 0 if source.superuser else max(0, _number(source, reserve, 0))
+    return _Limit(setting, _number(source, setting, 0), used, reserve if reserved else "", reserved)
+
+
+def _max_replication_slots(seen: Observation, source: SourceView) -> Iterator[Found]:
+    limit = _shared(source, "max_replication_slots", len(source.slots), "polar_repl_slots_reserved_for_superuser")
+    needed = 1 if our_slot(seen, source) else 2
+    if limit.free < needed:
+        yield limit.found(source.server.database, needed, "SELECT count(*) FROM pg_replication_slots")
 
 
 def _max_wal_senders(seen: Observation, source: SourceView) -> Iterator[Found]:
-    server = source.server
-    limit = int(server.setting("polar_max_non_super_wal_snd") or server.setting("max_wal_senders", "0"))
+    limits = [_shared(source, "max_wal_senders", source.walsenders, "polar_wal_snd_reserved_for_superuser")]
+    quota = _number(source, "polar_max_non_super_wal_snd", -1)
+    if quota >= 0 and not source.superuser:  # PolarDB 15: -1 means that there is none
+        limits.append(_Limit("polar_max_non_super_wal_snd", quota, source.limited_walsenders))
     slot = our_slot(seen, source)
     needed = 1 if slot and slot.active else 2
-    if limit - source.walsenders < needed:
-        yield Found(
-            server.database,
-            f"{max(0, limit - source.walsenders)} free ({source.walsenders} of {limit} used), {needed} needed",
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'; SHOW max_wal_senders",
-            f"ALTER SYSTEM SET max_wal_senders = {source.walsenders + needed + 2}; then restart the source.",
+    limit = min(limits, key=lambda one: one.free)
+    if limit.free < needed:
+        counting = (
+            "SELECT r.rolsuper, count(*) FROM pg_stat_replication s JOIN pg_roles r ON r.oid = s.usesysid GROUP BY 1"
         )
+        yield limit.found(source.server.database, needed, counting)
 
 
 def _wal_sender_timeout(dummy: Observation, source: SourceView) -> Iterator[Found]:
@@ -125,7 +167,8 @@ CHECKS = (
         "max_replication_slots",
         "error",
         "The migration uses one slot, and each copy run needs one more for its snapshot.",
-        "ALTER SYSTEM SET max_replication_slots to a higher number, then restart; or drop unused slots.",
+        "ALTER SYSTEM SET max_replication_slots to a higher number, then restart; or drop unused slots. PolarDB 11 keeps"
+        " some for superusers.",
         at_source(_max_replication_slots),
         lock="a restart of the source",
         incremental=True,
@@ -134,7 +177,8 @@ CHECKS = (
         "max_wal_senders",
         "error",
         "The stream uses one walsender, and each copy run needs one more.",
-        "ALTER SYSTEM SET max_wal_senders to a higher number, then restart.",
+        "ALTER SYSTEM SET max_wal_senders to a higher number, then restart. PolarDB has limits of its own for accounts that"
+        " are no superusers; the finding names the one that binds.",
         at_source(_max_wal_senders),
         lock="a restart of the source",
         incremental=True,

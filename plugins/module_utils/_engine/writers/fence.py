@@ -21,6 +21,7 @@ from ..plan import SqlChange
 from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..state.fence_state import fence_statement, move_fence, read_fence
+from .attempts import roles_that_write
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
 
 if TYPE_CHECKING:
@@ -225,6 +226,17 @@ def lift_fence(migration: Migration) -> Leaving:
     statements = grant_statements(grants, ourselves)
     change = SqlChange("source", "right to write the selected tables", None, shown, statements)
     return Leaving(change, lambda: reopen(conn, name, fence))
+
+
+def found_bypassing(conn: Connection, tables: tuple[Table, ...], fence: Fence) -> tuple[str, ...]:
+    """Return the roles that can write behind the fence and that it does not know of, superusers apart. Raises ServerError.
+
+    To be asked once every right is revoked. A server may let a role write by a right that no ACL shows.
+    """
+    with explain_errors("reading the roles of the", "source"):
+        superusers = {row[0] for row in conn.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
+    found = roles_that_write(conn, tables, fence.ourselves)
+    return tuple(role for role in found if role not in superusers and role not in fence.bypassing)
 
 
 def close(conn: Connection, name: str) -> None:

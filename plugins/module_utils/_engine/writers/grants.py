@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from ..postgres._psycopg import psycopg, sql
+from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, Table, qualified, quoted
 from ..postgres.catalog import Sequence as CatalogSequence
-from ..postgres.connect import explain_errors, server_error
+from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
@@ -28,7 +28,6 @@ Relation = Union[Table, CatalogSequence]
 PUBLIC = ""
 """The grantee PUBLIC in a Grant."""
 
-REFUSED = "42501"
 _AT_ONCE = 200  # objects in one statement
 
 
@@ -260,56 +259,3 @@ def grant_statements(grants: Sequence[Grant], ourselves: str) -> tuple[Composed,
         statement = sql.SQL("GRANT {} TO {}{}").format(_on(entries, names), _role(entries[0].grantee), option)
         made += _as_grantor(entries[0], statement, ourselves)
     return tuple(made)
-
-
-_ALLOWED = """
-SELECT pg_catalog.has_any_column_privilege(%(role)s, %(oid)s::oid, 'INSERT'),
-       pg_catalog.has_any_column_privilege(%(role)s, %(oid)s::oid, 'UPDATE')
-       OR pg_catalog.has_table_privilege(%(role)s, %(oid)s::oid, 'TRUNCATE')
-"""
-
-
-def try_to_write(conn: Connection, role: str, tables: Sequence[Table]) -> dict[str, str]:
-    """Try to write as ``role``; return for each table the SQLSTATE of the refusal, empty where the role could write.
-
-    Runs in a transaction that is rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
-    """
-    answers: dict[str, str] = {}
-    with explain_errors("trying to write as role", role), conn.transaction(force_rollback=True):
-        conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-        for table in tables:
-            answers[str(table)] = _try_table(conn, role, table)
-    return answers
-
-
-def _try_table(conn: Connection, role: str, table: Table) -> str:
-    """Try INSERT and DELETE, each with EXPLAIN first: the application's statement triggers must not fire, and EXPLAIN
-    checks the same rights at the same place. UPDATE may be granted by column and TRUNCATE would lock: these two are
-    read from the catalog."""
-    name = sql.Identifier(table.schema, table.name)
-    inserting = sql.SQL("INSERT INTO {} DEFAULT VALUES").format(name)
-    deleting = sql.SQL("DELETE FROM ONLY {} WHERE false").format(name)
-    row = conn.execute(_ALLOWED, {"role": role, "oid": table.oid}).fetchone()
-    if row is None or row[1]:
-        return ""
-    for statement in (inserting, deleting):
-        for attempt in (sql.SQL("EXPLAIN {}").format(statement), statement):
-            state = _attempt(conn, attempt)
-            if state and state != REFUSED and statement is inserting and not row[0]:
-                state = REFUSED  # the error of a default that cannot be planned comes before the refusal
-                break
-            if state != REFUSED:
-                return ""
-    return REFUSED
-
-
-def _attempt(conn: Connection, statement: Composed) -> str:
-    """Run a statement under a savepoint that is rolled back; return its SQLSTATE, empty for success."""
-    try:
-        with conn.transaction(force_rollback=True):
-            conn.execute(statement)
-    except psycopg.Error as exc:
-        if not exc.sqlstate:
-            raise server_error(exc, "trying to write", "") from exc
-        return exc.sqlstate
-    return ""

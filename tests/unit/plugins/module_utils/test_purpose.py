@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,7 @@ class Call:
 
     def __init__(self, *, check: bool = False, opened: str = "", restart: bool = False, changes: bool = True) -> None:
         self.asked: list[str] = []
+        self.warned: list[str] = []
         self.check = check
         self.opened = opened
         self.spec = SimpleNamespace(restart=restart)
@@ -68,6 +70,7 @@ class Call:
             raise Exited
 
         module = SimpleNamespace(params={}, check_mode=self.check, no_log_values=set(), exit_json=leave)
+        module.warn = self.warned.append
         monkeypatch.setattr(_module, "AnsibleModule", lambda **dummy: module)
         monkeypatch.setattr(_module, "spec_of", lambda dummy: None)
         monkeypatch.setattr(_module, "Migration", lambda dummy: self)
@@ -118,3 +121,12 @@ def test_an_opened_destination_ends_the_run_unless_the_migration_begins_again(mo
 def test_absent_takes_back() -> None:
     assert made_or_taken_back({"state": "absent"}) is TAKES_BACK
     assert made_or_taken_back({"state": "present"}) is MAKES
+
+
+def test_warnings_that_are_known_only_afterwards_are_told_with_the_plan_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call()
+    late = call._note("apply", {"done": 2, "warnings": ["found by trying", "foreseen"]})
+    call.plan = replace(call.plan, apply=late, warnings=("foreseen",))
+    answer = call.run(monkeypatch, MAKES)
+    assert answer["done"] == 2 and "warnings" not in answer
+    assert call.warned == ["foreseen", "found by trying"]

@@ -42,6 +42,15 @@ def test_the_certificate_says_of_large_objects_what_was_not_proved() -> None:
     assert lines[1] == "  large objects  3, as they were when copied (2026-11-22 09:00:00); not compared"
 
 
+def test_a_certificate_says_who_can_still_write() -> None:
+    writer = {"role": "mover", "verified": False, "writable": ["s.a", "s.b"]}
+    lines = certificate({"certificate": {"verdict": "identical", "writer": writer}}, 100)
+    assert lines[1] == "  still writes  mover can write to 2 tables of the destination"
+    for harmless in ({**writer, "verified": True}, {**writer, "writable": []}, {}):
+        shown = "\n".join(certificate({"certificate": {"verdict": "identical", "writer": harmless}}, 100))
+        assert "still writes" not in shown
+
+
 def test_a_certificate_without_a_comment_says_what_that_means() -> None:
     lines = "\n".join(certificate({"certificate": {"verdict": "identical", "comment": False}}, 100))
     assert "Only the owner of the destination database" in lines

@@ -5,14 +5,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import pq
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cdc.control.lifecycle import kind_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ConnectError, ServerError
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import refusal, server_error
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
+    ConnectError,
+    ServerError,
+    VersionError,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import connect
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import (
+    Endpoint,
+    refusal,
+    server_error,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.sqlstates import Retry
 
 
@@ -48,3 +59,76 @@ def test_a_connection_that_broke_is_no_refusal_and_is_tried_again() -> None:
     refused = refusal(answer, "asking", "it")
     assert isinstance(refused, ServerError)
     assert (refused.sqlstate, refused.why, kind_of(refused)) == ("42501", "permission denied", Retry.NEVER)
+
+
+SOURCE = Endpoint("source", host="old", dbname="orders", user="mover")
+
+
+class Session:
+    """A psycopg connection as far as `connect` looks at a new one: its version, and whether it was closed."""
+
+    def __init__(self, version: int, shown: str = "") -> None:
+        self.info = SimpleNamespace(server_version=version, parameter_status=lambda dummy: shown)
+        self.closed = False
+        self.connection, self.adapters = None, psycopg.adapters  # to quote names and literals with
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_server_before_10_is_refused_before_anything_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    session = Session(90624, "9.6.24")
+    monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: session)
+    monkeypatch.setattr(connect, "simple_query", lambda conn, statement, *dummy: asked.append(statement))
+    with pytest.raises(VersionError) as caught:
+        connect.connect(SOURCE, "module")
+    assert (asked, session.closed, kind_of(caught.value)) == ([], True, Retry.NEVER)
+    assert "connecting to the source old:5432/orders as mover: the server's version is 9.6.24" in str(caught.value)
+    assert "pg_upgrade" in caught.value.remedy
+
+
+@pytest.mark.parametrize("version", [100000, 110009, 170005, 190000])
+def test_a_server_from_10_on_is_not(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = Session(version)
+    monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: session)
+    monkeypatch.setattr(connect, "simple_query", lambda *dummy: [])
+    assert connect.connect(SOURCE, "module") is session
+
+
+@pytest.mark.parametrize(
+    ("value", "turned_off"),
+    [(None, False), ("off", False), ("on", True)],
+)
+def test_a_walsender_turns_off_what_changes_the_stream(
+    value: str | None, turned_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(dummy_conn: Any, statement: str, *dummy: str) -> list[tuple[str | None, ...]]:
+        asked.append(statement)
+        return [(value,)] if "current_setting" in statement else []
+
+    monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: Session(110009))
+    monkeypatch.setattr(connect, "simple_query", answer)
+    connect.connect(SOURCE, "stream", replication=True)
+    statement = 'SET "polar_publish_via_partition_root" = off'
+    assert any("'polar_publish_via_partition_root', true" in one for one in asked)
+    assert (statement in asked) is turned_off
+    asked.clear()
+    connect.connect(SOURCE, "module")
+    assert not [one for one in asked if "polar" in one]
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("FATAL:  permission denied to start WAL sender", "REPLICATION, by"),
+        ("FATAL:  must be superuser or replication role to start walsender", "REPLICATION, by"),
+        ("FATAL:  number of requested standby connections exceeds max_wal_senders (currently 1)", "End a walsender"),
+        ("FATAL:  number of available wal senders is not enough", "End a walsender"),
+    ],
+)
+def test_a_missing_attribute_and_missing_walsenders_are_told_apart(message: str, remedy: str) -> None:
+    error = connect._connect_error(SOURCE, psycopg.OperationalError(message))
+    assert remedy in error.remedy

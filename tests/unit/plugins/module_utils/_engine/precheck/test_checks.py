@@ -20,6 +20,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors
     ServerError,
     SpecError,
     StateError,
+    VersionError,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.extensions import Extension, Offer
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import (
@@ -48,11 +49,13 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.versions import WAS_RUN
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import MigrationSpec
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.advisory import Holder
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.store import MigrationState
 
-PAGE = Path(__file__).resolve().parents[6] / "docs" / "prechecks.md"
+ROOT = Path(__file__).resolve().parents[6]
+PAGE = ROOT / "docs" / "prechecks.md"
 SETTINGS = {
     "wal_level": "logical",
     "max_replication_slots": "10",
@@ -64,6 +67,7 @@ SETTINGS = {
     "max_locks_per_transaction": "64",
     "max_connections": "100",
 }
+SURVIVES = {"polar_enable_shared_storage_mode": "on", "polar_enable_persisted_logical_slot": "on"}
 ORDINARY = {"TimeZone": "UTC", "lc_monetary": "C", "session_replication_role": "origin"}
 
 
@@ -292,23 +296,39 @@ def _one_database(seen: Seen) -> None:
     seen.destination_server = {"system_identifier": "1"}
 
 
+def too_old(end: str) -> VersionError:
+    return VersionError("connecting to the", end, "the server's version is 9.6.24", "Use a server of PostgreSQL 10.")
+
+
 @case("source_version", "error")
 def _too_old(seen: Seen) -> None:
-    seen.source_server = {"product": "PolarDB", "version": 180001}
-    seen.source_settings = {"polar_failover_slot_mode": "sync"}
-    seen.destination_server = {"version": 180001}
-    seen.host = {"tools": {"pg_dump": "18.1"}}
+    seen.unreachable, seen.failures = {"source"}, {"source": too_old("source")}
 
 
 @case("destination_version", "error")
 def _destination_too_old(seen: Seen) -> None:
-    seen.source_server = {"version": 170005}
-    seen.destination_server = {"product": "PolarDB", "version": 180000}
+    seen.unreachable, seen.failures = {"destination"}, {"destination": too_old("destination")}
+
+
+@case("version_not_run", "note")
+def _newer_than_any(seen: Seen) -> None:
+    seen.destination_server = {"version": 190000, "product_version": "19.0"}
+
+
+@case("version_not_run", "note")
+def _newer_polardb(seen: Seen) -> None:
+    seen.destination_server = {"version": 180001, "product": "PolarDB"}
+
+
+@case("source_minor_decoding_fix", "note")
+def _polardb_has_no_such_minor(seen: Seen) -> None:
+    seen.source_server = {"product": "PolarDB", "version": 150008, "product_version": "15.8.5.0"}
+    seen.source_settings = SURVIVES
 
 
 @case("version_downgrade", "ignorable")
 def _downgrade(seen: Seen) -> None:
-    seen.destination_server = {"version": 160009}
+    seen.destination_server = {"version": 140018}
 
 
 @case("source_minor_decoding_fix", "warning")
@@ -376,7 +396,7 @@ def _walsenders(seen: Seen) -> None:
 @case("max_wal_senders", "error")
 def _walsenders_of_the_cloud(seen: Seen) -> None:
     seen.source_settings = {"polar_max_non_super_wal_snd": "5"}
-    seen.source = {"walsenders": 4}
+    seen.source = {"walsenders": 4, "limited_walsenders": 4}
 
 
 @case("wal_sender_timeout", "warning")
@@ -412,7 +432,7 @@ def _standbys(seen: Seen) -> None:
 
 @case("slot_failover", "ignorable")
 def _cloud_failover(seen: Seen) -> None:
-    seen.source_server = {"product": "PolarDB"}
+    seen.source_server = {"product": "PolarDB", "version": 150013}
 
 
 @case("slot_name_taken", "error")
@@ -849,6 +869,14 @@ def test_both_ends_down_leaves_two_findings() -> None:
         ('FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "u", no encryption', "", "authentication"),
         ('FATAL:  database "x" does not exist', "", "database"),
         ("FATAL:  must be superuser or replication role to start walsender", "", "replication"),
+        ("FATAL:  permission denied to start WAL sender", "", "replication"),
+        ("FATAL:  number of requested standby connections exceeds max_wal_senders (currently 10)", "", "walsenders"),
+        (
+            "FATAL:  number of requested standby connections exceeds polar_max_non_super_wal_snd (currently 5)",
+            "",
+            "walsenders",
+        ),
+        ("FATAL:  number of available wal senders is less than what is reserved for superuser", "", "walsenders"),
         ("FATAL:  sorry, too many clients already", "53300", "server"),
     ],
 )
@@ -856,6 +884,213 @@ def test_refusals_are_told_apart(why: str, sqlstate: str, kind: str) -> None:
     seen = Seen()
     seen.unreachable, seen.failures = {"source"}, {"source": refused(why, sqlstate)}
     assert seen.findings()["source_connect"].answer.startswith(f"{kind}: ")
+
+
+def test_walsenders_that_are_all_in_use_are_no_missing_attribute() -> None:
+    seen = Seen()
+    seen.failures = {"replication": refused("number of available wal senders reached the limit of non-superusers")}
+    found = seen.findings()["replication_connect"]
+    assert found.answer.startswith("walsenders: ") and found.fix == "Cure it."
+    seen.failures = {"replication": refused("FATAL:  permission denied to start WAL sender")}
+    assert seen.findings()["replication_connect"].fix == 'ALTER ROLE "mover" REPLICATION;'
+
+
+def walsenders(settings: dict[str, str], **source: Any) -> Any:
+    """The finding on walsenders, None if there is none, with ten of them and these settings."""
+    seen = Seen()
+    seen.source_settings, seen.source = settings, source
+    return seen.findings().get("max_wal_senders")
+
+
+@pytest.mark.parametrize(
+    ("settings", "source"),
+    [
+        ({"polar_max_non_super_wal_snd": "-1"}, {}),
+        ({"polar_max_non_super_wal_snd": "-1"}, {"walsenders": 8, "limited_walsenders": 8}),
+        ({"polar_max_non_super_wal_snd": "2"}, {}),
+        ({"polar_max_non_super_wal_snd": "2"}, {"walsenders": 7, "limited_walsenders": 0}),
+        ({"polar_max_non_super_wal_snd": "0"}, {"superuser": True}),
+        ({"polar_wal_snd_reserved_for_superuser": "-1"}, {"walsenders": 8}),
+        ({"polar_wal_snd_reserved_for_superuser": "8"}, {}),
+        ({"polar_wal_snd_reserved_for_superuser": "32"}, {"superuser": True}),
+    ],
+)
+def test_walsenders_that_are_free(settings: dict[str, str], source: dict[str, Any]) -> None:
+    assert walsenders(settings, **source) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "answer"),
+    [
+        ({"polar_max_non_super_wal_snd": "-1"}, {"walsenders": 9}, "max_wal_senders: 1 free (9 of 10 used), 2 needed"),
+        ({"polar_max_non_super_wal_snd": "50"}, {"walsenders": 9}, "max_wal_senders: 1 free (9 of 10 used), 2 needed"),
+        (
+            {"polar_max_non_super_wal_snd": "3"},
+            {"walsenders": 4, "limited_walsenders": 2},
+            "polar_max_non_super_wal_snd: 1 free (2 of 3 used), 2 needed",
+        ),
+        (
+            {"polar_wal_snd_reserved_for_superuser": "32"},
+            {"walsenders": 1},
+            "max_wal_senders: 0 free (1 of 10 used, 32 reserved for superusers), 2 needed",
+        ),
+        (
+            {"polar_max_non_super_wal_snd": "0"},
+            {"superuser": True, "walsenders": 10},
+            "max_wal_senders: 0 free (10 of 10 used), 2 needed",
+        ),
+    ],
+)
+def test_the_limit_on_walsenders_that_binds_is_named(
+    settings: dict[str, str], source: dict[str, Any], answer: str
+) -> None:
+    found = walsenders(settings, **source)
+    setting = answer.split(":")[0]
+    assert found.answer == answer and setting in found.query and setting in found.fix
+    reserve = "polar_wal_snd_reserved_for_superuser"
+    assert (reserve in found.fix) is (reserve in found.query) is (reserve in settings)
+
+
+def test_the_quota_counts_the_next_walsenders_too() -> None:
+    fix = walsenders({"polar_max_non_super_wal_snd": "3"}, limited_walsenders=2).fix
+    assert fix.startswith("Set polar_max_non_super_wal_snd to 6 or more, or to -1 for no limit")
+    fix = walsenders({"polar_wal_snd_reserved_for_superuser": "32"}, walsenders=1).fix
+    assert fix.startswith("ALTER SYSTEM SET max_wal_senders = 37; then restart the source; or lower polar_wal_snd")
+
+
+def test_slots_that_are_reserved_are_not_free() -> None:
+    seen = Seen()
+    seen.source_settings = {"polar_repl_slots_reserved_for_superuser": "32"}
+    found = seen.findings()["max_replication_slots"]
+    assert found.answer == "max_replication_slots: 0 free (0 of 10 used, 32 reserved for superusers), 2 needed"
+    assert "polar_repl_slots_reserved_for_superuser" in found.query
+    assert found.fix.startswith("ALTER SYSTEM SET max_replication_slots = 36;")
+    seen.source = {"superuser": True}
+    assert seen.findings() == {}
+    seen.source, seen.source_settings = {}, {"polar_repl_slots_reserved_for_superuser": "8"}
+    assert seen.findings() == {}
+    seen.source_settings = {"polar_repl_slots_reserved_for_superuser": "9"}
+    assert "1 free" in seen.findings()["max_replication_slots"].answer
+
+
+POLAR = {"product": "PolarDB", "version": 150013}
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "standbys", "answer"),
+    [
+        (POLAR, {}, (), "polar_enable_shared_storage_mode unknown, "),
+        (POLAR, SURVIVES, ("ro1",), ""),
+        (
+            POLAR,
+            {**SURVIVES, "polar_enable_persisted_logical_slot": "off"},
+            (),
+            "polar_enable_shared_storage_mode on, ",
+        ),
+        (POLAR, {"polar_enable_shared_storage_mode": "off"}, (), ""),
+        (POLAR, {"polar_enable_shared_storage_mode": "off"}, ("standby",), "1 standbys follow"),
+        (POLAR, {"polar_failover_slot_mode": "sync"}, ("standby",), ""),
+        (POLAR, {"polar_failover_slot_mode": "async"}, (), "polar_failover_slot_mode async"),
+        (POLAR, {"polar_failover_slot_mode": "off"}, (), "polar_failover_slot_mode off"),
+        (POLAR, {**SURVIVES, "polar_failover_slot_mode": "off"}, (), "polar_failover_slot_mode off"),
+        ({}, {"rds_failover_slot_mode": "sync"}, ("standby",), ""),
+        ({}, {"rds_failover_slot_mode": "async"}, (), "rds_failover_slot_mode async"),
+        ({}, {"rds_failover_slot_mode": "off"}, ("standby",), "rds_failover_slot_mode off"),
+        ({}, {}, (), ""),
+        ({}, {}, ("standby", "other"), "2 standbys follow, and synchronized_standby_slots is not set"),
+        ({}, {"synchronized_standby_slots": "standby"}, ("standby",), ""),
+        ({}, {"pg_failover_slots.version": "1.0.1"}, ("standby",), ""),
+        ({"version": 140018}, {}, ("standby",), "1 standbys follow, and the extension pg_failover_slots is not set"),
+        ({"version": 140018}, {"pg_failover_slots.version": "1.0.1"}, ("standby",), ""),
+        ({"version": 140018}, {"shared_preload_libraries": "x,pg_failover_slots"}, ("standby",), ""),
+    ],
+)
+def test_whether_slots_survive_a_failover(
+    server: dict[str, Any], settings: dict[str, str], standbys: tuple[str, ...], answer: str
+) -> None:
+    seen = Seen()
+    seen.source_server, seen.source_settings, seen.source = server, settings, {"standbys": standbys}
+    found = seen.findings()
+    assert set(found) <= {"slot_failover"}
+    assert found["slot_failover"].answer.startswith(answer) if answer else not found
+    if answer and "mode" in answer:
+        assert answer.split()[0] in found["slot_failover"].query
+
+
+def test_a_worker_may_be_ahead_of_a_standby_that_follows_asynchronously() -> None:
+    seen = Seen()
+    seen.source_settings = {"rds_failover_slot_mode": "async"}
+    assert "ahead of the standby" in seen.findings()["slot_failover"].why
+    seen.source_settings = {"rds_failover_slot_mode": "off"}
+    assert "the slot is missing" in seen.findings()["slot_failover"].why
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "noted"),
+    [
+        ("PostgreSQL", 100023, True),
+        ("PostgreSQL", 110022, True),
+        ("PostgreSQL", 120022, True),
+        ("PostgreSQL", 130021, True),
+        ("PostgreSQL", 140018, False),
+        ("PostgreSQL", 170005, False),
+        ("PostgreSQL", 180001, False),
+        ("PostgreSQL", 190000, True),
+        ("PolarDB", 110009, False),
+        ("PolarDB", 140018, True),
+        ("PolarDB", 150008, False),
+        ("PolarDB", 160009, True),
+        ("PolarDB", 170005, True),
+        ("PolarDB", 180001, True),
+        ("PolarDB", 190000, True),
+    ],
+)
+def test_a_version_that_was_not_run_is_accepted_with_a_note(product: str, version: int, noted: bool) -> None:
+    for end in ("source", "destination"):
+        seen = Seen()
+        setattr(seen, f"{end}_server", {"product": product, "version": version})
+        seen.source_settings = SURVIVES
+        found = seen.findings()
+        assert not [one for one in found.values() if one.severity == "error" and one.id != "client_tools"]
+        assert ("version_not_run" in found) is noted
+        if noted:
+            assert found["version_not_run"].object.startswith(f"{end} {product}")
+
+
+def test_the_versions_that_are_called_run_are_those_of_the_functional_tests() -> None:
+    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "functional").glob("test_*.py")]
+    texts.append((ROOT / "tests" / "support" / "clusters" / "local.py").read_text(encoding="utf-8"))
+    named = {int(found) for text in texts for found in re.findall(r'"(1[4-9])"', text)}
+    assert named == WAS_RUN["PostgreSQL"]
+
+
+@pytest.mark.parametrize(("version", "wanted"), [(150008, "15.13"), (110009, "a version that is still maintained")])
+def test_no_release_of_postgresql_is_asked_of_polardb(version: int, wanted: str) -> None:
+    seen = Seen()
+    seen.source_server, seen.source_settings = {"product": "PolarDB", "version": version}, SURVIVES
+    found = seen.findings()["source_minor_decoding_fix"]
+    assert (found.severity, wanted in found.answer, "Update" in found.fix) == ("note", True, False)
+    seen.source_server = {"version": version}
+    found = seen.findings()["source_minor_decoding_fix"]
+    assert (found.severity, wanted in found.answer) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "granted"),
+    [
+        ("PostgreSQL", 140018, False),
+        ("PostgreSQL", 150013, True),
+        ("PolarDB", 140018, False),
+        ("PolarDB", 150008, True),
+        ("PolarDB", 170005, True),
+    ],
+)
+def test_the_parameter_can_be_granted_from_15_on(product: str, version: int, granted: bool) -> None:
+    seen = Seen()
+    seen.destination_server = {"product": product, "version": version}
+    seen.destination = {"replica_role": refused("permission denied to set parameter", "42501")}
+    fix = seen.findings()["destination_replica_role"].fix
+    assert fix.startswith("GRANT SET ON PARAMETER session_replication_role TO") is granted
 
 
 def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> None:

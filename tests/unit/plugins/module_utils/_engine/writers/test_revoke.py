@@ -1,90 +1,118 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ways in which a role can write after a REVOKE from it."""
+"""What follows where a role could write after a REVOKE from it, without a server."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from unit.plugins.module_utils._engine.catalog_values import table
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import revoke
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.grants import Grant, Writer
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.revoke import Situation
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.grants import Grant
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.situation import Situation
 
+OWN = Grant("table", "s", "a", "", "owner", "mover", "INSERT", False, True)
 TABLES = (table(1, "a"), table(2, "b"))
-WRITER = Writer("App", False, True, (), (), (), False)
-SITUATION = Situation("source", "App", "shop", "me", "me", TABLES, TABLES, WRITER, (), (), None)
+MOVER = Situation("destination", "mover", "shop", "mover", "mover", TABLES, TABLES, None, (OWN,), (), None)
+REFUSED = {"verified": True, "refused": 2, "writable": [], "read_only_sessions": None}
+WRITES = {"verified": False, "refused": 1, "writable": ["s.a"], "read_only_sessions": False}
+BRAKED = {**WRITES, "verified": True, "read_only_sessions": True}
 
 
-def situation(to_all: tuple[Grant, ...] = (), **writer: Any) -> Situation:
-    """Return a role that can write, apart from its own rights, in the given ways."""
-    return replace(SITUATION, writer=replace(WRITER, **writer), public=to_all)
+class End:
+    """A connection that keeps what it is told to execute."""
+
+    def __init__(self) -> None:
+        self.executed: list[str] = []
+
+    def execute(self, statement: Any) -> None:
+        self.executed.append(statement.as_string(None))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        yield
+
+    connection = None
+    adapters = psycopg.adapters
 
 
-def to_public(name: str, privilege: str = "INSERT") -> Grant:
-    return Grant("table", "s", name, "", "o", "", privilege, False, True)
+class Ends:
+    """A migration whose account answers the attempts to write with ``outcomes``, one after the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *outcomes: dict[str, Any]) -> None:
+        self.destination = End()
+        self.remembered: list[bool] = []
+        left = list(outcomes)
+        monkeypatch.setattr(revoke, "_tried", lambda *dummy: left.pop(0))
+        monkeypatch.setattr(revoke, "_refuse_after_release", lambda *dummy: None)
+        monkeypatch.setattr(revoke, "_remember", lambda dummy, other, braking: self.remembered.append(braking))
+
+    @property
+    def brakes(self) -> int:
+        return sum("default_transaction_read_only" in statement for statement in self.destination.executed)
 
 
-def test_a_role_that_cannot_write_has_no_way_left() -> None:
-    assert revoke.remaining_paths(replace(SITUATION, writer=None)) == []
-    assert not replace(SITUATION, writer=None).needs_brake
+def carried_out(ends: Any, situation: Situation) -> dict[str, Any]:
+    return dict(revoke._plan_revoked(ends, situation).carry_out())
 
 
-def test_its_own_rights_are_no_way_that_is_left() -> None:
-    own = situation(owns=(("s", "a"),), grants=(replace(to_public("a"), grantee="App"),))
-    assert revoke.remaining_paths(own) == []
-    assert not own.needs_brake
+def test_a_role_that_is_refused_gets_no_brake(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(monkeypatch, REFUSED)
+    result = carried_out(ends, MOVER)
+    assert (ends.brakes, ends.remembered) == (0, [False])
+    assert (result["verified"], result["remaining"], result["warnings"]) == (True, [], [])
 
 
-def test_a_superuser_can_write_to_every_table() -> None:
-    found = situation(superuser=True)
-    assert found.needs_brake
-    assert revoke.remaining_paths(found) == [
-        {
-            "path": "superuser",
-            "via": "App",
-            "tables": 2,
-            "remedy": 'ALTER ROLE "App" NOSUPERUSER, or stop using it.',
-        }
-    ]
+def test_one_that_could_write_gets_it_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(monkeypatch, WRITES, BRAKED)
+    result = carried_out(ends, MOVER)
+    assert (ends.brakes, ends.remembered) == (1, [False, True])
+    assert ends.destination.executed[0].startswith("REVOKE INSERT")
+    assert result["verified"] and result["read_only_sessions"]
+    assert [way["path"] for way in result["remaining"]] == ["unknown"]
+    (warning,) = result["warnings"]
+    assert "can still write at the destination" in warning
 
 
-def test_each_role_that_it_is_a_member_of_is_a_way() -> None:
-    found = situation(through=("pg_write_all_data", 'größe"'))
-    assert found.needs_brake
-    assert revoke.remaining_paths(found) == [
-        {
-            "path": "membership",
-            "via": "pg_write_all_data",
-            "tables": 2,
-            "remedy": 'REVOKE pg_write_all_data FROM "App" (directly, or from the role through which it is a member).',
-        },
-        {
-            "path": "membership",
-            "via": 'größe"',
-            "tables": 2,
-            "remedy": 'REVOKE "größe""" FROM "App" (directly, or from the role through which it is a member).',
-        },
-    ]
+def test_a_brake_that_does_not_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = carried_out(Ends(monkeypatch, WRITES, WRITES), MOVER)
+    assert not result["verified"]
+    assert "can write at the destination in new sessions too" in result["warnings"][-1]
 
 
-def test_a_table_of_which_public_has_several_rights_counts_once() -> None:
-    rights = (to_public("b"), to_public("B", "DELETE"), to_public("b", "UPDATE"))
-    found = situation(rights, public=True)
-    assert found.needs_brake
-    (way,) = revoke.remaining_paths(found)
-    assert (way["path"], way["via"], way["tables"]) == ("public", "PUBLIC", 2)
-    assert str(way["remedy"]).startswith('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON s."B", s.b ')
+def test_a_brake_that_is_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(monkeypatch, BRAKED)
+    assert carried_out(ends, replace(MOVER, setting="on"))["verified"]
+    assert ends.brakes == 0
 
 
-def test_the_remedy_for_public_names_three_tables() -> None:
-    (way,) = revoke.remaining_paths(situation(tuple(map(to_public, "dcba")), public=True))
-    assert way["tables"] == 4
-    assert way["remedy"] == "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON s.a, s.b, s.c … FROM PUBLIC."
+def test_a_cutover_that_is_run_again_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = replace(MOVER, grants=(), setting="on")
+    for outcome, told in ((BRAKED, 1), (REFUSED, 0)):
+        ends: Any = Ends(monkeypatch, outcome)
+        monkeypatch.setattr(revoke, "observe_situation", lambda *dummy: again)
+        result: Any = revoke.revoke_own(ends)
+        assert result["verified"] and len(result["warnings"]) == told
+        assert ends.brakes == 0
+
+
+@pytest.mark.parametrize(("setting", "brakes"), [(None, 1), ("off", 1), ("on", 0)])
+def test_where_nothing_is_revoked_the_plan_has_the_brake(
+    setting: str | None, brakes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: Any = Ends(monkeypatch, WRITES, BRAKED)
+    plan = revoke._plan_revoked(ends, replace(MOVER, grants=(), setting=setting))
+    assert len(plan.changes) == brakes
+    assert "unknown (mover)" in plan.warnings[0]
+    assert plan.carry_out()["verified"] is bool(brakes)
+    assert ends.brakes == brakes
 
 
 @pytest.mark.parametrize(
@@ -95,4 +123,4 @@ def test_the_remedy_for_public_names_three_tables() -> None:
     ],
 )
 def test_the_brake_is_set_in_one_database(value: str | None, statement: str) -> None:
-    assert revoke._brake(replace(SITUATION, database='gr"ö'), value).as_string(None) == statement
+    assert revoke._brake(replace(MOVER, role="App", database='gr"ö'), value).as_string(None) == statement
