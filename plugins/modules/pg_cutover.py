@@ -48,6 +48,12 @@ options:
         nothing left to apply.
     type: int
     default: 10
+  revoke_writer:
+    description:
+      - Whether the migration's account loses its right to write to the destination. V(false) is for a database that the
+        application uses with the same account; the certificate says so.
+    type: bool
+    default: true
   parallel:
     description:
       - How many tables are compared at the same time behind the fence.
@@ -129,7 +135,9 @@ certificate:
           C(compared) are false. Null where none were copied.
       type: dict
     writer:
-      description: What M(causeway.postgresql.pg_revoke_writer) returned for the migration's own account.
+      description:
+        - What M(causeway.postgresql.pg_revoke_writer) returned for the migration's own account; with O(revoke_writer=false)
+          its name, and that nothing was revoked.
       type: dict
     steps:
       description: Every step with its name and the seconds it took.
@@ -162,13 +170,20 @@ def main() -> None:
             "catch_up_timeout": {"type": "int", "default": 600},
             "stop_timeout": {"type": "int", "default": 10},
             "parallel": {"type": "int", "default": 2},
+            "revoke_writer": {"type": "bool", "default": True},
         },
         lambda migration, options, runner: (
             plan_released(migration)
             if options["state"] == "released"
             else plan_opened(
                 migration,
-                Limits(options["timeout"], options["catch_up_timeout"], options["stop_timeout"], options["parallel"]),
+                Limits(
+                    options["timeout"],
+                    options["catch_up_timeout"],
+                    options["stop_timeout"],
+                    options["parallel"],
+                    options["revoke_writer"],
+                ),
             )
         ),
         lambda dummy: Purpose(until_opened=False, registers=False),

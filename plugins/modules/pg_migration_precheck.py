@@ -46,6 +46,17 @@ options:
       - Whether the copy includes large objects (O(causeway.postgresql.pg_full_copy#module:large_objects)).
     type: bool
     default: true
+  identity:
+    description:
+      - The replica identities that will be set (O(causeway.postgresql.pg_replica_identity#module:identity)).
+    type: str
+    choices: [full, auto]
+    default: auto
+  revoke_writer:
+    description:
+      - Whether the cutover will revoke the account's right to write (O(causeway.postgresql.pg_cutover#module:revoke_writer)).
+    type: bool
+    default: true
   worker_home:
     description:
       - Folder on the worker host that will hold the worker's configuration and log. If omitted, its space is not checked.
@@ -186,6 +197,8 @@ def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) ->
         client_bin=options.get("client_bin", ""),
         worker_home=options.get("worker_home", ""),
         large_objects=options["large_objects"],
+        identity=options["identity"],
+        revoke_writer=options["revoke_writer"],
     )
     return plan(migration, runner, wanted)
 
@@ -195,6 +208,8 @@ def main() -> None:
         "ignore_checks": {"type": "list", "elements": "str", "default": []},
         "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
         "large_objects": {"type": "bool", "default": True},
+        "identity": {"type": "str", "choices": ["full", "auto"], "default": "auto"},
+        "revoke_writer": {"type": "bool", "default": True},
         "worker_home": {"type": "path"},
         **client_arguments(),
     }

@@ -47,6 +47,8 @@ def certificate(result: Result, width: int) -> list[str]:
 
 def _still_writes(writer: Result) -> str:
     """Return that the migration's account can still write at the destination; empty where it was refused."""
+    if writer.get("revoked") is False:
+        return f"{writer.get('role')}, the migration's account, as causeway_revoke_writer: false wants"
     if writer.get("verified") is not False or not writer.get("writable"):
         return ""
     role = writer.get("role") or "the migration's account"

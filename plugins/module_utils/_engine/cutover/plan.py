@@ -58,7 +58,7 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
     warnings = _warnings(found)
     if state is not None and (written := written_warning(migration.source, migration.store, state.before_image)):
         warnings += (written,)
-    return Plan(changes=_changes(migration, state, found), apply=apply, notes=notes, warnings=warnings)
+    return Plan(changes=_changes(migration, state, found, limits), apply=apply, notes=notes, warnings=warnings)
 
 
 def _warnings(found: fence.Fence) -> tuple[str, ...]:
@@ -71,7 +71,9 @@ def _warnings(found: fence.Fence) -> tuple[str, ...]:
     )
 
 
-def _changes(migration: Migration, state: MigrationState | None, found: fence.Fence) -> tuple[Change, ...]:
+def _changes(
+    migration: Migration, state: MigrationState | None, found: fence.Fence, limits: Limits
+) -> tuple[Change, ...]:
     """Return what a cutover changes, with the statements that are known before it is done."""
     revokes = tuple(statement.as_string(migration.source) for statement in found.statements())
     triggers = enable_triggers_statements(state.before_image) if state else ()
@@ -80,9 +82,10 @@ def _changes(migration: Migration, state: MigrationState | None, found: fence.Fe
         Change("source", "right to write the selected tables", [str(grant) for grant in found.grants], None, revokes),
         Change("destination", "sequences", "as they were copied", "as at the source"),
         Change("worker host", "CDC task", "started", "disarmed"),
-        Change("destination", "right of the migration's account to write", "granted", "revoked"),
         Change("destination", f"migration {migration.name}", "replicating", "opened"),
     ]
+    if limits.revoke_writer:
+        changes.insert(3, Change("destination", "right of the migration's account to write", "granted", "revoked"))
     if shown:
         changes.insert(3, Change("destination", "triggers and rules", "disabled", "as at the source", shown))
     return tuple(changes)

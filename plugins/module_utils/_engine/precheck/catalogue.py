@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, SpecError
-from . import connection, decoding, destination, host, objects
+from . import connection, decoding, destination, host, objects, source_harm
 from .finding import SEVERITIES, Check, Finding, finding
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "Connection and identity": connection.CHECKS,
     "Logical decoding": decoding.CHECKS,
+    "The source's production": source_harm.CHECKS,
     "Objects": objects.CHECKS,
     "Destination": destination.CHECKS,
     "Worker host": host.CHECKS,

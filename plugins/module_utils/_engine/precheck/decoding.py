@@ -99,7 +99,6 @@ def _slot_name_taken(seen: Observation, source: SourceView) -> Iterator[Found]:
                 f"plugin {slot.plugin or 'none (physical)'}, database {slot.database or 'none'}, "
                 f"{'in use' if slot.active else 'not in use'}",
                 "SELECT * FROM pg_replication_slots",
-                f"If it is not needed: SELECT pg_drop_replication_slot('{slot.name}');",
             )
 
 
@@ -129,44 +128,6 @@ def _long_transactions(dummy: Observation, source: SourceView) -> Iterator[Found
             )
 
 
-def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
-    for publication in source.publications:
-        if publication.all_tables:
-            keyless = [
-                str(table)
-                for table in source.catalog.tables.values()
-                if table.holds_rows and table.replica_identity in "dn" and not any(i.primary for i in table.keys)
-            ]
-            without = f"; tables without a replica identity: {', '.join(keyless[:5])}" if keyless else ""
-            yield Found(
-                publication.name,
-                f"FOR ALL TABLES{without}",
-                "SELECT pubname FROM pg_publication WHERE puballtables",
-            )
-
-
-def _leftovers(seen: Observation, source: SourceView) -> Iterator[Found]:
-    ours = names.slot_name(seen.spec.name)
-    for slot in source.slots:
-        if slot.name.startswith("dts_") and slot.name != ours and not slot.active and not slot.temporary:
-            yield Found(
-                slot.name,
-                f"an inactive slot of database {slot.database or 'none'}",
-                "SELECT * FROM pg_replication_slots WHERE NOT active",
-                f"SELECT pg_drop_replication_slot('{slot.name}');",
-            )
-    known = seen.destination is not None and seen.destination.state is not None
-    for kind, name in source.leftovers:
-        if kind == "publication" and name == names.publication_name(seen.spec.name) and known:
-            continue
-        yield Found(
-            name,
-            f"{kind}, created by another migration or tool",
-            "pg_publication, pg_event_trigger, pg_class",
-            f"DROP {kind.upper()} {name if kind == 'table' else chr(34) + name + chr(34)};",
-        )
-
-
 def _idle_in_transaction(dummy: Observation, source: SourceView) -> Iterator[Found]:
     value = source.ordinary.get("idle_in_transaction_session_timeout", "0")
     if value not in ("0", ""):
@@ -188,7 +149,7 @@ CHECKS = (
         "slot_name_taken",
         "error",
         "A slot of the migration's name exists, but is not recorded in its state: reading from it could skip changes.",
-        "Drop it if it is not needed, or give the migration another causeway_name.",
+        "Give the migration another causeway_name. Drop the slot only when you know whose it is, and that nothing reads it.",
         at_source(_slot_name_taken),
         incremental=True,
     ),
@@ -206,23 +167,6 @@ CHECKS = (
         "The slot cannot be created before they have ended, and they hold back vacuum.",
         "Wait until they end, or terminate their sessions.",
         at_source(_long_transactions),
-        incremental=True,
-    ),
-    Check(
-        "publication_for_all_tables",
-        "ignorable",
-        "It makes every table need a replica identity: an UPDATE or DELETE on a table without one fails at the source.",
-        "Replace it by a publication that names its tables, or give each table a replica identity.",
-        at_source(_publication_for_all_tables),
-        incremental=True,
-    ),
-    Check(
-        "leftovers",
-        "warning",
-        "Left over from an earlier migration: a slot retains WAL for ever, a trigger still writes.",
-        "Drop what is not needed; the finding prints the statement.",
-        at_source(_leftovers),
-        lock="DROP TABLE and DROP PUBLICATION: a short exclusive lock on the object",
         incremental=True,
     ),
     Check(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
+from ..capture.published import Published
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
 from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
@@ -25,9 +26,10 @@ from ..state.copies import table_copies
 from ..state.progress import read_progress
 from . import queries
 from .extensions import OFFERS
-from .observe_host import observe_host
+from .host import observe_host
 from .observed import (
     DestinationView,
+    Fellow,
     Observation,
     Publication,
     Sessions,
@@ -71,7 +73,14 @@ class _Guard:
 
 
 def observe(
-    migration: Migration, runner: Runner, *, client_bin: str = "", worker_home: str = "", large_objects: bool = True
+    migration: Migration,
+    runner: Runner,
+    *,
+    client_bin: str = "",
+    worker_home: str = "",
+    large_objects: bool = True,
+    identity: str = "auto",
+    revoke_writer: bool = True,
 ) -> Observation:
     """Observe everything once. Writes nothing; every failure is recorded in the result, none is raised."""
     host = observe_host(migration.spec, runner, client_bin, worker_home)
@@ -82,9 +91,25 @@ def observe(
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
+    if source is not None and destination is not None:
+        source = replace(source, fellows=_fellows(migration, guard, destination.account))
     return Observation(
-        migration.spec, host, source, destination, guard.failures, large_objects, mapping=migration.mapping
+        migration.spec,
+        host,
+        source,
+        destination,
+        guard.failures,
+        large_objects,
+        identity,
+        revoke_writer,
+        migration.mapping,
     )
+
+
+def _fellows(migration: Migration, guard: _Guard, account: str) -> tuple[Fellow, ...]:
+    """Return the roles of other sessions at the source that have the rights of this account of the destination."""
+    rows = _Asker(guard, migration.source, "source").rows("sessions", queries.FELLOWS, (account,))
+    return tuple(Fellow(role, sessions, tuple(applications)) for role, sessions, applications in rows)
 
 
 class _Asker:
@@ -171,6 +196,8 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         selection=selection,
         ordinary=_ordinary(migration, guard, migration.spec.source),
         slots=tuple(Slot(*row) for row in ask.rows("replication slots", queries.SLOTS)),
+        published=guard("source: publications", lambda: Published(migration.source, catalog), None),
+        walsender_names=ask.names("walsenders", queries.WALSENDER_NAMES),
         walsenders=walsenders[0][0],
         limited_walsenders=walsenders[0][1],
         standbys=ask.names("standbys", queries.STANDBYS),
@@ -209,6 +236,8 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         server=server,
         catalog=catalog,
         ordinary=_ordinary(migration, guard, migration.spec.destination),
+        account=conn.info.user,
+        synchronous_standbys=ask.value("standbys", queries.SYNCHRONOUS_STANDBYS, 0),
         extensions=extensions,
         offers=offers,
         refused_extensions=guard(

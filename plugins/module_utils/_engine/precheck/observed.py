@@ -13,6 +13,7 @@ from ..objects.mapping import IDENTITY
 from ..postgres.catalog import qualified
 
 if TYPE_CHECKING:
+    from ..capture.published import Published
     from ..errors import EngineError
     from ..objects.extensions import Extension, Offer
     from ..objects.mapping import DestinationName, ObjectMapping, TableMapping
@@ -33,6 +34,8 @@ class Slot:
     database: str
     active: bool
     temporary: bool
+    inactive: float | None = None
+    """Seconds since it was last read, from PostgreSQL 17 on; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,15 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class Fellow:
+    """A role with whose rights of the migration's destination account the application logs in at the source."""
+
+    role: str
+    sessions: int
+    applications: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sessions:
     """How many sessions a server admits for the migration's account, and how many are open."""
 
@@ -67,6 +79,8 @@ class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
     their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
+    ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
+    other sessions that have the rights of the destination's account.
     ``limited_walsenders`` are those walsenders whose account is no superuser; ``superuser`` says that ours is one.
     ``closed_large_objects`` are those that the account may not read: their number, and the first OIDs."""
 
@@ -77,6 +91,9 @@ class SourceView:
     slots: tuple[Slot, ...] = ()
     walsenders: int = 0
     limited_walsenders: int = 0
+    walsender_names: tuple[str, ...] = ()
+    published: Published | None = None
+    fellows: tuple[Fellow, ...] = ()
     standbys: tuple[str, ...] = ()
     prepared: tuple[Transaction, ...] = ()
     long_transactions: tuple[Transaction, ...] = ()
@@ -101,6 +118,7 @@ class SourceView:
 class DestinationView:
     """The destination, and the state of this migration that is recorded there.
 
+    ``account`` is the one that logs in; ``synchronous_standbys`` are connected and count for a commit.
     Tables have the destination's names: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
     rows are ours, ``unwritable`` those that the account may not write. ``replica_role`` is the error of a refused
     `SET session_replication_role`; ``closed_schemas`` are those in which the account may not create objects;
@@ -113,6 +131,8 @@ class DestinationView:
     catalog: Catalog
     ordinary: Mapping[str, str] = field(default_factory=dict, repr=False)
     extensions: tuple[Extension, ...] = ()
+    account: str = ""
+    synchronous_standbys: int = 0
     offers: Mapping[str, Offer] = field(default_factory=dict)
     refused_extensions: Mapping[str, EngineError] = field(default_factory=dict)
     stale_collations: tuple[str, ...] = ()
@@ -169,6 +189,8 @@ class Observation:
     destination: DestinationView | None = None
     failures: Mapping[str, EngineError] = field(default_factory=dict)
     large_objects: bool = True
+    identity: str = "auto"
+    revoke_writer: bool = True
     mapping: ObjectMapping = IDENTITY
 
     def mapped(self, table: Table) -> TableMapping:

@@ -6,14 +6,39 @@
 from __future__ import annotations
 
 SLOTS = """
-SELECT slot_name::text, coalesce(plugin::text, ''), coalesce(database::text, ''), active, temporary
-  FROM pg_catalog.pg_replication_slots ORDER BY 1
+SELECT slot_name::text, coalesce(plugin::text, ''), coalesce(database::text, ''), active, temporary,
+       extract(epoch FROM pg_catalog.clock_timestamp()
+                          - (pg_catalog.to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8
+  FROM pg_catalog.pg_replication_slots s ORDER BY 1
 """
 
 # All walsenders, and those of accounts that are no superusers.
 WALSENDERS = """
 SELECT pg_catalog.count(*)::int, (pg_catalog.count(*) FILTER (WHERE NOT u.rolsuper))::int
   FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_roles u ON u.oid = r.usesysid
+"""
+
+WALSENDER_NAMES = """
+SELECT DISTINCT coalesce(nullif(application_name, ''), client_addr::text, 'an unnamed one')
+  FROM pg_catalog.pg_stat_replication WHERE coalesce(application_name, '') NOT LIKE 'causeway %' ORDER BY 1
+"""
+
+SYNCHRONOUS_STANDBYS = """
+SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_stat_replication WHERE sync_state IN ('sync', 'quorum')
+"""
+
+# Roles that hold the rights of an account, itself included, and have sessions that are not ours. Superusers lose nothing.
+FELLOWS = """
+SELECT a.usename::text, pg_catalog.count(*)::int,
+       coalesce(pg_catalog.array_agg(DISTINCT a.application_name::text)
+                FILTER (WHERE a.application_name <> ''), '{}')
+  FROM pg_catalog.pg_stat_activity a
+  JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+  JOIN pg_catalog.pg_roles account ON account.rolname = %s
+ WHERE pg_catalog.pg_has_role(r.oid, account.oid, 'USAGE') AND NOT r.rolsuper AND a.pid <> pg_catalog.pg_backend_pid()
+   AND coalesce(a.application_name, '') NOT LIKE 'causeway %%'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication w WHERE w.pid = a.pid)
+ GROUP BY 1 ORDER BY 1
 """
 
 STANDBYS = """

@@ -32,6 +32,8 @@ class PrecheckOptions:
     client_bin: str = ""
     worker_home: str = ""
     large_objects: bool = True
+    identity: str = "auto"
+    revoke_writer: bool = True
 
 
 def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
@@ -57,6 +59,8 @@ def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
         client_bin=wanted.client_bin,
         worker_home=wanted.worker_home,
         large_objects=wanted.large_objects,
+        identity=wanted.identity,
+        revoke_writer=wanted.revoke_writer,
     )
     findings = catalogue.without_ignored(catalogue.judge(seen), wanted.ignore)
     stopped_by = catalogue.stopping(findings, wanted.fail_on)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.published import Publishing
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
     ConnectError,
     EngineError,
@@ -41,6 +42,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
     DestinationView,
+    Fellow,
     HostView,
     Observation,
     Publication,
@@ -49,6 +51,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.preche
     SourceView,
     Transaction,
 )
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.source_harm import standby_names
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.versions import WAS_RUN
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import MigrationSpec
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.advisory import Holder
@@ -157,6 +160,16 @@ def state(phase: str = "registered", **other: Any) -> MigrationState:
     return MigrationState(phase=phase, **{**values, **other})
 
 
+class Sends:
+    """Publications, each of which sends every table in the same way."""
+
+    def __init__(self, *publishing: Publishing) -> None:
+        self.publishing = frozenset(publishing)
+
+    def of(self, dummy: Table) -> frozenset[Publishing]:
+        return self.publishing
+
+
 OFFERED = Offer("1.8", frozenset({"1.7", "1.8"}), trusted=True)
 
 
@@ -178,6 +191,8 @@ class Seen:
         self.failures: dict[str, EngineError] = {}
         self.unreachable: set[str] = set()
         self.large_objects = True
+        self.identity = "auto"
+        self.revoke_writer = True
         self.mapping = IDENTITY
 
     def observation(self) -> Observation:
@@ -227,6 +242,8 @@ class Seen:
             destination=None if "destination" in self.unreachable else destination,
             failures=self.failures,
             large_objects=self.large_objects,
+            identity=self.identity,
+            revoke_writer=self.revoke_writer,
             mapping=self.mapping,
         )
 
@@ -455,19 +472,42 @@ def _all_tables(seen: Seen) -> None:
     seen.source = {"publications": (Publication("everything", True), Publication("some", False))}
 
 
-@case("leftovers", "warning")
+@case("identity_stops_writes", "error")
+def _full_for_all(seen: Seen) -> None:
+    seen.identity = "full"
+    seen.source = {"published": Sends(Publishing("other", True, False))}
+
+
+@case("synchronous_standby_names", "error")
+def _waits_for_us(seen: Seen) -> None:
+    seen.source_settings = {"synchronous_standby_names": "ANY 1 (*)"}
+
+
+@case("destination_commits_wait", "error")
+def _waits_for_nobody(seen: Seen) -> None:
+    seen.destination_settings = {"synchronous_standby_names": "FIRST 2 (a, b)"}
+    seen.destination = {"synchronous_standbys": 1}
+
+
+@case("account_of_application", "error")
+def _one_account(seen: Seen) -> None:
+    seen.source = {"fellows": (Fellow("mover", 3, ("shop",)),)}
+    seen.destination = {"account": "mover"}
+
+
+@case("publication_name_taken", "error")
+def _taken_publication(seen: Seen) -> None:
+    seen.source = {"leftovers": (("publication", "causeway_orders"),)}
+
+
+@case("leftovers", "note")
 def _left(seen: Seen) -> None:
     seen.source = {"leftovers": (("event trigger", "dts_capture"),)}
 
 
-@case("leftovers", "warning")
+@case("leftovers", "note")
 def _left_slot(seen: Seen) -> None:
-    seen.source = {"slots": (Slot("dts_sync_old", "pgoutput", "orders", False, False),)}
-
-
-@case("leftovers", "warning")
-def _left_publication(seen: Seen) -> None:
-    seen.source = {"leftovers": (("publication", "causeway_orders"),)}
+    seen.source = {"slots": (Slot("dts_sync_old", "pgoutput", "orders", False, False, 1e6),)}
 
 
 @case("idle_in_transaction_session_timeout", "note")
@@ -1102,7 +1142,7 @@ def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> No
 
 def test_only_ignorable_findings_can_be_ignored() -> None:
     catalogue.require_ignorable(["database_collation", "no_key"])
-    for name, why in (("wal_level", "an error"), ("leftovers", "a warning"), ("nonsense", "no check")):
+    for name, why in (("wal_level", "an error"), ("wal_sender_timeout", "a warning"), ("nonsense", "no check")):
         with pytest.raises(SpecError, match=why):
             catalogue.require_ignorable([name])
 
@@ -1254,3 +1294,83 @@ def test_what_may_not_be_written_names_the_source_first() -> None:
     found = seen.findings()["destination_write"]
     assert found.object == SHOWN
     assert "ON store.u TO" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("setting", "number", "listed"),
+    [
+        ("", 0, ()),
+        ("*", 1, ("*",)),
+        ("a, b", 1, ("a", "b")),
+        ('FIRST 2 (a, "B ""x""", c)', 2, ("a", 'B "x"', "c")),
+        ("ANY 3(a,b,*)", 3, ("a", "b", "*")),
+        ("2 (a)", 2, ("a",)),
+        ('"causeway stream shop"', 1, ("causeway stream shop",)),
+    ],
+)
+def test_the_names_of_synchronous_standbys_are_read_as_the_server_does(
+    setting: str, number: int, listed: tuple[str, ...]
+) -> None:
+    assert standby_names(setting) == (number, listed)
+
+
+@pytest.mark.parametrize("setting", ["", "FIRST 1 (a, b)", "a"])
+def test_standbys_that_are_named_one_by_one_are_no_finding(setting: str) -> None:
+    seen = Seen()
+    seen.source_settings = {"synchronous_standby_names": setting}
+    seen.destination_settings, seen.destination = {"synchronous_standby_names": setting}, {"synchronous_standbys": 1}
+    assert seen.findings() == {}
+
+
+def test_the_finding_names_the_standbys_to_write_instead() -> None:
+    seen = Seen()
+    seen.source = {"standbys": ("b", "Zwei", "causeway stream x", "b")}
+    seen.source_settings = {"synchronous_standby_names": "FIRST 2 (b, *)"}
+    assert "'FIRST 2 (b, \"Zwei\")'" in seen.findings()["synchronous_standby_names"].fix
+
+
+def test_a_publication_of_all_tables_rules_out_a_source_that_needs_our_table() -> None:
+    seen = Seen()
+    seen.source = {"publications": (Publication("everything", True),), "walsender_names": ("reports",)}
+    seen.source_server = {"version": 130021}
+    found = seen.findings()["publication_for_all_tables"]
+    assert found.severity == "error" and "read by reports" in str(found.as_result())
+
+
+def test_full_is_found_wherever_it_comes_from() -> None:
+    seen = Seen()
+    seen.source_server = {"version": 180001}
+    seen.tables = (table(replica_identity="f", columns=(column(), column("g", generated="v"))),)
+    seen.source = {"published": Sends()}
+    assert "it has REPLICA IDENTITY FULL; column g" in str(seen.findings()["identity_stops_writes"].as_result())
+    seen.tables = (table(unique_indexes=()),)
+    seen.source = {"published": Sends(Publishing("other", True, False))}
+    assert "it needs REPLICA IDENTITY FULL; publication other" in str(
+        seen.findings()["identity_stops_writes"].as_result()
+    )
+    seen.tables = (table(),)
+    assert "identity_stops_writes" not in seen.findings()
+
+
+def test_no_finding_prints_a_statement_that_drops_what_may_be_alive() -> None:
+    seen = Seen()
+    seen.source = {
+        "slots": (
+            Slot("dts_sync_paused", "pgoutput", "orders", False, False, 30.0),
+            Slot("dts_sync_other_database", "pgoutput", "else", False, False, 1e7),
+            Slot("dts_sync_orders", "pgoutput", "orders", False, False, 1e7),
+        ),
+        "leftovers": (("publication", "causeway_orders"), ("publication", "dts_x"), ("table", "a.dts_ddl_command")),
+    }
+    found = catalogue.judge(seen.observation())
+    assert {"leftovers", "slot_name_taken", "publication_name_taken"} <= {one.id for one in found}
+    for one in found:
+        assert not re.search(r"(?i)drop_replication_slot|\bDROP (TABLE|PUBLICATION|SCHEMA|EVENT)", one.fix), one
+
+
+def test_the_account_counts_only_where_it_loses_its_right_to_write() -> None:
+    seen = Seen()
+    seen.source, seen.destination = {"fellows": (Fellow("app", 1, ()),)}, {"account": "mover"}
+    assert "a member of mover" in seen.findings()["account_of_application"].as_result()["evidence"]["answer"]
+    seen.revoke_writer = False
+    assert seen.findings() == {}

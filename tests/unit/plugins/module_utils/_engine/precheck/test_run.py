@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import observe, observe_host, run
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import host, observe, run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.catalogue import PrecheckError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
@@ -44,9 +44,9 @@ class Tools:
 
 @pytest.fixture
 def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (observe, observe_host, run):
+    for module in (observe, host, run):
         monkeypatch.setattr(module, "psycopg", None)
-    monkeypatch.setattr(observe_host, "PSYCOPG_MISSING", "No module named 'psycopg'")
+    monkeypatch.setattr(host, "PSYCOPG_MISSING", "No module named 'psycopg'")
 
 
 @pytest.mark.usefixtures("without_driver")

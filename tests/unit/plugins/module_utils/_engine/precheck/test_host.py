@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.host import version_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observe_host import (
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.host import (
     signs_of_a_job_container,
+    version_of,
 )
 
 RUNNER = ("/runner/artifacts", "/runner/project")

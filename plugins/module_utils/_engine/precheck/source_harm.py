@@ -1,0 +1,200 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Family "production": what of the migration would hurt the application, or another consumer of the source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .. import names
+from ..capture.published import KEY_REMEDY, against_full
+from ..capture.replica_identity import wanted_identity
+from ..postgres.catalog import quoted
+from ..state.source_schema import MESSAGES_SINCE
+from ..units import duration
+from .finding import Check, Found, at_both, at_destination, at_source
+
+if TYPE_CHECKING:
+    from .observed import DestinationView, Observation, SourceView
+
+_OURS = "causeway"
+"""How the application_name of every session of ours begins."""
+
+_ENTRY = re.compile(r'"(?:[^"]|"")*"|[^\s,()]+')
+
+
+def _identity_stops_writes(seen: Observation, source: SourceView) -> Iterator[Found]:
+    if source.published is None:
+        return
+    for table in source.selection.leaves:
+        wanted = wanted_identity(table, seen.identity)
+        full = wanted.letter == "f" if wanted else table.replica_identity == "f"
+        why = full and against_full(table, source.published.of(table), source.server.version)
+        if why:
+            yield Found(
+                str(table),
+                f"it needs REPLICA IDENTITY FULL; {why}" if wanted else f"it has REPLICA IDENTITY FULL; {why}",
+                "SELECT * FROM pg_publication_tables",
+            )
+
+
+def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for publication in source.publications:
+        if not publication.all_tables:
+            continue
+        query = "SELECT pubname FROM pg_publication WHERE puballtables"
+        if source.server.version < MESSAGES_SINCE:
+            yield Found(
+                publication.name,
+                f"FOR ALL TABLES; read by {', '.join(source.walsender_names) or 'nobody at this moment'}",
+                query,
+                "Replace it by a publication that names its tables, or update the source to PostgreSQL 14 or newer, where"
+                " the migration makes no table there.",
+                "It would also send the heartbeat table that the migration creates at a source before PostgreSQL 14; a"
+                " subscriber does not have that table, and stops.",
+                severity="error",
+            )
+            continue
+        keyless = [
+            str(table)
+            for table in source.catalog.tables.values()
+            if table.holds_rows and table.replica_identity in "dn" and not any(i.primary for i in table.keys)
+        ]
+        without = f"; tables without a replica identity: {', '.join(keyless[:5])}" if keyless else ""
+        yield Found(publication.name, f"FOR ALL TABLES{without}", query)
+
+
+def standby_names(setting: str) -> tuple[int, tuple[str, ...]]:
+    """Return how many standbys synchronous_standby_names waits for, and the names it lists. Pure; 0 if it is empty."""
+    head, bracket, rest = setting.strip().partition("(")
+    listed = [entry for entry in _ENTRY.findall(rest if bracket else head) if entry]
+    names_ = tuple(one[1:-1].replace('""', '"') if one.startswith('"') else one for one in listed)
+    if not names_:
+        return 0, ()
+    number = re.search(r"\d+", head) if bracket else None
+    return int(number[0]) if number else 1, names_
+
+
+def _synchronous_standby_names(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    setting = source.server.setting("synchronous_standby_names")
+    number, listed = standby_names(setting)
+    matching = [one for one in listed if one == "*" or one.lower().startswith(_OURS)]
+    if not matching:
+        return
+    others = [one for one in dict.fromkeys(source.standbys) if not one.lower().startswith(_OURS)]
+    wanted = f"FIRST {number} ({', '.join(quoted(one) for one in others)})" if others else ""
+    yield Found(
+        source.server.database,
+        f"synchronous_standby_names = '{setting}'",
+        "SHOW synchronous_standby_names",
+        f"ALTER SYSTEM SET synchronous_standby_names = '{wanted}'; SELECT pg_reload_conf();"
+        + ("" if others else " No standby is connected now, so the list is empty."),
+    )
+
+
+def _destination_commits_wait(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
+    setting = destination.server.setting("synchronous_standby_names")
+    number, listed = standby_names(setting)
+    if listed and destination.synchronous_standbys < number:
+        yield Found(
+            destination.server.database,
+            f"synchronous_standby_names = '{setting}', and {destination.synchronous_standbys} of {number} are connected",
+            "SELECT application_name, sync_state FROM pg_stat_replication",
+        )
+
+
+def _account_of_application(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    for fellow in source.fellows if seen.revoke_writer else ():
+        applications = f" ({', '.join(fellow.applications[:3])})" if fellow.applications else ""
+        through = "" if fellow.role == destination.account else f", a member of {destination.account}"
+        yield Found(
+            fellow.role,
+            f"{fellow.sessions} sessions at the source{applications} log in as {fellow.role}{through}; the migration logs in"
+            f" at the destination as {destination.account}",
+            "SELECT usename, application_name FROM pg_stat_activity",
+        )
+
+
+def _others_of_ours(seen: Observation, source: SourceView) -> Iterator[Found]:
+    ours = names.slot_name(seen.spec.name)
+    for slot in source.slots:
+        if slot.name.startswith("dts_") and slot.name != ours and not slot.active and not slot.temporary:
+            since = f", inactive for {duration(slot.inactive)}" if slot.inactive is not None else ", inactive now"
+            yield Found(
+                slot.name,
+                f"a slot of database {slot.database or 'none'}{since}",
+                "SELECT * FROM pg_replication_slots WHERE NOT active",
+            )
+    for kind, name in source.leftovers:
+        if kind != "publication" or name != names.publication_name(seen.spec.name):
+            yield Found(name, f"{kind} of another migration or tool", "pg_publication, pg_event_trigger, pg_class")
+
+
+def _publication_name_taken(seen: Observation, source: SourceView) -> Iterator[Found]:
+    known = seen.destination is not None and seen.destination.state is not None
+    name = names.publication_name(seen.spec.name)
+    if not known and ("publication", name) in source.leftovers:
+        yield Found(name, "a publication of that name", "SELECT * FROM pg_publication")
+
+
+CHECKS = (
+    Check(
+        "identity_stops_writes",
+        "error",
+        "The source would refuse every UPDATE and DELETE on the table, the application's too.",
+        KEY_REMEDY,
+        at_source(_identity_stops_writes),
+        incremental=True,
+    ),
+    Check(
+        "publication_for_all_tables",
+        "ignorable",
+        "It makes every table need a replica identity: an UPDATE or DELETE on a table without one fails at the source.",
+        "Replace it by a publication that names its tables, or give each table a replica identity.",
+        at_source(_publication_for_all_tables),
+        incremental=True,
+    ),
+    Check(
+        "synchronous_standby_names",
+        "error",
+        "The list matches the stream of the migration: every commit of the application would wait for its worker.",
+        "Name the standbys one by one in synchronous_standby_names.",
+        at_source(_synchronous_standby_names),
+        incremental=True,
+    ),
+    Check(
+        "destination_commits_wait",
+        "error",
+        "Every commit at the destination waits for a standby that is not there, so the migration would wait for ever.",
+        "Connect the standby, or take it out of synchronous_standby_names until it is connected.",
+        at_destination(_destination_commits_wait),
+    ),
+    Check(
+        "account_of_application",
+        "error",
+        "At the cutover the migration's account loses its right to write to the destination, and the application with it.",
+        "Give the migration an account of its own; or set causeway_revoke_writer: false, which the certificate says.",
+        at_both(_account_of_application),
+        incremental=True,
+    ),
+    Check(
+        "publication_name_taken",
+        "error",
+        "A publication of the migration's name exists, but is not recorded in its state: another one may be using it.",
+        "Give the migration another causeway_name. Drop the publication only when you know whose it is, and that no slot is"
+        " read with it.",
+        at_source(_publication_name_taken),
+        incremental=True,
+    ),
+    Check(
+        "leftovers",
+        "note",
+        "It may belong to a migration that is paused, copies, or whose host is down. An inactive slot retains WAL.",
+        "Nothing, until you know whose it is: its own release removes it.",
+        at_source(_others_of_ours),
+        incremental=True,
+    ),
+)
