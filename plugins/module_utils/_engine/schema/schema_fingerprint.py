@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..postgres._psycopg import sql
+from ..capture.snapshot_import import import_statement
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
@@ -66,6 +66,6 @@ def fingerprint(conn: Connection, schemas: tuple[str, ...], snapshot: str = "") 
     with explain_errors("reading the catalog of the", "source"), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if snapshot:
-            conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            conn.execute(import_statement(snapshot))
         row = conn.execute(_FINGERPRINT, {"schemas": list(schemas)}).fetchone()
     return str(row[0]) if row else ""
