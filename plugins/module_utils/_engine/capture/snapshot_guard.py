@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import TimeoutExpired
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
-SNAPSHOT_FUNCTIONS = 130000
-"""pg_current_snapshot() and its relatives came with this version; before it txid_visible_in_snapshot() may not be
-called, since it crashes PolarDB 11."""
-
+# Before pg_current_snapshot() and its relatives txid_visible_in_snapshot() may not be called: it crashes PolarDB 11.
 _NOW = "SELECT pg_catalog.pg_current_snapshot()::text"
 
 _RUNNING = """
@@ -72,14 +70,14 @@ def has_passed(now: Xids, seen: Xids) -> bool:
 
 def seen_by_statement(server_version: int) -> str:
     """Return the query for the holder's own snapshot: a pg_snapshot as text, or on old servers its xmax alone."""
-    if server_version >= SNAPSHOT_FUNCTIONS:
-        return "SELECT pg_catalog.pg_current_snapshot()::text"
+    if has(server_version, "pg_current_snapshot"):
+        return _NOW
     return "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text"
 
 
 def all_finished(ordinary: Connection, seen: str) -> bool:
     """Return whether every transaction that ``seen`` calls finished has finished for an ordinary session now."""
-    if ordinary.info.server_version >= SNAPSHOT_FUNCTIONS:
+    if has(ordinary.info.server_version, "pg_current_snapshot"):
         row = ordinary.execute(_NOW).fetchone()
         return row is not None and has_passed(parse_snapshot(row[0]), parse_snapshot(seen))
     first_unseen = int(seen) & 0xFFFFFFFF
