@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _FUNCTIONS = """
-acldefault aclexplode age array_agg bool_and bool_or clock_timestamp concat_ws convert_to count current_database
+acldefault aclexplode age array_agg array_dims bool_and bool_or clock_timestamp concat_ws convert_to count current_database
 current_setting decode encode format format_type generate_series has_any_column_privilege has_database_privilege
 has_function_privilege has_schema_privilege has_table_privilege jsonb_agg jsonb_build_array jsonb_build_object
 jsonb_each_text jsonb_set left length lo_close lo_from_bytea lo_get lo_lseek64 lo_open lo_put lo_unlink
@@ -25,7 +25,7 @@ pg_get_viewdef pg_has_role pg_identify_object pg_is_in_recovery pg_logical_emit_
 pg_my_temp_schema pg_notify pg_postmaster_start_time pg_relation_size pg_reload_conf pg_stat_get_last_analyze_time
 pg_stat_get_last_autoanalyze_time pg_terminate_backend pg_try_advisory_lock pg_try_advisory_lock_shared
 pg_try_advisory_xact_lock pg_wal_lsn_diff quote_ident round row_number set_config setval shobj_description
-split_part substr sum to_jsonb to_regclass txid_current_snapshot txid_snapshot_xmax unnest version
+split_part strpos substr sum to_jsonb to_regclass txid_current_snapshot txid_snapshot_xmax unnest version
 """
 FUNCTIONS: frozenset[str] = frozenset(_FUNCTIONS.split())
 
@@ -90,6 +90,7 @@ _CATALOGS: Mapping[str, str] = {
     ),
     "pg_publication": "oid pubname pubowner puballtables pubinsert pubupdate pubdelete",
     "pg_publication_rel": "oid prpubid prrelid",
+    "pg_range": "rngtypid rngsubtype rngcollation rngsubopc rngcanonical rngsubdiff",
     "pg_replication_slots": (
         "slot_name plugin slot_type datoid database temporary active active_pid xmin catalog_xmin restart_lsn "
         "confirmed_flush_lsn"

@@ -14,7 +14,8 @@ hard-wired, so those of 12 to 14 stay visible, and C(oid) too. C(SET) takes sett
 log is read afterwards: C(too_new) lists the statements of our sessions that name something newer than 11.
 
 With C(imports=False) a snapshot that a session imports is not the one that was exported, without an error, as on PolarDB 11: the
-relay sends another statement in the place of SET TRANSACTION SNAPSHOT, and the session gets a snapshot of its own.
+relay sends another statement in the place of SET TRANSACTION SNAPSHOT, and the session gets a snapshot of its own. That the
+session can tell, by the list of transactions that it sees running, is up to the database (C(faults/snapshots.py)).
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.spoiled = 0
-        """How many imports of a snapshot have become something else."""
+        self.spoiled: list[str] = []
+        """The application_name of each session whose import of a snapshot has become something else."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -192,11 +193,11 @@ class Relay:
             with server, self._known(client, server):
                 startup = self._startup(client)
                 server.sendall(startup)
-                truth = f"application_name\0{PG_DUMP}\0".encode() in startup
-                answers = threading.Thread(target=self._answers, args=(server, client, truth), daemon=True)
+                name = _application(startup)
+                answers = threading.Thread(target=self._answers, args=(server, client, name == PG_DUMP), daemon=True)
                 answers.start()
                 try:
-                    self._questions(client, server)
+                    self._questions(client, server, name)
                 finally:
                     with contextlib.suppress(OSError):
                         server.shutdown(socket.SHUT_WR)
@@ -236,7 +237,7 @@ class Relay:
         with contextlib.suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
 
-    def _questions(self, client: socket.socket, server: socket.socket) -> None:
+    def _questions(self, client: socket.socket, server: socket.socket, name: str) -> None:
         if self._imports:
             while data := client.recv(65536):
                 server.sendall(data)
@@ -244,8 +245,14 @@ class Relay:
             kind, body = _message(client)
             if kind in (b"Q", b"P"):
                 body, changed = re.subn(rb"SET TRANSACTION SNAPSHOT '[^']*'", b"SET TRANSACTION READ ONLY", body)
-                self.spoiled += changed
+                self.spoiled += [name] * changed
             server.sendall(_packed(kind, body))
+
+
+def _application(startup: bytes) -> str:
+    """The application_name of a startup message."""
+    words = startup[8:].split(b"\0")
+    return dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
 
 
 def _exactly(source: socket.socket, size: int) -> bytes:
