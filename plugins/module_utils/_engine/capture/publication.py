@@ -18,6 +18,7 @@ from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
+from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, drop, drop_changes, make, make_changes, observe_bookkeeping
 from ..writers import fence
 from .observed_publication import Publication, observe_publication
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
+    from ..postgres.server import Server
     from ..state.store import MigrationState
 
 # ALTER PUBLICATION does not block readers and row lockers; its lock on a table conflicts with VACUUM and DDL.
@@ -49,7 +51,8 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     found = observe_publication(migration.source, name)
     recorded = dict(state.before_image).get(BEFORE) if state else None
     _check_ownership(name, recorded, found, state)
-    wanted = migration.selected().published(found.members if found else ())
+    by_roots = publishes_roots(migration.source_server)
+    wanted = migration.selected().published(found.members if found else (), by_roots=by_roots)
     if found is None:
         return _plan_create(migration, name, wanted, options)
     return _plan_alter(migration, name, found, recorded or {}, wanted, options)
@@ -88,13 +91,25 @@ def _check_ownership(
         )
 
 
+def publishes_roots(server: Server) -> bool:
+    """Return whether a publication may name a partitioned table, and its partitions are streamed as themselves.
+
+    PolarDB 11 has this too, which PostgreSQL got later.
+    """
+    return server.product == "PolarDB" or has(server.version, "partitioned tables in a publication")
+
+
 def _only(table: Name) -> Composed:
     return sql.SQL("ONLY {}").format(sql.Identifier(*table))
 
 
-def create_statement(name: str, tables: Sequence[Name]) -> Composed:
-    """Return CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change."""
-    options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+def create_statement(name: str, tables: Sequence[Name], server_version: int) -> Composed:
+    """Return CREATE PUBLICATION for exactly these tables; every option that the server has is written out, since
+    defaults may change."""
+    truncate = ", truncate" if has(server_version, "publish = truncate") else ""
+    options = f"publish = 'insert, update, delete{truncate}'"
+    if has(server_version, "publish_via_partition_root"):
+        options += ", publish_via_partition_root = false"
     return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH ({})").format(
         sql.Identifier(name), sql.SQL(", ").join(map(_only, tables)), sql.SQL(options)
     )
@@ -109,7 +124,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         f"publication {name}",
         None,
         {"tables": [qualified(member) for member in members], "publish_via_partition_root": False},
-        (create_statement(name, members),),
+        (create_statement(name, members, migration.source_server.version),),
     )
     unready = [table for table in migration.selected().leaves if not identifies_rows(table)]
 
@@ -136,6 +151,17 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
         notes=tuple(notes),
+        warnings=_unstreamed(migration.source_server.version),
+    )
+
+
+def _unstreamed(server_version: int) -> tuple[str, ...]:
+    """Return a warning about what such a source does not stream at all."""
+    if has(server_version, "publish = truncate"):
+        return ()
+    return (
+        "PostgreSQL 10 streams no TRUNCATE: a table that is truncated at the source keeps its rows at the destination until"
+        " causeway_resync copies it again",
     )
 
 

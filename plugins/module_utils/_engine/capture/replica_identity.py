@@ -19,6 +19,7 @@ from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Table, observe_catalog, quoted
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ SELECT p.pubname, p.puballtables, coalesce(r.prrelid, 0)::bigint, {schema} FROM 
 """
 _SCHEMAS = """LEFT JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = m.pnnspid"""
-SCHEMAS_SINCE = 150000
-"""The first server version that publishes whole schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Published:
 
     def __init__(self, conn: Connection, catalog: Catalog) -> None:
         self._tables = catalog.tables
-        whole = conn.info.server_version >= SCHEMAS_SINCE
+        whole = has(conn.info.server_version, "pg_publication_namespace")
         query = sql.SQL(_PUBLISHING).format(
             schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
         )

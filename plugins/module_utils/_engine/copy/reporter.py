@@ -38,7 +38,7 @@ LARGE = 100_000_000
 """Bytes from which the completion of a table is reported."""
 
 _STANDBYS = """
-SELECT pg_catalog.pg_current_wal_lsn()::text, min(r.replay_lsn)::text
+SELECT pg_catalog.pg_current_wal_lsn()::text, (pg_catalog.array_agg(r.replay_lsn ORDER BY r.replay_lsn))[1]::text
   FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
  WHERE coalesce(s.slot_type, 'physical') = 'physical' AND r.application_name NOT LIKE 'causeway%'
    AND r.application_name NOT LIKE 'pg_basebackup%'

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, Table
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -62,7 +63,9 @@ def shape_of(table: Table, mapping: TableMapping, buckets: int, portable: bool) 
 
 def needs_portable_hash(source: Server, destination: Server) -> bool:
     """Return whether the fast hash would differ for equal rows, or is missing (before PostgreSQL 11)."""
-    return source.encoding != destination.encoding or min(source.version, destination.version) < 110000
+    return source.encoding != destination.encoding or not has(
+        min(source.version, destination.version), "hashtextextended"
+    )
 
 
 def _row(columns: Sequence[str]) -> Composed:

@@ -181,6 +181,7 @@ def open_apply_loop(
         batcher.types,
         lambda oid: _uniques_at(point.source, oid),
         binary=point.binary,
+        server_version=min(point.source.info.server_version, store.conn.info.server_version),
         mapping=IDENTITY,
         copied_as={oid: copy.name for oid, copy in table_copies(store).items()},
         cut_by={oid: part.column for oid, part in parts.items()},

@@ -53,6 +53,17 @@ _POLL = 0.2
 _FEEDBACK_AT_MOST = 1.0
 
 
+def start_command(slot: str, publication: str, start: Lsn, *, binary: bool) -> str:
+    """Return START_REPLICATION for pgoutput, whose option ``binary`` came with PostgreSQL 14."""
+    literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
+    options = [("proto_version", "'1'"), ("publication_names", literal)]
+    if binary:
+        options.append(("binary", "'true'"))
+    return "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
+        sql.Identifier(slot).as_string(None), format_lsn(start), ", ".join(f"{name} {value}" for name, value in options)
+    )
+
+
 class ReplicationStream:
     """One START_REPLICATION, from ``start`` to ``close``. A new connection needs a new one, and a new ``batcher``.
 
@@ -91,15 +102,7 @@ class ReplicationStream:
         """Send START_REPLICATION, and start the thread that reads it. Raises ServerError (55006 while another session
         reads the slot).
         """
-        literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
-        options = [("proto_version", "'1'"), ("publication_names", literal)]
-        if binary:
-            options.append(("binary", "'true'"))
-        command = "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
-            sql.Identifier(slot).as_string(None),
-            format_lsn(self._start),
-            ", ".join(f"{name} {value}" for name, value in options),
-        )
+        command = start_command(slot, publication, self._start, binary=binary)
         try:
             result = self._walsender.pgconn.exec_(command.encode())
         except psycopg.Error as exc:

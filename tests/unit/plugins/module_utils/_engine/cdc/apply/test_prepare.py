@@ -42,7 +42,7 @@ def table(oid: int, names: str, key: str) -> TargetTable:
     relation = Relation(oid, "s", f"t{oid}", "d", tuple(RelationColumn(name, 23, -1, name == key) for name in names))
     primary = UniqueIndex(f"t{oid}_pkey", (key,), True, False, False, True, True, True)
     fitted = fit(relation, {}, FoundTable(oid, "r", columns, (primary,)), (primary,), IDENTITY)
-    return TargetTable(fitted, TableStatements(fitted), False)
+    return TargetTable(fitted, TableStatements(fitted, 170000), False)
 
 
 def row(*values: bytes) -> Row:
