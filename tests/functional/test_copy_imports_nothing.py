@@ -198,11 +198,12 @@ def transfer(end: Any, client: int, stop: threading.Event) -> int:
                     session.execute(f"UPDATE {table} SET v = v - 1 WHERE id = %s", [less])
                     session.execute(f"UPDATE {table} SET v = v + 1 WHERE id = %s", [more])
                 moved += 1
+            time.sleep(0.002)  # what is left of the machine copies
     return moved
 
 
 @contextlib.contextmanager
-def transfers(end: Any, clients: int = 8) -> Iterator[None]:
+def transfers(end: Any, clients: int = 3) -> Iterator[None]:
     stop = threading.Event()
     with ThreadPoolExecutor(clients) as pool:
         running = [pool.submit(transfer, end, client, stop) for client in range(clients)]

@@ -66,4 +66,5 @@ def importers(end: Any) -> list[str]:
 
 def slots_made(end: Any) -> int:
     """How many temporary slots were asked for in this database, by the server's log."""
-    return sum("CREATE_REPLICATION_SLOT" in line and "TEMPORARY" in line for line in _lines(end))
+    asked = re.compile(r"received replication command: CREATE_REPLICATION_SLOT \S+ TEMPORARY ")
+    return sum(asked.search(line) is not None for line in _lines(end))
