@@ -22,6 +22,7 @@ PINNED: Mapping[str, str] = {
     "xmloption": "content",
     "array_nulls": "on",  # if off, a NULL in an array arrives as the word
     "lc_monetary": "C",
+    "quote_all_identifiers": "off",  # it changes the text of regclass and the like
     "client_encoding": "UTF8",
     "search_path": "",
     "row_security": "off",

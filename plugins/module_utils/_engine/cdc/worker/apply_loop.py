@@ -101,6 +101,7 @@ class ApplyLoop:
                 # Smaller batches are wanted than those gathered, or none: the source sends again what was not applied.
                 self._applier.abandon()
                 return
+            batch = None  # or what it holds would live until the next has come
             self._confirm_idle()
 
     def _report_settings(self) -> None:

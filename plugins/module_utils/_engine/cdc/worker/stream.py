@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 QUEUE_BYTES = 48 * 1024 * 1024
 """Bytes of memory that the queue may take; only a single batch may exceed it."""
 
+OUTSIZED = 24 * 1024 * 1024
+"""Bytes of messages from which a batch, one that ends with a huge value, is applied before anything else is read."""
+
 _ENOUGH = 8 * 1024 * 1024
 """Weight of a backlog that is applied at once when nothing else is being applied."""
 
@@ -81,6 +84,7 @@ class ReplicationStream:
         self._receiver = Receiver(batcher, start)
         self._start = start
         self._taker_waits = self._dry = False
+        self._outsized = False  # the batch that was taken last, until the next is wanted
         self._failure: Exception | None = None
         self._closing = False
         self._confirmed: Lsn = start
@@ -121,11 +125,15 @@ class ReplicationStream:
         """
         deadline = time.monotonic() + timeout
         with self._changed:
+            if self._outsized:
+                self._outsized = False
+                self._changed.notify_all()
             while True:
                 batch = self._receiver.take()
                 if batch is None and (self._failure is not None or self._receiver.ready(_ENOUGH, self._dry)):
                     batch = self._receiver.batcher.flush()
                 if batch is not None:
+                    self._outsized = batch.size >= OUTSIZED
                     self._changed.notify_all()
                     return batch
                 if self._failure is not None:
@@ -228,7 +236,8 @@ class ReplicationStream:
     def _full(self) -> bool:
         """Return whether the queue has reached the limit. Without a complete batch, the batcher's own limits hold."""
         receiver = self._receiver
-        return bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit and not self._closing
+        queued = bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit
+        return (queued or self._outsized) and not self._closing
 
     def _feedback_if(self, due: float) -> float:
         """Send feedback when it is due, requested, or confirms a new position; return when it is due next."""
