@@ -24,7 +24,7 @@ pg_drop_replication_slot pg_encoding_to_char pg_export_snapshot pg_get_constrain
 pg_get_viewdef pg_has_role pg_identify_object pg_is_in_recovery pg_logical_emit_message pg_ls_waldir
 pg_my_temp_schema pg_notify pg_postmaster_start_time pg_relation_size pg_reload_conf pg_stat_get_last_analyze_time
 pg_stat_get_last_autoanalyze_time pg_terminate_backend pg_try_advisory_lock pg_try_advisory_lock_shared
-pg_try_advisory_xact_lock pg_wal_lsn_diff quote_ident round row_number set_config setval shobj_description
+pg_try_advisory_xact_lock pg_wal_lsn_diff point quote_ident round row_number set_config setval shobj_description
 split_part strpos substr sum to_jsonb to_regclass txid_current_snapshot txid_snapshot_xmax unnest version
 """
 FUNCTIONS: frozenset[str] = frozenset(_FUNCTIONS.split())

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 from ..errors import TimeoutExpired
 from ..postgres.connect import explain_errors
 from ..postgres.locks import named, running_transactions
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
-
-SNAPSHOT_LISTS = 130000
-"""From this version on the transactions that a snapshot lists as running are taken at its word. PolarDB 11 lists others
-than those that run (and txid_visible_in_snapshot() crashes it): of an older server's snapshot only the xmax counts."""
 
 SEEN = "SELECT pg_catalog.txid_current_snapshot()::text"
 """The session's own snapshot as text. Every version from 10 on has this function, pg_current_snapshot() only those from 13."""
@@ -64,7 +61,9 @@ def has_passed(now: Xids, seen: Xids) -> bool:
 
 def all_finished(ordinary: Connection, seen: str) -> bool:
     """Return whether every transaction that ``seen`` calls finished has finished for an ordinary session now."""
-    if ordinary.info.server_version >= SNAPSHOT_LISTS:
+    # PolarDB 11 lists other transactions than those that run (and txid_visible_in_snapshot() crashes it): of an older
+    # server's snapshot only the xmax counts.
+    if has(ordinary.info.server_version, "snapshots that list what runs"):
         row = ordinary.execute(SEEN).fetchone()
         return row is not None and has_passed(parse_snapshot(row[0]), parse_snapshot(seen))
     first_unseen = parse_snapshot(seen).xmax & 0xFFFFFFFF

@@ -19,7 +19,6 @@ from typing import Final
 FUNCTIONS: Final[Mapping[str, int]] = {
     "hashtextextended": 110000,
     "sha256": 110000,
-    "pg_current_snapshot": 130000,
     "pg_database_collation_actual_version": 150000,
 }
 """Functions of pg_catalog."""
@@ -39,6 +38,7 @@ COLUMNS: Final[Mapping[str, int]] = {
     "pg_available_extension_versions.trusted": 130000,
     "pg_replication_slots.wal_status": 130000,
     "pg_replication_slots.safe_wal_size": 130000,
+    "pg_range.rngmultitypid": 140000,
     "pg_database.datcollversion": 150000,
     "pg_publication_rel.prattrs": 150000,
     "pg_publication_rel.prqual": 150000,
@@ -74,6 +74,7 @@ OPTIONS: Final[Mapping[str, int]] = {
 """What CREATE PUBLICATION, CREATE_REPLICATION_SLOT and START_REPLICATION take."""
 
 ABILITIES: Final[Mapping[str, int]] = {
+    "snapshots that list what runs": 130000,
     "scan of a range of ctid": 140000,
     "GRANT SET ON PARAMETER": 150000,
     "NOT VALID foreign keys of partitioned tables": 180000,

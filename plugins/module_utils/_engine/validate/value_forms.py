@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable
@@ -47,9 +48,9 @@ WITH RECURSIVE part (of, kind, field, number, type) AS (
     SELECT r.rngtypid, 'range', '', 0, r.rngsubtype FROM pg_catalog.pg_range r
     {multiranges}
 ), reached AS (
-    SELECT p.* FROM part p WHERE p.of::bigint = ANY (%s)
+    SELECT p.of, p.kind, p.field, p.number, p.type FROM part p WHERE p.of::bigint = ANY (%s)
     UNION
-    SELECT p.* FROM reached r JOIN part p ON p.of = r.type
+    SELECT p.of, p.kind, p.field, p.number, p.type FROM reached r JOIN part p ON p.of = r.type
 )
 SELECT of::bigint, kind, field, type::bigint FROM reached ORDER BY of, number
 """
@@ -96,7 +97,7 @@ def observe_forms(source: Connection, destination: Connection, types: Iterable[i
         here, there = (conn.execute(_WRITTEN).fetchone() for conn in (source, destination))
         if here == there:
             return {}
-        multiranges = _MULTIRANGES if source.info.server_version >= 140000 else ""
+        multiranges = _MULTIRANGES if has(source.info.server_version, "pg_range.rngmultitypid") else ""
         wanted = sorted(set(types))
         parts = source.execute(sql.SQL(_PARTS).format(multiranges=sql.SQL(multiranges)), (wanted,)).fetchall()
     return forms_of(wanted, parts)
