@@ -14,7 +14,8 @@ version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
   - Compares every selected table of the source with that of the destination, in both directions, by the text that the
-    types' output functions return.
+    types' output functions return. Where the two ends write floats differently, as they do if one of them is older than
+    PostgreSQL 12, these, and what is made of them, are compared by their bytes.
   - While changes arrive, a row that differs is a suspect. It is read again, each time after everything that the source
     held has been applied, until it is equal, or has differed without a change of its own often enough to be a difference.
   - Large objects that this migration has copied are compared too, by digests of their bytes. Later writes to them are not

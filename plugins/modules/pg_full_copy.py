@@ -17,6 +17,11 @@ description:
     two together lose no row and duplicate none. No table of the source is locked against reading or writing.
   - Where the server cannot export such a snapshot, each table is locked against writers for some milliseconds, or is read
     under a snapshot of its own.
+  - Where sessions of the source cannot read under one another's snapshots (PolarDB 11), no snapshot is shared, and a table
+    is one part. Changes that follow make up for it; without them a note says that the tables are of different moments.
+  - A snapshot that changes follow has to wait for the transactions that are open at the source. They are waited for in
+    several attempts, for about five times O(lock_timeout) multiplied by O(lock_retries) seconds, and named meanwhile, in the
+    progress and on the timeline.
   - A table that is truncated, rewritten, renamed or altered while it is copied is automatically copied again.
   - After an interruption finished tables stay; an unfinished one is emptied and copied again, or resumes with the parts
     that are missing (O(part_by)). A table that held rows

@@ -122,7 +122,8 @@ remaining:
   elements: dict
   contains:
     path:
-      description: V(superuser), V(membership) or V(public); V(unknown) where only the attempt to write has shown it.
+      description: V(superuser), V(membership) or V(public). Where only the attempt to write has shown it, V(grant) for a
+        privilege that the migration's account may not revoke, else V(unknown).
       type: str
     via:
       description: The role through which the right is held.

@@ -11,17 +11,19 @@ What a test asks for:
 * C(clusters): the factory behind both, also for C(clusters.bin_dir("17")).
 
 CAUSEWAY_TEST_SOURCE and CAUSEWAY_TEST_DESTINATION, two libpq connection strings of accounts that may create
-databases, replace the local clusters; tests that need a restart or a version are then skipped.
+databases, replace the local clusters; what a test needs that such a server has not got is told by markers, and skips it
+(C(support/clusters/outside.py)).
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from support.clusters import outside
 from support.clusters.local import Clusters, Server, sweep
 from support.clusters.pairs import Pair, pairs, roles
 
@@ -50,6 +52,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take minutes first, so that none of them keeps the end waiting for itself."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run on the servers from outside, if there are any."""
+    if why := outside.why_not(item):
+        pytest.skip(why)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skip what a server from outside is too old for."""
+    report = yield
+    if report.failed and call.excinfo is not None and (why := outside.too_new(call.excinfo.value)):
+        report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {why}")
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -182,9 +182,11 @@ def test_many_running_subtransactions_make_a_slot_snapshot_impossible(pair: Any,
         with too_large_for_a_slot(pair.source, beside, lambda: taking(plain_instead=True)) as taken:
             name, form = taken.result(20).name, taken.result().form
             assert (form, read_under(pair.source, name, "SELECT count(*) FROM t")) == ("plain", 1)
-            with snapshot.open_shared_snapshot(migration, table, 2) as shared:
-                pair.source.run("INSERT INTO t VALUES (2)")  # the lock has gone already
-                assert (shared.form, read_under(pair.source, shared.name, "SELECT count(*) FROM t")) == ("share", 1)
+            with snapshot.writers_excluded(migration, table, 2), pair.source.connect() as writer:
+                writer.execute("SET lock_timeout = '300ms'")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    writer.execute("INSERT INTO t VALUES (2)")
+            pair.source.run("INSERT INTO t VALUES (2)")
 
 
 def test_the_lock_against_writers_is_not_waited_for_longer_than_it_is_told(pair: Any) -> None:
@@ -193,7 +195,7 @@ def test_the_lock_against_writers_is_not_waited_for_longer_than_it_is_told(pair:
         writer.execute("BEGIN; INSERT INTO t VALUES (1)")
         table = migration.selected().tables[0]
         began = time.monotonic()
-        with pytest.raises(ServerError) as caught, snapshot.open_shared_snapshot(migration, table, 0.3):
+        with pytest.raises(ServerError) as caught, snapshot.writers_excluded(migration, table, 0.3):
             pass
         assert caught.value.sqlstate == psycopg.errors.LockNotAvailable.sqlstate
         assert time.monotonic() - began < 2

@@ -26,6 +26,7 @@ from support.harness.opened import open_migration
 from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine import names
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import snapshot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import runs as copy_run
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import workers
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.enqueue import enqueue
@@ -205,8 +206,9 @@ def test_sixteen_clients_with_a_hundred_exception_blocks(judged: Any) -> None:
 def test_where_a_slot_s_snapshot_cannot_be_imported_each_connection_makes_its_own(
     judged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The refusal is PolarDB 11's; stock servers do not give it, so its probe answers for one here."""
-    monkeypatch.setattr(copy_run, "can_import", lambda migration, name: False)
+    """An ordinary snapshot can be imported, the slot's is refused: stock servers do not do that, so the probe answers."""
+    answers = iter([True, False])
+    monkeypatch.setattr(snapshot, "can_import", lambda *dummy: next(answers))
     with open_migration(judged, tables=TABLES) as migration, writers(judged.source):
         time.sleep(0.4)
         copy_tables(migration, Limits())

@@ -18,6 +18,8 @@ import psycopg
 import pytest
 from support import witness
 
+pytestmark = pytest.mark.own_servers("it is about clusters of its own")
+
 FILES = pathlib.Path(__file__).resolve().parents[2] / "roles" / "local_clusters" / "files"
 
 

@@ -55,6 +55,7 @@ def failed(one: Migration, **more: Any) -> dict[str, Any]:
     return dict(caught.value.result)
 
 
+@pytest.mark.own_servers("it expects product PostgreSQL, in a minor version with all fixes")
 def test_a_healthy_pair_passes_and_nothing_is_written(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     before = [witness.fingerprint(end.sql) for end in pair.ends]
@@ -93,6 +94,7 @@ def test_fail_on_and_ignore_checks(pair: Pair, clusters: Clusters) -> None:
     assert "no check of that id" in failed(one, ignore_checks=["no_such_check"])["msg"]
 
 
+@pytest.mark.own_servers("it expects product PostgreSQL, in a minor version with all fixes")
 def test_each_way_of_not_getting_in_is_told_apart(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     one = migration(pair, "doors", clusters)
@@ -271,6 +273,7 @@ def test_destination(pair: Pair, clusters: Clusters) -> None:
     assert "extra" in found(standing, "column_mismatch")["evidence"]["answer"]
 
 
+@pytest.mark.since(150000, "a version that pg_dump of 14 is too old for")
 def test_client_tools_that_are_older_than_the_source(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     result = failed(migration(pair, "tools", clusters, client_bin=clusters.bin_dir("14")))
@@ -280,6 +283,7 @@ def test_client_tools_that_are_older_than_the_source(pair: Pair, clusters: Clust
     )
 
 
+@pytest.mark.own_servers("it expects product PostgreSQL, in a minor version with all fixes")
 def test_what_the_migration_owns_is_no_finding(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     one = migration(pair, "owner", clusters)

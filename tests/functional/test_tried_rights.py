@@ -47,9 +47,9 @@ WAYS = {
     "member": "GRANT {owner} TO {mover}",
     "chain": "GRANT {owner} TO {team}; GRANT {team} TO {mover}",
     "public": "GRANT INSERT ON sales.orders TO PUBLIC",
-    "own and public": "GRANT INSERT ON sales.orders TO PUBLIC; GRANT INSERT, DELETE ON sales.orders, sales.part_0 TO {mover}",
+    "owner and public": "ALTER TABLE sales.orders OWNER TO {mover}; GRANT INSERT ON sales.orders TO PUBLIC",
     "pg_write_all_data": "GRANT pg_write_all_data TO {mover}",
-    "own and all": "GRANT pg_write_all_data TO {mover}; GRANT INSERT ON sales.orders TO {mover}",
+    "owner and all": "ALTER TABLE sales.orders OWNER TO {mover}; GRANT pg_write_all_data TO {mover}",
 }
 INSERT = "INSERT INTO sales.orders VALUES (1, 'x')"
 SETTING = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = %s::regrole"
@@ -149,13 +149,27 @@ def test_what_can_still_write_is_braked_and_told(way: str, shop: Shop, unseen: C
 
 def test_a_brake_that_does_not_hold_is_told(shop: Shop, unseen: Callable[..., None]) -> None:
     end = shop.pair.destination
-    shop.run(end, WAYS["own and all"])
+    shop.run(end, WAYS["owner and all"])
     unseen(shop.mover[0])
     with shop.migration(connect_params={"options": "-c default_transaction_read_only=off"}) as migration:
         result = revoke.plan(migration, REVOKE).carry_out()
     assert not result["verified"] and result["read_only_sessions"] is False
     assert "can write at the destination in new sessions too" in str(result["warnings"])
     assert end.query(SETTING, [shop.mover[0]]) == [(["default_transaction_read_only=on"],)]
+
+
+def test_a_right_that_the_account_may_not_revoke_is_told(shop: Shop) -> None:
+    end = shop.pair.destination
+    shop.run(end, "GRANT INSERT, DELETE ON sales.orders TO {mover}")  # a REVOKE by another than the owner only warns
+    with shop.migration() as migration:
+        result: Any = revoke.plan(migration, REVOKE).carry_out()
+    (way,) = result["remaining"]
+    assert (way["path"], way["via"], way["tables"]) == ("grant", shop.owner[0], 1)
+    assert result["verified"] and shop.answer(end, shop.mover) == "25006"
+    assert shop.answer(end, shop.mover, "-c default_transaction_read_only=off") == ""
+    statement = way["remedy"].replace(" …", "").split(", as ")[0]
+    end.run(f"SET ROLE {shop.owner[0]}; {statement}; RESET ROLE")
+    assert shop.answer(end, shop.mover, "-c default_transaction_read_only=off") == "42501"
 
 
 def test_another_role_is_braked_too_and_not_called_verified(shop: Shop, unseen: Callable[..., None]) -> None:
@@ -216,8 +230,8 @@ def test_the_cutover_opens_says_so_and_brakes(
 ) -> None:
     end = moved.pair.destination
     heir = make_role(moved.pair, ends=(end,))
-    admin = end.value("SELECT current_user")
-    end.sql.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(admin), sql.Identifier(heir[0])))
+    groups = sql.SQL(", ").join(map(sql.Identifier, (end.value("SELECT current_user"), moved.writers["owner"][0])))
+    end.sql.execute(sql.SQL("GRANT {} TO {}").format(groups, sql.Identifier(heir[0])))
     unseen(heir[0])
     options: dict[str, Any] = {
         "name": moved.migration.name,
@@ -242,4 +256,4 @@ def test_the_cutover_opens_says_so_and_brakes(
         conn.execute("INSERT INTO sales.stock VALUES (100000, 1)")
     moved.assert_fenced()
     witness.assert_identical(moved.pair, ["sales"])
-    end.sql.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(admin), sql.Identifier(heir[0])))
+    end.sql.execute(sql.SQL("REVOKE {} FROM {}").format(groups, sql.Identifier(heir[0])))

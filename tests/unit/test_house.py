@@ -297,3 +297,17 @@ def test_the_header_names_the_licence(file: Path) -> None:
     if file.name != "__init__.py":
         with tokenize.open(file) as stream:
             assert "# SPDX-License-Identifier: GPL-3.0-or-later\n" in [stream.readline() for dummy in range(5)]
+
+
+def test_a_snapshot_is_imported_by_one_statement_and_only_where_the_probe_was_asked() -> None:
+    """Whoever writes another SET TRANSACTION SNAPSHOT forgets that a server may let it succeed and show another past."""
+    texts = {name_of(file): file.read_text(encoding="utf-8") for file in FILES}
+    stated = re.compile(r"SET TRANSACTION SNAPSHOT ['{%]", re.IGNORECASE)
+    assert [name for name, text in texts.items() if stated.search(text)] == ["capture/snapshot_import"]
+    importers = {name for name, text in texts.items() if "import_statement(" in text}
+    assert importers == {
+        *("capture/snapshot_import", "copy/transfer/source_reader"),
+        *("large_objects/copy", "schema/schema_fingerprint"),
+    }
+    assert [name for name, text in texts.items() if "--snapshot=" in text] == ["schema/pg_dump"]
+    assert [name for name, text in texts.items() if "pg_export_snapshot()" in text] == ["capture/snapshot"]

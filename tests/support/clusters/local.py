@@ -22,7 +22,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import conninfo
-from support.clusters import servers
+from support.clusters import outside, servers
+from support.clusters.outside import EXTERNAL
 from support.scratch import scratch
 
 DEFAULT_VERSION = "17"
@@ -35,7 +36,6 @@ TEST_SETTINGS = {
     # what is to be analyzed is part of some plans: between a dry run and the real one nobody may come first
     "autovacuum": "off",
 }
-EXTERNAL = {"source": "CAUSEWAY_TEST_SOURCE", "destination": "CAUSEWAY_TEST_DESTINATION"}
 ENDPOINT_WORDS = {
     "host": "login_host",
     "port": "login_port",
@@ -58,6 +58,10 @@ class Server:
 
     def dsn(self, dbname: str | None = None, **other: str) -> str:
         """A libpq connection string; C(user=, password=) and the like replace parts of it."""
+        text = self._text(dbname, **other)
+        return text if self.cluster is not None else outside.durable(text)
+
+    def _text(self, dbname: str | None = None, **other: str) -> str:
         return conninfo.make_conninfo(self.conninfo, **({"dbname": dbname} if dbname else {}), **other)
 
     def connect(self, dbname: str | None = None, **other: str) -> psycopg.Connection[Any]:
@@ -66,7 +70,7 @@ class Server:
 
     def endpoint(self, dbname: str, **other: str) -> dict[str, Any]:
         """The C(source) or C(destination) argument of the modules."""
-        parts = {key: value for key, value in conninfo.conninfo_to_dict(self.dsn(dbname, **other)).items() if value}
+        parts = {key: value for key, value in conninfo.conninfo_to_dict(self._text(dbname, **other)).items() if value}
         words: dict[str, Any] = {ENDPOINT_WORDS[key]: parts.pop(key) for key in list(parts) if key in ENDPOINT_WORDS}
         words["login_port"] = int(words.get("login_port", 5432))
         return {**words, **({"connect_params": parts} if parts else {})}
@@ -116,6 +120,12 @@ class Clusters:
                 cluster = servers.ensure(self.folder / name, name, version, wanted)[0]
                 self._servers[name] = Server(cluster.dsn(), cluster)
             return self._servers[name]
+
+    def own(self, name: str, version: str) -> Server:
+        """The same, for a test that is about these servers and not about those from outside."""
+        if outside.named():
+            pytest.skip("servers from outside: it is about clusters of its own")
+        return self.get(name, version)
 
     def end(self, role: str, version: str | None = None) -> Server:
         """The shared server for C(source) or C(destination): from outside when one is named and no version is."""

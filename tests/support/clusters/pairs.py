@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from support.clusters.local import DEFAULT_VERSION, EXTERNAL, Clusters, Server
+from support.clusters.local import DEFAULT_VERSION, Clusters, Server
+from support.clusters.outside import EXTERNAL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,10 +191,10 @@ def make_moved(
     clusters: Clusters,
     tmp_path: pathlib.Path,
 ) -> Iterator[MakeMoved]:
-    """C(make_moved(**what make_pair takes)): a migration at C(validated)."""
+    """C(make_moved(**what make_pair takes)): a migration at C(validated). C(prepare) may change the pair before it begins."""
     made: list[Moved] = []
 
-    def make(extra: str = "", **versions: Any) -> Moved:
+    def make(extra: str = "", prepare: Callable[[Pair], Pair] | None = None, **versions: Any) -> Moved:
         pair = make_pair(**versions)
         plain, member, owner, reader, outsider = (make_role(pair) for dummy in range(5))
         team = make_role(pair, "NOLOGIN")
@@ -209,6 +209,7 @@ def make_moved(
             "outsider": outsider[0],
         }
         _run(pair.source, SCHEMA + (";" + extra if extra else ""), **names)
+        pair = prepare(pair) if prepare is not None else pair
         migration = Migration(
             f"cut_{secrets.token_hex(3)}",
             pair.source.endpoint,

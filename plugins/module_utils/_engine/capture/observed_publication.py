@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection
 
 _PUBLICATION = """
-SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+SELECT p.oid::bigint, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND {truncate},
        coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::boolean, false),
        coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's'
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s
@@ -53,10 +54,16 @@ class Publication:
         return not self.all_tables and self.all_operations and not self.via_root and self.whole_rows
 
 
+def statement(server_version: int) -> str:
+    """Return the query for a publication by its name; TRUNCATE is published from PostgreSQL 11 on."""
+    truncate = "p.pubtruncate" if has(server_version, "pg_publication.pubtruncate") else "true"
+    return _PUBLICATION.format(truncate=truncate)
+
+
 def observe_publication(conn: Connection, name: str) -> Publication | None:
     """Return the publication of that name, or None. Raises ServerError."""
     with explain_errors("reading the publication", name):
-        row = conn.execute(_PUBLICATION, (name,)).fetchone()
+        row = conn.execute(statement(conn.info.server_version), (name,)).fetchone()
         if row is None:
             return None
         members = conn.execute(_MEMBERS, (row[0],)).fetchall()

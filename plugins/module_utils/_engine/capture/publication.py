@@ -20,6 +20,7 @@ from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
+from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
 from ..writers import fence
 from .observed_publication import Publication, observe_publication
@@ -32,13 +33,14 @@ from .publication_ddl import (
     with_descendants,
 )
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
-from .published import GENERATED_CHECKED_SINCE, require_writes
+from .published import GENERATED_CHECKED, require_writes
 from .replica_identity import identifies_rows
 from .under_lock import Locked, Patience, each_under_lock
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.connect import Connection
+    from ..postgres.server import Server
     from ..state.store import MigrationState
 
 _DOING = "creating the publication"
@@ -55,7 +57,8 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
     found = observe_publication(migration.source, name)
     recorded = dict(state.before_image).get(BEFORE) if state else None
     _check_ownership(name, recorded, found, state)
-    wanted = migration.selected().published(found.members if found else ())
+    by_roots = publishes_roots(migration.source_server)
+    wanted = migration.selected().published(found.members if found else (), by_roots=by_roots)
     if found is None:
         return _plan_create(migration, name, wanted, options)
     return _plan_alter(migration, name, found, recorded or {}, wanted, options)
@@ -94,6 +97,14 @@ def _check_ownership(
         )
 
 
+def publishes_roots(server: Server) -> bool:
+    """Return whether a publication may name a partitioned table, and its partitions are streamed as themselves.
+
+    PolarDB 11 has this too, which PostgreSQL got later.
+    """
+    return server.product == "PolarDB" or has(server.version, "partitioned tables in a publication")
+
+
 def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], options: Mapping[str, Any]) -> Plan:
     _refuse_unpublishable(migration)
     bookkeeping = changes_to_make(migration.source, migration.name)
@@ -103,7 +114,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         f"publication {name}",
         None,
         {"tables": [qualified(member) for member in members], "publish_via_partition_root": False},
-        (create_statement(name, members, generated=_needs_generated(migration)),),
+        (create_statement(name, members, migration.source_server.version, generated=_needs_generated(migration)),),
     )
     unready = [table for table in migration.selected().leaves if not identifies_rows(table)]
 
@@ -131,13 +142,24 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
         notes=tuple(notes),
+        warnings=_unstreamed(migration.source_server.version),
+    )
+
+
+def _unstreamed(server_version: int) -> tuple[str, ...]:
+    """Return a warning about what such a source does not stream at all."""
+    if has(server_version, "publish = truncate"):
+        return ()
+    return (
+        "PostgreSQL 10 streams no TRUNCATE: a table that is truncated at the source keeps its rows at the destination until"
+        " causeway_resync copies it again",
     )
 
 
 def _needs_generated(migration: Migration) -> bool:
     """Return whether stored generated columns have to be sent: with identity FULL PostgreSQL 18 refuses UPDATE and
     DELETE on a table whose generated columns are not."""
-    if migration.source.info.server_version < GENERATED_CHECKED_SINCE:
+    if not has(migration.source_server.version, GENERATED_CHECKED):
         return False
     whole = [t for t in migration.selected().leaves if t.replica_identity == "f" or not identifies_rows(t)]
     return any(column.generated == "s" for table in whole for column in table.columns)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Catalog, Name, Table, qualified
+from ..postgres.versions import has
 from .under_lock import Locked
 
 if TYPE_CHECKING:
@@ -23,28 +24,27 @@ _HARMLESS_TO_ADD = ("AccessShareLock", "RowShareLock")
 HARMLESS_TO_ALTER = (*_HARMLESS_TO_ADD, "RowExclusiveLock")
 """VACUUM and ANALYZE hold locks that CREATE PUBLICATION waits for, as every DDL does."""
 
-_GENERATED = "publish_generated_columns = stored"
-
 
 def _only(table: Name) -> Composed:
     return sql.SQL("ONLY {}").format(sql.Identifier(*table))
 
 
-def create_statement(name: str, tables: Sequence[Name], *, generated: bool = False) -> Composed:
-    """Return CREATE PUBLICATION for exactly these tables; every option is written out, since defaults may change.
-
-    ``generated`` sends stored generated columns too.
-    """
-    options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+def create_statement(name: str, tables: Sequence[Name], server_version: int, *, generated: bool = False) -> Composed:
+    """Return CREATE PUBLICATION for exactly these tables; every option that the server has is written out, since defaults
+    may change. ``generated`` sends stored generated columns too."""
+    truncate = ", truncate" if has(server_version, "publish = truncate") else ""
+    options = f"publish = 'insert, update, delete{truncate}'"
+    if has(server_version, "publish_via_partition_root"):
+        options += ", publish_via_partition_root = false"
     if generated:
-        options += f", {_GENERATED}"
+        options += ", publish_generated_columns = stored"
     members = sql.SQL(" FOR TABLE {}").format(sql.SQL(", ").join(map(_only, tables))) if tables else sql.SQL("")
     return sql.SQL("CREATE PUBLICATION {}{} WITH ({})").format(sql.Identifier(name), members, sql.SQL(options))
 
 
 def generated_columns(name: str, after: Callable[[Connection], None]) -> Locked:
     """Return the change by which stored generated columns are sent too."""
-    statement = sql.SQL("ALTER PUBLICATION {} SET ({})").format(sql.Identifier(name), sql.SQL(_GENERATED))
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish_generated_columns = stored)").format(sql.Identifier(name))
     change = SqlChange("source", f"generated columns in publication {name}", "left out", "sent", (statement,))
     return Locked((), change, HARMLESS_TO_ALTER, after)
 

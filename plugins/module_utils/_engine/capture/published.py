@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ServerError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from ..postgres.catalog import Catalog, Table
     from ..postgres.connect import Connection
 
-GENERATED_CHECKED_SINCE = 180000
-"""The first server version that refuses an identity with a generated column that a publication does not send."""
-
-SCHEMAS_SINCE = 150000
-"""The first server version that publishes whole schemas."""
+GENERATED_CHECKED = "identities without generated columns"
+"""A key of `versions.SINCE`: the server refuses an identity with a generated column that a publication does not send."""
 
 # pg_publication_tables returns the same, but opens the tables and waits behind a session that alters one.
 # to_jsonb shows the options that the server has: column lists from 15 on, pubgencols from 18 on.
@@ -74,7 +72,7 @@ class Published:
 
     def __init__(self, conn: Connection, catalog: Catalog) -> None:
         self._tables = catalog.tables
-        whole = conn.info.server_version >= SCHEMAS_SINCE
+        whole = has(conn.info.server_version, "pg_publication_namespace")
         query = sql.SQL(_PUBLISHING).format(
             schema=sql.SQL("coalesce(n.nspname, '')" if whole else "''"), schemas=sql.SQL(_SCHEMAS if whole else "")
         )
@@ -111,7 +109,7 @@ def against_full(table: Table, publishing: Collection[Publishing], server_versio
     listed = sorted(one.publication for one in publishing if one.listed)
     if listed:
         return f"publication {', '.join(listed)} sends it with a column list"
-    if server_version < GENERATED_CHECKED_SINCE:
+    if not has(server_version, GENERATED_CHECKED):
         return ""
     virtual = [column.name for column in table.columns if column.generated == "v"]
     if virtual:

@@ -15,29 +15,18 @@ from typing import TYPE_CHECKING
 
 from ..errors import TimeoutExpired
 from ..postgres.connect import explain_errors
+from ..postgres.locks import named, running_transactions
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
 
-SNAPSHOT_FUNCTIONS = 130000
-"""pg_current_snapshot() and its relatives came with this version; before it txid_visible_in_snapshot() may not be
-called, since it crashes PolarDB 11."""
-
-_NOW = "SELECT pg_catalog.pg_current_snapshot()::text"
+SEEN = "SELECT pg_catalog.txid_current_snapshot()::text"
+"""The session's own snapshot as text. Every version from 10 on has this function, pg_current_snapshot() only those from 13."""
 
 _RUNNING = """
 SELECT transactionid::text::bigint FROM pg_catalog.pg_locks
  WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
-"""
-
-_OLDEST = """
-(SELECT 'pid ' || a.pid || ' (' || a.usename || ', ' || coalesce(nullif(a.application_name, ''), 'no name')
-        || ') in a transaction since ' || a.xact_start::timestamptz(0)
-   FROM pg_catalog.pg_stat_activity a
-  WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid() ORDER BY a.xact_start LIMIT 3)
-UNION ALL
-(SELECT 'prepared transaction ' || p.gid || ' (' || p.owner || ') since ' || p.prepared::timestamptz(0)
-   FROM pg_catalog.pg_prepared_xacts p ORDER BY p.prepared LIMIT 3)
 """
 
 
@@ -70,19 +59,14 @@ def has_passed(now: Xids, seen: Xids) -> bool:
     return not any(seen.calls_finished(xid) for xid in now.running)
 
 
-def seen_by_statement(server_version: int) -> str:
-    """Return the query for the holder's own snapshot: a pg_snapshot as text, or on old servers its xmax alone."""
-    if server_version >= SNAPSHOT_FUNCTIONS:
-        return "SELECT pg_catalog.pg_current_snapshot()::text"
-    return "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text"
-
-
 def all_finished(ordinary: Connection, seen: str) -> bool:
     """Return whether every transaction that ``seen`` calls finished has finished for an ordinary session now."""
-    if ordinary.info.server_version >= SNAPSHOT_FUNCTIONS:
-        row = ordinary.execute(_NOW).fetchone()
+    # PolarDB 11 lists other transactions than those that run (and txid_visible_in_snapshot() crashes it): of an older
+    # server's snapshot only the xmax counts.
+    if has(ordinary.info.server_version, "snapshots that list what runs"):
+        row = ordinary.execute(SEEN).fetchone()
         return row is not None and has_passed(parse_snapshot(row[0]), parse_snapshot(seen))
-    first_unseen = int(seen) & 0xFFFFFFFF
+    first_unseen = parse_snapshot(seen).xmax & 0xFFFFFFFF
     running = (row[0] for row in ordinary.execute(_RUNNING).fetchall())
     return not any(is_before(xid, first_unseen) for xid in running)
 
@@ -95,7 +79,7 @@ def is_before(xid: int, other: int) -> bool:
 def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float = 0.005) -> float:
     """Wait until nothing that the snapshot calls finished still runs. Returns the seconds it took.
 
-    ``ordinary`` is a session outside any transaction. Raises TimeoutExpired, naming the oldest open transactions.
+    ``ordinary`` is a session outside any transaction. Raises TimeoutExpired, naming the open transactions.
     """
     began = time.monotonic()
     with explain_errors("waiting for the transactions that the snapshot calls finished at the", "source"):
@@ -104,15 +88,17 @@ def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float =
                 raise TimeoutExpired(
                     "waiting for the transactions that the snapshot calls finished at the",
                     "source",
-                    f"still open after {timeout:g} s: {oldest_transactions(ordinary)}",
+                    f"still open after {timeout:g} s: {open_transactions(ordinary)}",
                     "A commit waits, mostly for a synchronous standby: let it finish, then run the playbook again.",
                 )
             time.sleep(poll)
     return time.monotonic() - began
 
 
-def oldest_transactions(ordinary: Connection) -> str:
-    """Return a description of the oldest open transactions that have written, without the text of any statement."""
-    with explain_errors("looking for open transactions at the", "source"):
-        found = [row[0] for row in ordinary.execute(_OLDEST).fetchall() if row[0]]
-    return "; ".join(found) or "none that this account may see"
+def open_transactions(ordinary: Connection) -> str:
+    """Return who has open transactions that have written, the oldest first, without the text of any statement.
+
+    Raises ServerError.
+    """
+    found = running_transactions(ordinary)
+    return named([found[xid] for xid in sorted(found, key=int)]) if found else "none that are still open"

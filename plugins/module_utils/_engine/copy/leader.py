@@ -52,6 +52,7 @@ def run_copy(
     """
     require_asyncpg()
     runs = parts = last = 0
+    apart = False
     while True:
         with try_to_lead(migration.destination, migration.name) as leading:
             if leading:
@@ -63,7 +64,7 @@ def run_copy(
                     if beside.builder is not None:
                         beside.builder.begin_complete()
                     done = _copy_all(migration, limits, again, replace(beside, objects=objects))
-                    runs, parts = runs + done.runs, parts + done.parts
+                    runs, parts, apart = runs + done.runs, parts + done.parts, apart or done.apart
                     objects.copy()  # under a snapshot of its own: those that no run could copy under the run's
                     if beside.builder is not None:
                         beside.builder.finish()
@@ -71,7 +72,7 @@ def run_copy(
                 while is_held(migration.destination, migration.name, "build"):
                     time.sleep(POLL)
                 migration.store.advance("copied")
-                return HostShare(runs, parts, True, objects.copied)
+                return HostShare(runs, parts, True, objects.copied, apart)
         if again or limits.objects.again:
             raise StateError(
                 "copying again table",
@@ -81,11 +82,11 @@ def run_copy(
             )
         found = find_open_run(migration.store)
         if found is not None and found.number > last:
-            last, runs = found.number, runs + 1
-            parts += _join(migration, limits, found, behind)
+            joined = _join(migration, limits, found, behind)
+            last, runs, parts, apart = found.number, runs + 1, parts + joined.copied, apart or joined.apart
             migration.refresh_catalog()
         elif finished(migration):
-            return HostShare(runs, parts)
+            return HostShare(runs, parts, apart=apart)
         else:
             time.sleep(POLL)
 
@@ -138,8 +139,8 @@ def wait_for_leader(migration: Migration, patience: float) -> bool:
     return True
 
 
-def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> int:
-    """Copy parts of a run that another host leads, until none is left; return how many this host copied."""
+def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Name, TableBuilds] | None) -> Run:
+    """Copy parts of a run that another host leads, until none is left; return the run as this host saw it."""
     # Before a part is claimed: the leader sees all parts done only when it also sees that we build.
     with building(migration.destination, migration.name):
         jobs, unknown = _jobs(migration, found.number)
@@ -150,7 +151,7 @@ def _join(migration: Migration, limits: Limits, found: OpenRun, behind: dict[Nam
             work_through(run)
             if beside.builder is not None:
                 beside.builder.finish()
-    return run.copied
+    return run
 
 
 def _jobs(migration: Migration, number: int) -> tuple[Mapping[int, Job], set[int]]:

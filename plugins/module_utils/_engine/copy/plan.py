@@ -104,7 +104,7 @@ def plan(
     return Plan(
         changes=tuple(changes),
         result=_result(migration, limits),
-        apply=lambda: _apply(migration, limits, behind, again),
+        apply=lambda: _apply(migration, limits, behind, again, notes),
         notes=tuple(notes),
     )
 
@@ -204,17 +204,18 @@ def _plan_help(migration: Migration, limits: Limits, patience: float, programs: 
     if finished(migration):
         return Plan(result=_result(migration, limits))
     require_asyncpg()
+    notes = ["Another host leads the copy: its plan names the tables."]
 
     def apply() -> Mapping[str, object]:
         if not wait_for_leader(migration, patience):
             return {**_result(migration, limits), "changed": False}
-        return _apply(migration, limits, _behind(migration, programs, []))
+        return _apply(migration, limits, _behind(migration, programs, []), notes=notes)
 
     return Plan(
         changes=(Change("destination", f"copy of migration {migration.name}", None, "helped with"),),
         result=_result(migration, limits),
         apply=apply,
-        notes=("Another host leads the copy: its plan names the tables.",),
+        notes=tuple(notes),
     )
 
 
@@ -238,9 +239,14 @@ def _result(migration: Migration, limits: Limits, share: HostShare | None = None
 
 
 def _apply(
-    migration: Migration, limits: Limits, behind: dict[Name, TableBuilds] | None, again: Sequence[Table] = ()
+    migration: Migration,
+    limits: Limits,
+    behind: dict[Name, TableBuilds] | None,
+    again: Sequence[Table] = (),
+    notes: Sequence[str] = (),
 ) -> Mapping[str, object]:
-    """Copy, beside other hosts that do the same, record the phase, and return what this host did."""
+    """Copy, beside other hosts that do the same, record the phase, and return what this host did. ``notes`` are the
+    plan's."""
     migration.lock(shared=True)
     opened = migration.opened_at()
     if opened and not migration.spec.restart:  # checked again now: nothing is written into a destination in production
@@ -256,4 +262,12 @@ def _apply(
     reached = state is not None and state.reached("copied")
     share = run_copy(migration, limits, again, behind)
     did = bool(share.parts or share.objects) or (share.led and not reached)
-    return {**_result(migration, limits, share), "changed": did}
+    more = {"notes": [*notes, _APART]} if share.apart else {}
+    return {**_result(migration, limits, share), "changed": did, **more}
+
+
+_APART = (
+    "Sessions cannot share a snapshot at the source: each table was copied as of a moment of its own. Where the source"
+    " was written to meanwhile, rows of different tables may not belong together; repeat the copy while it is not, or"
+    " migrate with types that include incremental."
+)

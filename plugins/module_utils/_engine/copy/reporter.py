@@ -38,7 +38,7 @@ LARGE = 100_000_000
 """Bytes from which the completion of a table is reported."""
 
 _STANDBYS = """
-SELECT pg_catalog.pg_current_wal_lsn()::text, min(r.replay_lsn)::text
+SELECT pg_catalog.pg_current_wal_lsn()::text, (pg_catalog.array_agg(r.replay_lsn ORDER BY r.replay_lsn))[1]::text
   FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
  WHERE coalesce(s.slot_type, 'physical') = 'physical' AND r.application_name NOT LIKE 'causeway%'
    AND r.application_name NOT LIKE 'pg_basebackup%'
@@ -88,6 +88,8 @@ class CopyReporter:
     def __init__(self, migration: Migration, progress_file: str = "", interval: float = 0.0) -> None:
         self.throttle = Throttle()
         self.active = self.rows = self.bytes = self.size = 0
+        self.waits_for = ""
+        """What this host waits for before it can read, for display."""
         self._migration = migration
         self._key = (socket.gethostname(), os.getpid())
         self._file, self._interval, self._told = progress_file, interval, 0.0
@@ -146,7 +148,13 @@ class CopyReporter:
         began, before = self._sizes[0]
         rate = (self.size - before) / (now - began) if now > began else 0.0
         report = HostReport(
-            *self._key, self.active, self.rows, self.bytes, self.size, rate=rate, held=self.throttle.held
+            *self._key,
+            self.active,
+            self.rows,
+            self.bytes,
+            self.size,
+            rate=rate,
+            held=self.throttle.held or self.waits_for,
         )
         settings, others = report_host(store, report)
         pace = pace_of(settings)

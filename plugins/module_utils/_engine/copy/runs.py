@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot
+from ..capture.snapshot import Form, Snapshot, SnapshotTooLarge, open_snapshot, patiently
 from ..errors import MismatchError, StateError
 from ..postgres._asyncpg import require_asyncpg
-from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect, explain_errors
+from ..postgres.connect import explain_errors
 from ..postgres.key_ranges import WHOLE
 from ..postgres.lsn import Lsn, format_lsn, parse_lsn
 from ..slot.timeline import observe_system
@@ -28,6 +27,7 @@ from .enqueue import enqueue, resume_parts
 from .job import Job
 from .layout import lay_out, missing_tables, unfinished
 from .limits import Limits
+from .readers import tell_waits
 from .workers import Run, copy_run
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ class CopyServices:
 @dataclass(frozen=True, slots=True)
 class HostShare:
     """What this host did: ``runs`` that it took part in, ``parts`` and large ``objects`` that it copied itself, and
-    whether it ``led``."""
+    whether it ``led``. ``apart``: tables were copied as of a moment each, though no changes follow that make up for it."""
 
     runs: int = 0
     parts: int = 0
     led: bool = False
     objects: int = 0
+    apart: bool = False
 
 
 @contextmanager
@@ -89,21 +90,21 @@ def copy_tables(
     this host's share. Raises EngineErrors of all kinds; complete tables stay complete, and the next call resumes.
     """
     require_asyncpg()
-    parts = 0
+    parts, apart = 0, False
     wanted: Form = form or ("slot" if migration.spec.incremental else "plain")
     for number in range(MAX_RUNS):
         if number:
             migration.refresh_catalog()
         tables = unfinished(migration)
         if not tables:
-            return HostShare(number, parts, True)
+            return HostShare(number, parts, True, apart=apart)
         jobs = lay_out(migration, tables, limits.layout, migration.destination_catalog())
         without = [table.qualified_name for table in tables if jobs[table.oid] is None]
         if without:
             raise missing_tables(without)
         known = [job for job in jobs.values() if job is not None]
-        wanted, copied = _one_run(migration, limits, known, wanted, beside)
-        parts += copied
+        run = _one_run(migration, limits, known, wanted, beside)
+        wanted, parts, apart = run.form, parts + run.copied, apart or run.apart
     left = unfinished(migration)
     if left:
         raise MismatchError(
@@ -112,28 +113,15 @@ def copy_tables(
             f"it was truncated, rewritten, renamed or altered during each of {MAX_RUNS} runs",
             "Run the playbook again when the application does not change the table's definition.",
         )
-    return HostShare(MAX_RUNS, parts, True)
+    return HostShare(MAX_RUNS, parts, True, apart=apart)
 
 
-def _one_run(
-    migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: CopyServices
-) -> tuple[Form, int]:
-    """Execute one run; return the form that it ended with, for the next run, and the parts that this host copied."""
+def _one_run(migration: Migration, limits: Limits, jobs: Sequence[Job], form: Form, beside: CopyServices) -> Run:
+    """Execute one run, whose form the next run begins with, and return it."""
     store = migration.store
     number = begin_run(store, form, observe_system(migration).timeline if migration.spec.incremental else 0)
     with ExitStack() as stack:
-        taken: Snapshot | None = None
-        if form in ("slot", "plain"):
-            try:
-                taken = stack.enter_context(
-                    open_snapshot(migration, number, wait=limits.slot_patience, slot=form == "slot")
-                )
-            except SnapshotTooLarge:
-                form = "share"
-            else:
-                if form == "slot" and not can_import(migration, taken.name):
-                    stack.close()
-                    taken, form = None, "own_slot"
+        form, taken = _take_snapshot(migration, limits, number, form, beside, stack)
         mark = taken.mark if taken else 0
         _require_behind(migration, mark)
         if taken is None:  # each table has its own snapshot, so a table is one part
@@ -151,8 +139,26 @@ def _one_run(
             beside.objects.copy(name)
     close_run(store, number)
     again = [str(run.jobs[oid].source) for oid in sorted(run.changed)]
-    store.event("copied", f"copy run {number} ({form})", {"tables": len(todo), "again": again[:50]})
-    return form, run.copied
+    detail = {"tables": len(todo), "again": again[:50], "one_moment": not run.apart}
+    store.event("copied", f"copy run {number} ({form})", detail)
+    return run
+
+
+def _take_snapshot(
+    migration: Migration, limits: Limits, number: int, form: Form, beside: CopyServices, stack: ExitStack
+) -> tuple[Form, Snapshot | None]:
+    """Return the run's form and its snapshot, held until ``stack`` is closed; None where each table gets its own."""
+    if form not in ("slot", "plain"):
+        return form, None
+
+    def begin(wait: float) -> Snapshot:
+        return stack.enter_context(open_snapshot(migration, number, wait=wait, slot=form == "slot"))
+
+    try:
+        taken = patiently(begin, limits.slot_patience, tell_waits(migration.store, beside.gauge))
+    except SnapshotTooLarge:
+        return "share", None
+    return taken.form, taken if taken.name else None
 
 
 def work_through(run: Run) -> None:
@@ -164,19 +170,6 @@ def work_through(run: Run) -> None:
             if not left.claimed:
                 return
             time.sleep(POLL)
-
-
-def can_import(migration: Migration, snapshot: str) -> bool:
-    """Return whether an ordinary session may import this snapshot: PolarDB 11 refuses one that a slot exported."""
-    with closing(connect(migration.spec.source, f"probe {migration.name}")) as probe:
-        try:
-            probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-        except psycopg.errors.InvalidTextRepresentation:
-            return False
-        except psycopg.Error:  # any other failure meets the workers too, whose error says what they were doing
-            return True
-    return True
 
 
 def _require_behind(migration: Migration, mark: Lsn) -> None:

@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..capture.snapshot import Form, Snapshot, open_shared_snapshot
+from ..capture.snapshot import Form
 from ..errors import ConnectError, ServerError
 from ..postgres._asyncpg import asyncpg
 from ..postgres.async_connect import explain_errors, open_session
 from ..postgres.key_ranges import Part
-from ..postgres.lsn import Lsn
 from ..state.claims import Claims
 from .index_builder import Builder
 from .job import Job
 from .limits import Limits
+from .readers import Reader, SourceReaders, tell_waits
 from .reporter import CopyReporter
 from .transfer.columns import (
     STAGE,
@@ -35,8 +34,7 @@ from .transfer.columns import (
 )
 from .transfer.pace import rows_in
 from .transfer.pipe import Copied, Sink, pump
-from .transfer.source_reader import OwnSlotReading, SnapshotGone, SnapshotReading, TableChanged
-from .transfer.table_fingerprint import Fingerprint
+from .transfer.source_reader import SnapshotGone, TableChanged
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -67,21 +65,17 @@ class Run:
     began: dict[int, float] = field(default_factory=dict)
     copied: int = 0
 
+    @property
+    def apart(self) -> bool:
+        """Return whether several tables are copied as of a moment each, though no changes follow that make up for it."""
+        return self.form == "plain" and not self.snapshot and len(self.jobs) > 1
+
     def format(self, job: Job) -> Format:
         """Return the format of a table's COPY: text once the destination has refused binary."""
         if job.source.oid in self.text_only:
             return "text"
         ends = self.migration
         return format_of(job.source, ends.source.info.server_version, ends.destination.info.server_version)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A source side that is ready to be copied from. ``mark`` is its snapshot LSN, 0 for the run's own."""
-
-    reading: SnapshotReading | OwnSlotReading
-    seen: Fingerprint
-    mark: Lsn
 
 
 async def copy_run(run: Run) -> None:
@@ -102,83 +96,87 @@ async def copy_run(run: Run) -> None:
 
 
 async def _work(run: Run, number: int) -> None:
-    """Copy parts until none is left, as one worker. After any failure it opens a new pair of sessions."""
-    while True:
-        worker = _Worker(run, number)
-        try:
-            # A server may go away at any statement; an error that was not explained on the way is explained here.
-            async with explain_errors(_COPYING, run.migration.name):
-                await worker.open()
-                while await worker.one_part():
-                    pass
-                await worker.close()
-        except TableChanged:
-            pass
-        except SnapshotGone:
-            run.changed.update(run.jobs)
-            return
-        except _Again:
-            pass
-        except ConnectError as exc:
-            raise worker.at_its_end(exc) from exc
-        else:
-            return
-        finally:
-            worker.terminate()
+    """Copy parts until none is left, as one worker. After any failure it opens new sessions, but keeps a slot's snapshot."""
+    migration, purpose = run.migration, f"copy {run.migration.name} {number}"
+    tell = tell_waits(migration.store, run.gauge)
+    readers = SourceReaders(migration, run.limits, run.number, run.form, run.snapshot, purpose=purpose, tell=tell)
+    try:
+        while await _work_on(_Worker(run, readers, purpose)):
+            readers.recover()
+    finally:
+        readers.terminate()
+
+
+async def _work_on(worker: _Worker) -> bool:
+    """Copy parts until none is left, False, or until new sessions are needed, True."""
+    run = worker.run
+    try:
+        # A server may go away at any statement; an error that was not explained on the way is explained here.
+        async with explain_errors(_COPYING, run.migration.name):
+            await worker.open()
+            while await worker.one_part():
+                pass
+            await worker.close()
+    except (TableChanged, _Again):
+        return True
+    except SnapshotGone:
+        run.changed.update(run.jobs)
+    except ConnectError as exc:
+        raise worker.at_its_end(exc) from exc
+    finally:
+        worker.terminate()
+    return False
 
 
 _COPYING = "copying the tables of migration"
 
 
 class _Again(Exception):
-    """Raised to copy the part once more, in another format or form."""
+    """Raised to copy the part once more, in another format."""
 
 
 class _Worker:
-    """One worker's sessions, one at either end."""
+    """One worker's two ends: ``readers`` at the source, and one session at the destination."""
 
-    def __init__(self, run: Run, number: int) -> None:
-        self._run = run
+    def __init__(self, run: Run, readers: SourceReaders, purpose: str) -> None:
+        self.run = run
+        self._readers = readers
+        self._purpose = purpose
         self._claims = Claims(run.migration.store, run.number)
-        self._number = number
-        self._source: Any = None
         self._destination: Any = None
 
     async def open(self) -> None:
-        """Open both sessions; the source's only where a snapshot is imported. Raises ConnectError, ServerError."""
-        migration = self._run.migration
-        purpose = f"copy {migration.name} {self._number}"
-        self._destination = await open_session(migration.destination, migration.spec.destination, purpose)
+        """Open both ends. Raises ConnectError, ServerError."""
+        migration = self.run.migration
+        self._destination = await open_session(migration.destination, migration.spec.destination, self._purpose)
         async with explain_errors("preparing a session at the", "destination", _REPLICA_REMEDY):
             await self._destination.execute("SET session_replication_role = replica")
-        if self._run.form != "own_slot":
-            self._source = await open_session(migration.source, migration.spec.source, purpose)
+        await self._readers.open()
 
     async def close(self) -> None:
-        """Close both sessions in good order."""
-        for session in (self._source, self._destination):
-            if session is not None:
-                await session.close(timeout=10)
+        """Close both ends in good order."""
+        await self._readers.close()
+        await self._destination.close(timeout=10)
 
     def at_its_end(self, error: ConnectError) -> ConnectError:
         """Return the error, with the end whose session has closed if it does not name it already."""
-        if error.doing == _COPYING:
-            for end, session in (("source", self._source), ("destination", self._destination)):
-                if session is not None and session.is_closed():
-                    return ConnectError(
-                        _COPYING, f"{error.what}, at the {end}", "its server has ended the session", error.remedy
-                    )
+        if error.doing != _COPYING:
+            return error
+        gone = self._destination is not None and self._destination.is_closed()
+        for end, lost in (("source", self._readers.has_lost_its_session), ("destination", gone)):
+            if lost:
+                what, why = f"{error.what}, at the {end}", "its server has ended the session"
+                return ConnectError(_COPYING, what, why, error.remedy)
         return error
 
     def terminate(self) -> None:
-        """Drop both sessions; open transactions are rolled back. Harmless after `close`."""
-        for session in (self._source, self._destination):
-            if session is not None:
-                session.terminate()
+        """Drop the session at the destination; its open transaction is rolled back. Harmless after `close`."""
+        if self._destination is not None:
+            self._destination.terminate()
 
     async def one_part(self) -> bool:
         """Claim, copy and finish one part; return False if none is waiting."""
-        run = self._run
+        run = self.run
         async with explain_errors("claiming a part of the copy of migration", run.migration.name):
             await self._destination.execute("BEGIN")
             claimed = await self._claims.claim(self._destination, run.changed)
@@ -193,13 +191,12 @@ class _Worker:
                 stack.enter_context(run.gauge.working())
                 await run.gauge.throttle.spend(queries=QUERIES)
             try:
-                reader = await self._read(job, stack)
+                reader = await self._readers.begin(job.source)
                 copied = await self._transfer(job, part, reader)
             except TableChanged:
                 run.changed.add(relation)
                 raise
-            if isinstance(reader.reading, SnapshotReading):
-                await reader.reading.end()
+            await reader.reading.end()
         async with explain_errors("finishing a part of table", str(job.source)):
             seconds = time.monotonic() - began
             complete = await self._claims.finish(
@@ -215,40 +212,9 @@ class _Worker:
             run.builder.begin(job.source, ranged=part.key is not None)
         return True
 
-    async def _read(self, job: Job, stack: ExitStack) -> _Reader:
-        """Return the source side of one part, in the run's form. The caller closes ``stack`` after the part."""
-        run, patience = self._run, self._run.limits.patience
-        source = run.migration.source
-        if run.form == "own_slot":
-            walsender = OwnSlotReading(run.migration, run.number, patience.timeout, patience.retries)
-            stack.callback(walsender.close)
-            mark, seen = await asyncio.to_thread(walsender.begin, source, job.source)
-            return _Reader(walsender, seen, mark)
-        snapshot, mark = run.snapshot, 0
-        if run.form == "share":
-            taken = await self._share(job, stack)
-            snapshot, mark = taken.name, taken.mark
-        reading = SnapshotReading(self._source, source, patience.timeout, patience.retries)
-        return _Reader(reading, await reading.begin(snapshot, job.source), mark)
-
-    async def _share(self, job: Job, stack: ExitStack) -> Snapshot:
-        """Return a snapshot for this table alone; by short attempts, since each makes writers wait."""
-        patience = self._run.limits.patience
-        for attempt in range(patience.retries + 1):
-            try:
-                holding = open_shared_snapshot(self._run.migration, job.source, patience.timeout)
-                return await asyncio.to_thread(stack.enter_context, holding)
-            except ServerError as exc:
-                if exc.sqlstate in ("42P01", "3F000"):
-                    raise TableChanged(exc.doing, exc.what, exc.why, exc.remedy, sqlstate=exc.sqlstate) from exc
-                if exc.sqlstate != "55P03" or attempt == patience.retries:
-                    raise
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # writers that queued up behind us go first
-        raise RuntimeError("unreachable")
-
-    async def _transfer(self, job: Job, part: Part, reader: _Reader) -> Copied:
+    async def _transfer(self, job: Job, part: Part, reader: Reader) -> Copied:
         """Copy one part from one end to the other; return what was copied."""
-        run, table, there = self._run, job.source, job.destination
+        run, table, there = self.run, job.source, job.destination
         mapping = run.migration.mapping.table(table.qualified_name)
         check_columns(mapping, reader.seen.columns, there)
         columns = [column.name for column in reader.seen.columns]
@@ -294,7 +260,7 @@ class _Worker:
 
     def _paced(self, sink: Sink, job: Job, form: Format) -> Sink:
         """Return a sink that accepts no more than the rate limit, and counts. COPY data is about as long as the heap is."""
-        gauge = self._run.gauge
+        gauge = self.run.gauge
         if gauge is None:
             return sink
         left = job.size // max(1, len(job.parts))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MismatchError
 from ..postgres._psycopg import psycopg
 from ..postgres.connect import connect, explain_errors
+from ..postgres.versions import has
 from ..state.large_objects import count_own_objects, read_copied
 from .objects import LARGE_OBJECTS, PAGE, PIECE
 from .writes import REMEDY
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 _OIDS = "SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid > %s::oid ORDER BY m.oid LIMIT %s"
 _DIGESTS = """
-SELECT p.oid::bigint, pg_catalog.length(p.d), pg_catalog.sha256(p.d)
+SELECT p.oid::bigint, pg_catalog.length(p.d), {digest}
   FROM (SELECT m.oid, pg_catalog.lo_get(m.oid, %(offset)s, %(length)s) AS d
           FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = ANY (%(objects)s::oid[]) OFFSET 0) p
 """
+
+_SHA, _MD5 = "pg_catalog.sha256(p.d)", "pg_catalog.decode(pg_catalog.md5(p.d), 'hex')"
 
 Digests = Mapping[int, Sequence[bytes]]
 
@@ -38,12 +41,13 @@ Digests = Mapping[int, Sequence[bytes]]
 @dataclass(slots=True)
 class ObjectVerdict:
     """How many ``objects`` the source holds; OIDs that differ in their bytes, and that the destination lacks; and how
-    many it has from us that are ``gone`` at the source."""
+    many it has from us that are ``gone`` at the source. ``digest`` is the function by which both ends were compared."""
 
     objects: int = 0
     differing: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     gone: int = 0
+    digest: str = "sha256"
 
     @property
     def identical(self) -> bool:
@@ -64,7 +68,7 @@ class ObjectVerdict:
             "differing": len(self.differing),
             "missing": len(self.missing),
             "gone": self.gone,
-            "find": "" if first is None else f"SELECT sha256(lo_get({first}))",
+            "find": "" if first is None else f"SELECT {self.digest}(lo_get({first}))",
         }
 
 
@@ -81,24 +85,32 @@ def compare_objects(migration: Migration) -> ObjectVerdict | None:
     ):
         for conn in (source, destination):  # an object is read in several statements
             conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        version = min(conn.info.server_version for conn in (source, destination))
+        verdict.digest = "sha256" if has(version, "sha256") else "md5"
+        query = digests_statement(version)
         after = 0
         with explain_errors("comparing the large objects of migration", migration.name):
             while oids := [row[0] for row in source.execute(_OIDS, (after, PAGE)).fetchall()]:
                 verdict.gone -= count_own_objects(migration.store, destination, oids)
                 with source.transaction(), destination.transaction():
-                    verdict.judge(oids, _digests(source, oids), _digests(destination, oids))
+                    verdict.judge(oids, _digests(source, query, oids), _digests(destination, query, oids))
                 after = oids[-1]
             verdict.gone += count_own_objects(migration.store, destination)
     return verdict
 
 
-def _digests(conn: Connection, oids: Sequence[int]) -> dict[int, list[bytes]]:
+def digests_statement(server_version: int) -> str:
+    """Return the query for the digests of one piece of each of some objects; the version is that of the older end."""
+    return _DIGESTS.format(digest=_SHA if has(server_version, "sha256") else _MD5)
+
+
+def _digests(conn: Connection, query: str, oids: Sequence[int]) -> dict[int, list[bytes]]:
     """Return the digests of the pieces of each of these objects, in their order, by OID."""
     digests: dict[int, list[bytes]] = {}
     offset, left = 0, list(oids)
     while left:
         values = {"objects": left, "offset": offset, "length": PIECE}
-        rows = conn.execute(_DIGESTS, values, binary=True).fetchall()
+        rows = conn.execute(query, values, binary=True).fetchall()
         for oid, dummy, digest in rows:
             digests.setdefault(oid, []).append(digest)
         left = [oid for oid, length, dummy in rows if length == PIECE]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from ..capture.snapshot import SNAPSHOT_GONE
+from ..capture.snapshot_import import SNAPSHOT_GONE, import_statement
 from ..errors import StateError
 from ..postgres._psycopg import psycopg, sql
 from ..postgres.connect import connect, explain_errors
@@ -249,7 +249,7 @@ class ObjectCopy:
 def _imported(source: Connection, snapshot: str) -> bool:
     """Import an exported snapshot; return False if its holder has ended. Raises psycopg.Error."""
     try:
-        source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+        source.execute(import_statement(snapshot))
     except psycopg.Error as exc:
         if exc.sqlstate not in SNAPSHOT_GONE:
             raise

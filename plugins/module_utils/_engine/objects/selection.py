@@ -46,13 +46,14 @@ class Selection:
         """Return the tables that hold rows: those that are copied, streamed and compared."""
         return tuple(table for table in self.tables if table.holds_rows)
 
-    def published(self, members: Collection[int] = ()) -> tuple[Table, ...]:
+    def published(self, members: Collection[int] = (), *, by_roots: bool = True) -> tuple[Table, ...]:
         """Return the tables that the publication names. ``members`` are the OIDs that it names already, since root or
         partitions is decided once and never altered.
 
         A partitioned table with a primary key is named for its partitions, future ones included: they have the key. For
         one without a key its partitions are named: a future partition would be published without an identity, and the
-        source would refuse the application's UPDATE and DELETE on it.
+        source would refuse the application's UPDATE and DELETE on it. The same where ``by_roots`` is false, for a server
+        that takes no partitioned table.
         """
         below: dict[int, list[Table]] = {}
         for table in self.tables:
@@ -69,7 +70,9 @@ class Selection:
                 todo += below.get(found.oid, [])
                 leaves += [found] if found.holds_rows else []
             keyed = any(key.primary for key in root.keys)
-            by_leaves = root.oid not in members and (not keyed or any(leaf.oid in members for leaf in leaves))
+            by_leaves = root.oid not in members and (
+                not (keyed and by_roots) or any(leaf.oid in members for leaf in leaves)
+            )
             named += leaves if root.kind == "p" and by_leaves else [root]
         return tuple(sorted(named, key=lambda table: table.qualified_name))
 

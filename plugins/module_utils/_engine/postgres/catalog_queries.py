@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .versions import has
+
 _OURS = r"""
     n.oid >= 16384 OR n.nspname = 'public'
 """
@@ -84,19 +86,20 @@ SELECT c.oid::bigint, a.attnum::int, a.attname, a.atttypid::bigint, a.atttypmod,
 
 def columns(server_version: int) -> str:
     """Return the query for columns; generated ones exist from PostgreSQL 12 on."""
-    return _COLUMNS.format(generated="a.attgenerated::text" if server_version >= 120000 else "''")
+    generated = has(server_version, "pg_attribute.attgenerated")
+    return _COLUMNS.format(generated="a.attgenerated::text" if generated else "''")
 
 
-UNIQUE_INDEXES = f"""
+_UNIQUE_INDEXES = f"""
 SELECT c.oid::bigint, ic.relname,
        (SELECT pg_catalog.array_agg(coalesce(a.attname::text, '') ORDER BY k.position)
           FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number > 0
-         WHERE k.position <= i.indnkeyatts),
+         WHERE k.position <= i.{{key_columns}}),
        i.indisprimary, i.indimmediate, i.indpred IS NOT NULL, i.indisvalid,
        NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.indnkeyatts AND NOT coalesce(a.attnotnull, false))
+                    WHERE k.position <= i.{{key_columns}} AND NOT coalesce(a.attnotnull, false))
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
@@ -104,6 +107,17 @@ SELECT c.oid::bigint, ic.relname,
  WHERE i.indisunique AND c.relkind IN ('r', 'p') AND {_VISIBLE} AND {_NOT_EXTENSION}
  ORDER BY 1, 2
 """
+
+
+def key_columns(server_version: int) -> str:
+    """Return the column of pg_index that counts the key's columns: INCLUDE, which only follows them, came with 11."""
+    return "indnkeyatts" if has(server_version, "pg_index.indnkeyatts") else "indnatts"
+
+
+def unique_indexes(server_version: int) -> str:
+    """Return the query for unique indexes."""
+    return _UNIQUE_INDEXES.format(key_columns=key_columns(server_version))
+
 
 PARENTS = """
 SELECT i.inhrelid::bigint, i.inhparent::bigint FROM pg_catalog.pg_inherits i

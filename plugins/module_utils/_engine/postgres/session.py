@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .versions import has
+
 PINNED: Mapping[str, str] = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -20,6 +22,7 @@ PINNED: Mapping[str, str] = {
     "xmloption": "content",
     "array_nulls": "on",  # if off, a NULL in an array arrives as the word
     "lc_monetary": "C",
+    "quote_all_identifiers": "off",  # it changes the text of regclass and the like
     "client_encoding": "UTF8",
     "search_path": "",
     "row_security": "off",
@@ -35,8 +38,8 @@ PINNED: Mapping[str, str] = {
 }
 """Settings that every supported server knows."""
 
-LATER_TIMEOUTS: Mapping[str, int] = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
-"""Timeouts of later versions, each with the first server version that has it; also set to 0."""
+LATER_TIMEOUTS = ("idle_session_timeout", "transaction_timeout")
+"""Timeouts that came with later versions; also set to 0."""
 
 
 OFF_FOR_WALSENDERS = ("polar_publish_via_partition_root",)
@@ -55,4 +58,4 @@ def startup_options(settings: Mapping[str, str]) -> str:
 
 def later_timeouts(server_version: int) -> Mapping[str, str]:
     """Return the timeouts that a server of this version knows and that the startup packet could not name."""
-    return {name: "0" for name, first in LATER_TIMEOUTS.items() if server_version >= first}
+    return {name: "0" for name in LATER_TIMEOUTS if has(server_version, name)}

@@ -21,6 +21,7 @@ from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
 from ..postgres.locks import in_lock_timeout
 from ..postgres.server import identify_system
+from ..postgres.versions import has
 from ..state.advisory import holder
 from ..state.copies import table_copies
 from ..state.progress import read_progress
@@ -177,7 +178,7 @@ def _sessions(ask: _Asker) -> Sessions | None:
 
 def _stale_collations(ask: _Asker, version: int) -> tuple[str, ...]:
     stale = ask.names("collations", queries.STALE_COLLATIONS)
-    if version >= 150000:
+    if has(version, "pg_database.datcollversion") and has(version, "pg_database_collation_actual_version"):
         stale += ask.names("database collation", queries.STALE_DATABASE_COLLATION)
     return stale
 
@@ -208,7 +209,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         extensions=guard("source: extensions", lambda: needed_extensions(migration.source, selection), ()),
         stale_collations=_stale_collations(ask, server.version),
         sessions=_sessions(ask),
-        wal_rate=ask.value("WAL rate", queries.WAL_RATE, None) if server.version >= 140000 else None,
+        wal_rate=ask.value("WAL rate", queries.WAL_RATE, None) if has(server.version, "pg_stat_wal") else None,
         may_replicate=account[0][0],
         superuser=account[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),

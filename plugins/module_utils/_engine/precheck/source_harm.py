@@ -13,7 +13,8 @@ from .. import names
 from ..capture.published import KEY_REMEDY, against_full
 from ..capture.replica_identity import wanted_identity
 from ..postgres.catalog import quoted
-from ..state.source_schema import MESSAGES_SINCE
+from ..postgres.versions import has
+from ..state.source_schema import MESSAGES
 from ..units import duration
 from .finding import Check, Found, at_both, at_destination, at_source
 
@@ -37,7 +38,7 @@ def _identity_stops_writes(seen: Observation, source: SourceView) -> Iterator[Fo
             yield Found(
                 str(table),
                 f"it needs REPLICA IDENTITY FULL; {why}" if wanted else f"it has REPLICA IDENTITY FULL; {why}",
-                "SELECT * FROM pg_publication_tables",
+                "SELECT pubname FROM pg_publication",
             )
 
 
@@ -46,7 +47,7 @@ def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Itera
         if not publication.all_tables:
             continue
         query = "SELECT pubname FROM pg_publication WHERE puballtables"
-        if source.server.version < MESSAGES_SINCE:
+        if not has(source.server.version, MESSAGES):
             yield Found(
                 publication.name,
                 f"FOR ALL TABLES; read by {', '.join(source.walsender_names) or 'nobody at this moment'}",

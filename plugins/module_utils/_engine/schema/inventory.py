@@ -27,7 +27,8 @@ _THINGS = r"""
 WITH ns AS (
     SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
 ), rel AS (
-    SELECT c.* FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM ns) AND c.relkind <> 't'
+    SELECT c.oid, c.relname, c.relkind, c.relispopulated FROM pg_catalog.pg_class c
+     WHERE c.relnamespace IN (SELECT oid FROM ns) AND c.relkind <> 't'
 ), things (class, oid, relation, own_name, detail, target) AS (
     SELECT 'pg_namespace'::regclass, n.oid, 0::oid, '', '', 0::oid FROM ns n
     UNION ALL

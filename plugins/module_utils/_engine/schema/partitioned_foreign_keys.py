@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..objects.mapping import ObjectMapping
     from ..postgres.catalog import Name
     from ..postgres.connect import Connection
     from .inventory import DatabaseObject, Inventory
-
-NOT_VALID_ON_PARTITIONED = 180000
-"""The first server version that has NOT VALID foreign keys of partitioned tables."""
 
 # A key that references a partitioned table has rows for each of its partitions as well, which the server adds itself.
 _BELOW = """
@@ -75,7 +73,9 @@ def by_partitions(
     conn: Connection, things: Iterable[DatabaseObject], destination: Inventory
 ) -> Mapping[int, PartitionedKey]:
     """Return by OID the foreign keys that are created by way of partitions. Raises ServerError."""
-    if destination.version >= NOT_VALID_ON_PARTITIONED:
+    if has(destination.version, "NOT VALID foreign keys of partitioned tables"):
+        return {}
+    if not has(conn.info.server_version, "pg_constraint.conparentid"):  # nor foreign keys of partitioned tables
         return {}
     roots = [thing.oid for thing in things if "partitioned" in thing.detail and "valid" in thing.detail]
     if not roots:

@@ -16,9 +16,9 @@ from ..plan import SqlChange
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 from ..state.progress import passed_every_copy
 from .execute import DeferredStatement
-from .partitioned_foreign_keys import NOT_VALID_ON_PARTITIONED
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -58,7 +58,7 @@ SELECT k.nspname, k.relname FROM known k
 def may_be_not_valid(thing: DatabaseObject | None, destination: Inventory) -> bool:
     """Return whether a foreign key can be created first and validated later."""
     partitioned = thing is not None and "partitioned" in thing.detail
-    return not partitioned or destination.version >= NOT_VALID_ON_PARTITIONED
+    return not partitioned or has(destination.version, "NOT VALID foreign keys of partitioned tables")
 
 
 def later_changes(

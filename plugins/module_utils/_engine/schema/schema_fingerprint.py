@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..postgres._psycopg import sql
+from ..capture.snapshot_import import import_statement
 from ..postgres.connect import explain_errors
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -20,7 +21,10 @@ _FINGERPRINT = """
 WITH ns AS (
     SELECT n.oid, n.xmin, n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
 ), rel AS (
-    SELECT c.* FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM ns) AND c.relkind <> 't'
+    SELECT c.oid, c.relname, c.relnamespace, c.reltype, c.relowner, c.relam, c.reltablespace, c.relpersistence,
+           c.relkind, c.relnatts, c.relchecks, c.relhasrules, c.relhastriggers, c.relrowsecurity,
+           c.relforcerowsecurity, c.relreplident, c.relispartition, c.relacl, c.reloptions, c.relpartbound
+      FROM pg_catalog.pg_class c WHERE c.relnamespace IN (SELECT oid FROM ns) AND c.relkind <> 't'
 ), rows (text) AS (
     SELECT pg_catalog.concat_ws(' ', 'n', oid, xmin) FROM ns
     UNION ALL SELECT pg_catalog.concat_ws(' ', 'c', c.oid, c.relname, c.relnamespace, c.reltype, c.relowner, c.relam,
@@ -54,8 +58,16 @@ WITH ns AS (
     UNION ALL SELECT pg_catalog.concat_ws(' ', 'x', oid, xmin)
         FROM pg_catalog.pg_statistic_ext WHERE stxnamespace IN (SELECT oid FROM ns)
 )
-SELECT count(*)::text || ' ' || coalesce(sum(pg_catalog.hashtextextended(text, 0)::numeric), 0)::text FROM rows
+SELECT count(*)::text || ' ' || coalesce(sum({hash}::numeric), 0)::text FROM rows
 """
+
+_OLD_HASH = "('x' || pg_catalog.substr(pg_catalog.md5(text), 1, 16))::bit(64)::bigint"
+
+
+def statement(server_version: int) -> str:
+    """Return the query for the fingerprint; its parameter is ``schemas``."""
+    new = has(server_version, "hashtextextended")
+    return _FINGERPRINT.format(hash="pg_catalog.hashtextextended(text, 0)" if new else _OLD_HASH)
 
 
 def fingerprint(conn: Connection, schemas: tuple[str, ...], snapshot: str = "") -> str:
@@ -66,6 +78,6 @@ def fingerprint(conn: Connection, schemas: tuple[str, ...], snapshot: str = "") 
     with explain_errors("reading the catalog of the", "source"), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if snapshot:
-            conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-        row = conn.execute(_FINGERPRINT, {"schemas": list(schemas)}).fetchone()
+            conn.execute(import_statement(snapshot))
+        row = conn.execute(statement(conn.info.server_version), {"schemas": list(schemas)}).fetchone()
     return str(row[0]) if row else ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..capture.snapshot import open_snapshot
+from ..capture.snapshot import DEFAULT_WAIT, Snapshot, open_snapshot, patiently
 from ..errors import StateError, TimeoutExpired
 from ..objects.extensions import (
     create_statements,
@@ -125,9 +126,14 @@ class SchemaSync:
         raise RuntimeError("unreachable")
 
     def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
-        """Dump under a slot's snapshot, again if the schema changed; return its LSN too. Raises StateError."""
+        """Dump under a slot's snapshot, again if the schema changed; return its LSN too.
+
+        Where no session can read under another's snapshot, pg_dump takes its own, and the schema is the same before and
+        after. Raises StateError, TimeoutExpired, ServerError.
+        """
         for dummy in range(DUMPS):
-            with open_snapshot(self.migration, plain_instead=True) as snapshot:
+            with ExitStack() as stack:
+                snapshot = self._snapshot(stack)
                 with connect(self.migration.spec.source, f"schema {self.migration.name}") as reader:
                     seen = fingerprint(reader, self.schemas, snapshot.name)
                 standing = observe_standing(self.migration.source, "source", self.schemas)
@@ -141,6 +147,19 @@ class SchemaSync:
             f"it changed during each of {DUMPS} dumps",
             "Run this again when fewer ALTER, CREATE and DROP statements are executed there.",
         )
+
+    def _snapshot(self, stack: ExitStack) -> Snapshot:
+        """Return a snapshot that is open until ``stack`` is closed."""
+        store = self.migration.store
+
+        def begin(wait: float) -> Snapshot:
+            return stack.enter_context(open_snapshot(self.migration, wait=wait, plain_instead=True))
+
+        def tell(why: str) -> None:
+            if why:
+                store.event("pre_data", "the schema waits for open transactions at the source", {"why": why})
+
+        return patiently(begin, DEFAULT_WAIT, tell)
 
     def compared(self, script: Script, source: Inventory, destination: Inventory) -> Comparison:
         """Return what is missing, given the tables of the destination that this migration created."""

@@ -18,6 +18,7 @@ from ..postgres._psycopg import pq, psycopg
 from ..postgres.connect import explain_errors
 from ..postgres.locks import REMEDY, blockers_of, named
 from ..postgres.sqlstates import policy_for
+from ..postgres.versions import has
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
@@ -27,8 +28,8 @@ _MAKING = "making the replication slot"
 
 def creation_statement(name: str, plugin: str, failover: bool, version: int) -> str:
     """Return CREATE_REPLICATION_SLOT without a snapshot, in the old syntax before PostgreSQL 15."""
-    if version >= 150000:
-        more = ", FAILOVER true" if failover else ""
+    if has(version, "slot options in parentheses"):
+        more = ", FAILOVER true" if failover and has(version, "slot option FAILOVER") else ""
         return f"CREATE_REPLICATION_SLOT \"{name}\" LOGICAL {plugin} (SNAPSHOT 'nothing'{more})"
     return f'CREATE_REPLICATION_SLOT "{name}" LOGICAL {plugin} NOEXPORT_SNAPSHOT'
 

@@ -20,6 +20,7 @@ from ..errors import LossError, MismatchError, ServerError, SpecError, StateErro
 from ..plan import Change, Leftover, Plan
 from ..postgres.lsn import NO_LSN, Lsn
 from ..postgres.server import Server, System, identify_system
+from ..postgres.versions import has
 from ..state.progress import read_progress
 from .creation import create_slot, creation_statement, drop_slot, wait_inactive
 from .former import former_slots
@@ -120,7 +121,9 @@ def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
 
 def wants_failover(asked: str, server: Server) -> bool:
     """Return whether standbys retain the slot too: with ``auto`` if the source can (PostgreSQL 17 and later)."""
-    return asked == "always" or (asked == "auto" and server.version >= 170000 and not server.in_recovery)
+    return asked == "always" or (
+        asked == "auto" and has(server.version, "slot option FAILOVER") and not server.in_recovery
+    )
 
 
 def _kept(recorded: Mapping[str, Any], found: Slot, failover: bool) -> Plan:
@@ -155,7 +158,7 @@ def _told_disk(migration: Migration, recorded: Mapping[str, Any], disk: int) -> 
 def _plan_make(migration: Migration, name: str, step: SlotStep, options: Mapping[str, Any]) -> Plan:
     failover = wants_failover(options["failover"], migration.source_server)
     version = migration.source_server.version
-    if failover and version < 170000:
+    if failover and not has(version, "slot option FAILOVER"):
         raise SpecError(
             "making the replication slot",
             name,

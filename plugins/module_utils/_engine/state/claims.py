@@ -52,7 +52,8 @@ class Claims:
             f"UPDATE {table} t SET state = 'complete', rows = p.rows, bytes = p.bytes,"
             " mark = coalesce(p.mark, t.mark), finished_at = pg_catalog.clock_timestamp(),"
             " started_at = pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $4)"
-            " FROM (SELECT pg_catalog.sum(rows)::bigint AS rows, pg_catalog.sum(bytes)::bigint AS bytes, max(mark) AS mark,"
+            " FROM (SELECT pg_catalog.sum(rows)::bigint AS rows, pg_catalog.sum(bytes)::bigint AS bytes,"
+            " (pg_catalog.array_agg(mark ORDER BY mark DESC NULLS LAST))[1] AS mark,"
             f" pg_catalog.bool_and(state = 'done') AS done FROM {part} WHERE migration = $1 AND relation = $3) p"
             " WHERE t.migration = $1 AND t.run = $2 AND t.relation = $3 AND p.done"
         )

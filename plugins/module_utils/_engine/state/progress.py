@@ -183,7 +183,7 @@ def passed_every_copy(store: StateStore) -> bool:
     """
     query = sql.SQL(
         "SELECT coalesce((SELECT applied FROM {} WHERE migration = %s) >="
-        " coalesce((SELECT max(mark) FROM {} WHERE migration = %s), '0/0'), false)"
+        " coalesce((SELECT mark FROM {} WHERE migration = %s ORDER BY mark DESC NULLS LAST LIMIT 1), '0/0'), false)"
     ).format(progress_table(store), store.table("table_copy"))
     with explain_errors("reading how far the changes are applied for", store.name):
         row = store.conn.execute(query, (store.name, store.name)).fetchone()

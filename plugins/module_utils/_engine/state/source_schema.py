@@ -20,6 +20,7 @@ from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
+from ..postgres.versions import has
 from .advisory import lock_schema
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from ..postgres.connect import Connection
 
-MESSAGES_SINCE = 140000
-"""The first server version whose pgoutput sends logical messages (option ``messages``)."""
+MESSAGES = "stream option messages"
+"""A key of `versions.SINCE`: pgoutput sends logical messages."""
 
 SOURCE_SCHEMA = "causeway"
 """The schema of the bookkeeping at an older source, whatever the name of the state schema at the destination."""
@@ -69,7 +70,7 @@ class Bookkeeping:
 
 def sends_messages(source: Connection) -> bool:
     """Return whether the stream of this source carries logical messages, so that it needs no table of ours."""
-    return source.info.server_version >= MESSAGES_SINCE
+    return has(source.info.server_version, MESSAGES)
 
 
 def heartbeat_table() -> Composed:

@@ -16,7 +16,7 @@ from ..postgres.catalog import Table
 from ..postgres.connect import connect, explain_errors
 from ..state.markers import wait_applied, write_marker
 from ..state.store import StateStore
-from . import digest, verdicts
+from . import digest, value_forms, verdicts
 from .verdicts import Suspicion, Verdict
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def compare_tables(
     def work(share: Sequence[Table]) -> dict[int, Verdict]:
         ends = _Ends(migration, live, settle_timeout)
         try:
-            return {table.oid: _compare(_Reading(ends, shapes[table.oid])) for table in share}
+            types = {column.type_oid for table in share for column in table.columns}
+            forms = value_forms.observe_forms(ends.source, ends.destination, types)
+            fitted = {table.oid: digest.in_forms(shapes[table.oid], table, forms) for table in share}
+            return {oid: _compare(_Reading(ends, shape)) for oid, shape in fitted.items()}
         finally:
             ends.close()
 

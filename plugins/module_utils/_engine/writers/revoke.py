@@ -22,7 +22,16 @@ from ..postgres.connect import explain_errors
 from ..state.tombstone import read_tombstone
 from .attempts import READ_ONLY, REFUSED, try_new_session, try_to_write
 from .grants import grant_of, grant_statements, observe_grants, revoke_statements
-from .situation import DOING, SETTING, Situation, observe_situation, remaining_paths, unknown_path, warnings_of
+from .situation import (
+    DOING,
+    SETTING,
+    Situation,
+    kept_path,
+    observe_situation,
+    remaining_paths,
+    unknown_path,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -110,7 +119,8 @@ def _settled(
     conn = migration.source if situation.end == "source" else migration.destination
     _remember(migration, situation, True)
     _brake_change(situation).execute(conn, DOING)
-    ways = [*remaining, unknown_path(situation, tried)]
+    kept = [g for g in observe_grants(conn, situation.tables) if g.grantee == situation.role]
+    ways = [*remaining, kept_path(situation, kept) if kept else unknown_path(situation, tried)]
     after = _reported(situation, _tried(migration, situation), ways)
     return {**after, "remaining": ways, "warnings": [*warnings_of(situation, ways), *_listed(after["warnings"])]}
 

@@ -129,6 +129,16 @@ def unknown_path(situation: Situation, tried: Mapping[str, Any]) -> dict[str, ob
     return {"path": "unknown", "via": situation.role, "tables": len(tried["writable"]), "remedy": remedy}
 
 
+def kept_path(situation: Situation, kept: Sequence[Grant]) -> dict[str, object]:
+    """Return the path of entries that a REVOKE has left: the server only warns where our account may not revoke them."""
+    grantors, tables = sorted({grant.grantor for grant in kept}), {(grant.schema, grant.name) for grant in kept}
+    remedy = (
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(sorted(map(qualified, tables))[:3])} … FROM"
+        f" {quoted(situation.role)}, as {', '.join(map(quoted, grantors))}: {quoted(situation.ourselves)} may not."
+    )
+    return {"path": "grant", "via": ", ".join(grantors), "tables": len(tables), "remedy": remedy}
+
+
 def warnings_of(situation: Situation, remaining: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     if not remaining:
         return ()

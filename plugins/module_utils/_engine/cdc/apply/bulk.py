@@ -37,6 +37,11 @@ BYTES_AT_ONCE = 64 * 1024
 """Bytes sent in a pipeline at most: what the sockets do not take waits in libpq's buffer, which sends it slowly."""
 
 
+BYTES_AS_PARAMETERS = 1024 * 1024
+"""Bytes of rows that are sent as parameters at most: libpq buffers those whole, and never gives that memory back; what is
+sent by COPY goes in pieces."""
+
+
 MOST_COLUMNS = 1600
 """PostgreSQL's limit for the columns of a table, which holds for a staging table too."""
 
@@ -151,6 +156,13 @@ def few_statements(written: TargetTable, compacted: Compacted) -> list[OneRow] |
     return None if size > BYTES_AT_ONCE else found
 
 
+def _as_parameters(rows: Sequence[Row], columns: Sequence[int]) -> bool:
+    if len(rows) > FEW:
+        return False
+    values = [row.values[at] for row in rows for at in columns]
+    return sum([len(value) for value in values if value is not None]) <= BYTES_AS_PARAMETERS
+
+
 def _insert(loader: Loader, written: TargetTable, compacted: Compacted) -> None:
     """Insert complete new rows: by COPY straight into the table, or a few as parameters."""
     rows, columns = compacted.inserts, written.table.written
@@ -159,7 +171,7 @@ def _insert(loader: Loader, written: TargetTable, compacted: Compacted) -> None:
         return
     if not columns:
         loader.run(statements.insert_empty(), [len(rows)])
-    elif len(rows) <= FEW:
+    elif _as_parameters(rows, columns):
         for row in rows:
             loader.run(statements.insert_one(), row_values(row, columns))
     else:
@@ -182,7 +194,7 @@ def _update(loader: Loader, written: TargetTable, group: UpdateGroup) -> int:
     rows, assigned = group.rows, group.assigned
     moves_identity = any(at in written.table.identities for at in assigned)
     too_wide = len(written.table.key) + len(assigned) > MOST_COLUMNS
-    if (len(rows) <= FEW or too_wide) and not moves_identity:
+    if (too_wide or _as_parameters(rows, assigned)) and not moves_identity:
         text, settable = statements.update_one(assigned), statements.settable(assigned)
         one_by_one = [
             loader.run(text, row_values(row, settable) + key_values(key, written.binary)).rowcount

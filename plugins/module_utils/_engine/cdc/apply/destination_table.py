@@ -17,13 +17,16 @@ from ...errors import MismatchError
 from ...objects.mapping import DestinationName, ObjectMapping, TableMapping
 from ...postgres._psycopg import sql
 from ...postgres.catalog import qualified, quoted
-from ...postgres.catalog_queries import BINARY_SAFE_TYPES
+from ...postgres.catalog_queries import BINARY_SAFE_TYPES, key_columns
 from ...postgres.connect import explain_errors
+from ...postgres.versions import has
 from ..changes.compaction import TableShape
 from ..changes.keys import UniqueIndex, enforced_at, other_uniques, table_key
 from ..changes.messages import Relation, RelationColumn, Type
 
 if TYPE_CHECKING:
+    from psycopg.sql import Composed
+
     from ...postgres.connect import Connection
 
 _VARYING = (1043, 1562)  # varchar and varbit: a longer one takes all values of a shorter one
@@ -252,18 +255,29 @@ SELECT ic.relname,
                FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                LEFT JOIN pg_catalog.pg_attribute a
                  ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number > 0
-              WHERE k.position <= i.indnkeyatts ORDER BY k.position),
+              WHERE k.position <= i.{key_columns} ORDER BY k.position),
        i.indimmediate, i.indpred IS NOT NULL, i.indisvalid, i.indisprimary,
        NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.indnkeyatts AND NOT coalesce(a.attnotnull, false)),
+                    WHERE k.position <= i.{key_columns} AND NOT coalesce(a.attnotnull, false)),
        NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(i.indkey::smallint[]), pg_catalog.unnest(i.indcollation::oid[]))
                      WITH ORDINALITY k(number, collation_oid, position)
                      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.indnkeyatts AND a.attcollation <> k.collation_oid)
+                    WHERE k.position <= i.{key_columns} AND a.attcollation <> k.collation_oid)
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
  WHERE i.indisunique AND i.indrelid = %s ORDER BY 1
 """
+
+
+def columns_statement(server_version: int) -> Composed:
+    """Return the query for the columns of a table; its parameter is ``oid``."""
+    generated = "a.attgenerated <> ''" if has(server_version, "pg_attribute.attgenerated") else "false"
+    return sql.SQL(_COLUMNS).format(generated=sql.SQL(generated), safe=sql.SQL(BINARY_SAFE_TYPES))
+
+
+def uniques_statement(server_version: int) -> Composed:
+    """Return the query for the unique indexes of a table by its OID."""
+    return sql.SQL(_UNIQUES).format(key_columns=sql.SQL(key_columns(server_version)))
 
 
 def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
@@ -272,9 +286,7 @@ def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
         head = conn.execute(_TABLE, name).fetchone()
         if head is None:
             return None
-        generated = "a.attgenerated <> ''" if conn.info.server_version >= 120000 else "false"
-        query = sql.SQL(_COLUMNS).format(generated=sql.SQL(generated), safe=sql.SQL(BINARY_SAFE_TYPES))
-        columns = conn.execute(query, {"oid": head[0]}).fetchall()
+        columns = conn.execute(columns_statement(conn.info.server_version), {"oid": head[0]}).fetchall()
         return FoundTable(
             oid=head[0],
             kind=head[1],
@@ -286,7 +298,7 @@ def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
 
 def observe_uniques(conn: Connection, oid: int) -> tuple[UniqueIndex, ...]:
     """Return the unique indexes of a table, at either end. Raises ServerError."""
-    rows = conn.execute(_UNIQUES, (oid,)).fetchall()
+    rows = conn.execute(uniques_statement(conn.info.server_version), (oid,)).fetchall()
     return tuple(
         [
             UniqueIndex(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ...errors import ProtocolError
 from ..changes.batches import Batch, Segment
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .target_table import TargetTable
 
     Work = list[tuple[TargetTable, Compacted]]
+
+
+_ENCODED: Final = 24 * 1024 * 1024
+"""Bytes of a batch that are encoded ahead at most: one that holds a huge value would take its memory twice."""
 
 
 class Preparer:
@@ -46,7 +50,8 @@ class Preparer:
                     if written is not None and _fits(changes[0], written):
                         with suppress(ProtocolError):
                             effect = compact(changes, written.table.shape)
-                            encode(written, effect)
+                            if batch.size <= _ENCODED:
+                                encode(written, effect)
                             prepared.effects[oid] = written, effect
                 self._prepared[id(step)] = prepared
 

@@ -11,6 +11,7 @@ from ...errors import ServerError
 from ...postgres._psycopg import psycopg
 from ...postgres.connect import explain_errors
 from ...postgres.sqlstates import policy_for
+from ...postgres.versions import has
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
@@ -24,17 +25,18 @@ def pin_applying_session(conn: Connection) -> None:
     version = conn.info.server_version
     with explain_errors("preparing the session that applies at the", "destination"):
         conn.execute("SET synchronous_commit = on")
-        conn.execute("SET jit = off")
+        if has(version, "jit"):
+            conn.execute("SET jit = off")
         # A batch finds its rows by key. The planner, which assumes a slow disk and has no statistics of a staging
         # table, would rather read the whole table to change a thousandth of it. Where there is no index it still does,
         # and `Loader.join` lets it hash.
         planner = ("enable_seqscan = off", "enable_mergejoin = off", "enable_hashjoin = off", "random_page_cost = 1")
         for setting in (*planner, "temp_buffers = '32MB'"):  # a whole batch is staged without touching a file
             conn.execute(f"SET {setting}")
-        if version >= 120000:
+        if has(version, "plan_cache_mode"):
             # Tables grow while a plan is cached: each execution is planned for the size of the moment.
             conn.execute("SET plan_cache_mode = force_custom_plan")
-    if version >= 140000:
+    if has(version, "client_connection_check_interval"):
         try:
             # A worker that was killed in a long statement must lose its lock before that ends.
             conn.execute("SET client_connection_check_interval = '5s'")

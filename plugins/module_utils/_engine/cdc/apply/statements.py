@@ -15,6 +15,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from ...postgres._psycopg import sql
+from ...postgres.versions import has
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable
@@ -49,8 +50,10 @@ def composed(
 class TableStatements:
     """The statements of one table. Each method returns text that is ready to be sent."""
 
-    def __init__(self, table: DestinationTable) -> None:
+    def __init__(self, table: DestinationTable, server_version: int) -> None:
+        """``server_version`` is that of the older end: the hash of a key is computed at both."""
         self._table = table
+        self._server_version = server_version
         self._name = sql.Identifier(*table.mapping.destination)
         self.known: dict[tuple[str, tuple[object, ...]], str] = {}
         """What has been composed, by method and arguments."""
@@ -141,14 +144,14 @@ class TableStatements:
     def key_hash(self) -> Composable:
         """Select sixteen hex digits that identify a row without its values; parameters are the key values."""
         columns = [self._table.columns[at] for at in self._table.key]
-        return sql.SQL("SELECT {}").format(_hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
+        return sql.SQL("SELECT {}").format(self._hash_of([self._parameter(n, c) for n, c in enumerate(columns, 1)]))
 
     def find_by_hash(self, key_hash: str) -> str:
         """Return the query by which the operator finds the row, at either end."""
         key = [sql.Identifier(self._table.columns[at].name) for at in self._table.key]
         return (
             sql.SQL("SELECT * FROM ONLY {} WHERE {} = {}")
-            .format(self._name, _hash_of(key), sql.Literal(key_hash))
+            .format(self._name, self._hash_of(key), sql.Literal(key_hash))
             .as_string(None)
         )
 
@@ -271,12 +274,11 @@ class TableStatements:
         values = [self._parameter(n, column) for n, column in enumerate(self._table.columns, 1)]
         return sql.SQL("{} = ROW({})::pg_catalog.text").format(self._text_of("t"), sql.SQL(", ").join(values))
 
-
-def _hash_of(key: Sequence[Composable]) -> Composable:
-    return sql.SQL(
-        "pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(ROW({})::pg_catalog.text, 'UTF8')),"
-        " 'hex'), 16)"
-    ).format(sql.SQL(", ").join(key))
+    def _hash_of(self, key: Sequence[Composable]) -> Composable:
+        row = sql.SQL("pg_catalog.convert_to(ROW({})::pg_catalog.text, 'UTF8')").format(sql.SQL(", ").join(key))
+        sha = "pg_catalog.encode(pg_catalog.sha256({}), 'hex')"
+        digits = sql.SQL(sha if has(self._server_version, "sha256") else "pg_catalog.md5({})").format(row)
+        return sql.SQL("pg_catalog.left({}, 16)").format(digits)
 
 
 def copy_command(name: Composable, columns: Sequence[str], binary: bool) -> Composable:

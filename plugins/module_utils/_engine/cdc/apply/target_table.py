@@ -36,6 +36,7 @@ class TargetTables:
 
     ``types`` are the stream's names of types that are not built in; ``source_uniques`` returns the unique indexes of a
     source table by OID; ``mapping`` gives each table's name at the destination; ``binary`` is the format of the values;
+    ``server_version`` that of the older end;
     ``copied_as`` is the name under which each table, by source OID, was copied; ``cut_by`` the column by whose ranges a
     table was copied under several snapshot LSNs.
     """
@@ -47,6 +48,7 @@ class TargetTables:
         source_uniques: Callable[[int], Sequence[UniqueIndex]],
         *,
         binary: bool,
+        server_version: int,
         mapping: ObjectMapping,
         copied_as: Mapping[int, Name] | None = None,
         cut_by: Mapping[int, str] | None = None,
@@ -57,6 +59,7 @@ class TargetTables:
         self._types = types
         self._source_uniques = source_uniques
         self._binary = binary
+        self._server_version = server_version
         self._copied_as = copied_as or {}
         self._cut_by = cut_by or {}
 
@@ -68,7 +71,7 @@ class TargetTables:
         self._require_own_rows(relation)
         self._require_cut_in_key(relation, table)
         self._require_binary(table)
-        self.known[relation.oid] = TargetTable(table, TableStatements(table), self._binary)
+        self.known[relation.oid] = TargetTable(table, TableStatements(table, self._server_version), self._binary)
 
     def _require_own_rows(self, relation: Relation) -> None:
         """Raise MismatchError where tables have exchanged names at the source: the table of that name may fit, and yet

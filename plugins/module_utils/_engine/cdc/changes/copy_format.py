@@ -4,8 +4,8 @@
 """Encode rows as the bytes of COPY (PostgreSQL manual, COPY, "Text Format" and "Binary Format"). Pure.
 
 A row is any sequence of ``bytes | None``, None being NULL; text values are what the output function wrote, in UTF-8.
-The functions yield pieces of about ``CHUNK`` bytes, so that a large batch is never one string; one huge value is one
-piece. ``columns`` selects and orders positions of the row; None takes the row as it is.
+The functions yield pieces of about ``CHUNK`` bytes, so that neither a large batch nor a huge value is copied as a whole.
+``columns`` selects and orders positions of the row; None takes the row as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ def copy_text(
     lines: list[bytes] = []
     size = 0
     for row in rows:
-        line = text_line(row if columns is None else [row[index] for index in columns])
+        values = row if columns is None else [row[index] for index in columns]
+        if max([len(value) for value in values if value is not None], default=0) > CHUNK:
+            if lines:
+                yield b"".join(lines)
+            yield from _line_in_pieces(values)
+            lines = []
+            size = 0
+            continue
+        line = text_line(values)
         lines.append(line)
         size += len(line)
         if size >= chunk:
@@ -49,6 +57,18 @@ def copy_text(
             size = 0
     if lines:
         yield b"".join(lines)
+
+
+def _line_in_pieces(values: Sequence[bytes | None]) -> Iterator[bytes]:
+    """Yield what `text_line` returns. What is escaped is one byte each, so a value may be cut anywhere."""
+    end = b""
+    for value in values:
+        yield end + (b"\\N" if value is None else escape_text(value[:CHUNK]))
+        if value is not None:
+            for start in range(CHUNK, len(value), CHUNK):
+                yield escape_text(value[start : start + CHUNK])
+        end = b"\t"
+    yield b"\n"
 
 
 def text_line(values: Sequence[bytes | None]) -> bytes:
@@ -104,7 +124,7 @@ def copy_binary(
             size += length
         size += 4 * len(values) + 2
         if size >= chunk:
-            yield b"".join(parts)
+            yield from _joined(parts, size)
             parts = []
             size = 0
     parts.append(BINARY_TRAILER)
@@ -125,7 +145,7 @@ def insert_pieces(rows: Iterable[Row], columns: Sequence[int], binary: bool) -> 
         parts.append(head)
         size += _append_fields(row, columns, parts)
         if size >= CHUNK:
-            yield b"".join(parts)
+            yield from _joined(parts, size)
             parts = []
             size = 0
     parts.append(BINARY_TRAILER)
@@ -151,11 +171,30 @@ def update_pieces(
             size += _append_value(value, parts)
         size += _append_fields(rows[number], columns, parts)
         if size >= CHUNK:
-            yield b"".join(parts)
+            yield from _joined(parts, size)
             parts = []
             size = 0
     parts.append(BINARY_TRAILER)
     yield b"".join(parts)
+
+
+def _joined(parts: list[bytes], size: int) -> Iterator[bytes]:
+    """Yield the parts as one piece; a huge one among them in pieces."""
+    if size < 2 * CHUNK:
+        yield b"".join(parts)
+        return
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) <= CHUNK:
+            small.append(part)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        for start in range(0, len(part), CHUNK):
+            yield part[start : start + CHUNK]
+    if small:
+        yield b"".join(small)
 
 
 def _append_fields(row: Row, columns: Sequence[int], parts: list[bytes]) -> int:

@@ -109,7 +109,7 @@ def _position(relation: Relation, parts: PartMarks) -> int:
 
 
 def _reaches(row: Row, at: int, parts: PartMarks, final_lsn: Lsn) -> bool:
-    data = row.values[at]
+    data = row.value(at)
     if data is None:
         raise ProtocolError(
             "reading the key of a changed row",

@@ -15,7 +15,8 @@ from ...errors import ProtocolError
 from ...postgres.lsn import NO_LSN, Lsn
 from .batcher import Batcher
 from .batches import Batch
-from .messages import Commit, Keepalive
+from .large_changes import LARGE, decode_large
+from .messages import Commit, Keepalive, Message
 from .pgoutput import XLOG_HEADER, decode, parse_envelope
 
 DRY: Final = 0
@@ -24,6 +25,7 @@ DRY: Final = 0
 ENDED: Final = -1
 """The source has ended the stream."""
 
+_NOTHING: Final = memoryview(b"")
 _BEHIND_US: Final = 500_000
 _XLOG_DATA: Final = 0x77  # 'w'
 _SENT_AT: Final = 17
@@ -59,7 +61,11 @@ class Receiver:
             length, data = next_message(1)
             if length <= 0:
                 return ENDED if length < 0 else DRY
-            self.accept(bytes(data))
+            if length < LARGE:
+                self.accept(bytes(data))
+            else:
+                self._accept_large(data)
+                data = _NOTHING  # or the driver's copy would live until the next message has come
             taken += length
         return taken
 
@@ -73,7 +79,16 @@ class Receiver:
             self.received = max(self.received, int.from_bytes(data[1:9], "big"))
             sent_at = int.from_bytes(data[_SENT_AT:XLOG_HEADER], "big")
             self.behind = sent_at - message.commit_time_us > _BEHIND_US
-        for batch in self.batcher.add(message, len(data)):
+        self._add(message, len(data))
+
+    def _accept_large(self, data: memoryview) -> None:
+        if data[0] == _XLOG_DATA:
+            self._add(decode_large(data, XLOG_HEADER), len(data))
+        else:
+            self._envelope(bytes(data))
+
+    def _add(self, message: Message, size: int) -> None:
+        for batch in self.batcher.add(message, size):
             self.batches.append(batch)
             self.weight += batch.weight
 

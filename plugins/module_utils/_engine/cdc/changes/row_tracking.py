@@ -48,12 +48,14 @@ def overlay(new: Row, earlier: Row, only: tuple[int, ...] | None) -> Row:
     """Return ``new`` with its unchanged columns (all, or those among ``only``) as they were earlier."""
     if UNCHANGED not in new.kinds:
         return new
+    lacks = [at for at in (range(len(new.kinds)) if only is None else only) if new.kinds[at] == UNCHANGED]
+    if not lacks:
+        return new
     kinds = bytearray(new.kinds)
     values = list(new.values)
-    for at in range(len(kinds)) if only is None else only:
-        if kinds[at] == UNCHANGED:
-            kinds[at] = earlier.kinds[at]
-            values[at] = earlier.values[at]
+    for at in lacks:
+        kinds[at] = earlier.kinds[at]
+        values[at] = earlier.value(at) if len(lacks) == 1 else earlier.values[at]
     return Row(bytes(kinds), values)
 
 

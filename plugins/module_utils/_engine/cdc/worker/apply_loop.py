@@ -102,6 +102,7 @@ class ApplyLoop:
                 # Smaller batches are wanted than those gathered, or none: the source sends again what was not applied.
                 self._applier.abandon()
                 return
+            batch = None  # or what it holds would live until the next has come
             self._confirm_idle()
 
     def _report_settings(self) -> None:
@@ -183,6 +184,7 @@ def open_apply_loop(
         batcher.types,
         lambda oid: _uniques_at(point.source, oid),
         binary=point.binary,
+        server_version=min(point.source.info.server_version, store.conn.info.server_version),
         mapping=IDENTITY,
         copied_as={oid: copy.name for oid, copy in table_copies(store).items()},
         cut_by={oid: part.column for oid, part in parts.items()},

@@ -21,6 +21,7 @@ from ...postgres.catalog import Catalog, observe_catalog
 from ...postgres.connect import connect, explain_errors
 from ...postgres.lsn import Lsn, format_lsn, parse_lsn
 from ...postgres.server import identify_system, require_primary
+from ...postgres.versions import has
 from ...slot.identity import check_slot, observe_slot
 from ...slot.timeline import copied_too_late, copy_again, position_after_switch, read_history
 from ...state.copies import describe_uncopied, ranges_of_several_marks, table_copies, uncopied
@@ -193,7 +194,7 @@ def binary_everywhere(
     mapping: ObjectMapping,
 ) -> bool:
     """Return whether every column that is sent means the same bytes at both ends, and the source can send binary."""
-    if source.info.server_version < 140000:
+    if not has(source.info.server_version, "stream option binary"):
         return False
     with destination.transaction():
         # this session finds rows by index, and has disabled the joins that a whole catalog needs

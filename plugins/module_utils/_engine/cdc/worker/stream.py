@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 QUEUE_BYTES = 48 * 1024 * 1024
 """Bytes of memory that the queue may take; only a single batch may exceed it."""
 
+OUTSIZED = 24 * 1024 * 1024
+"""Bytes of messages from which a batch, one that ends with a huge value, is applied before anything else is read."""
+
 _ENOUGH = 8 * 1024 * 1024
 """Weight of a backlog that is applied at once when nothing else is being applied."""
 
@@ -51,6 +54,19 @@ packet and a wake-up where a reader waits for it: read at once, the same stream 
 
 _POLL = 0.2
 _FEEDBACK_AT_MOST = 1.0
+
+
+def start_command(slot: str, publication: str, start: Lsn, *, binary: bool, messages: bool) -> str:
+    """Return START_REPLICATION for pgoutput, whose options ``binary`` and ``messages`` came with PostgreSQL 14."""
+    literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
+    options = [("proto_version", "'1'"), ("publication_names", literal)]
+    if binary:
+        options.append(("binary", "'true'"))
+    if messages:
+        options.append(("messages", "'true'"))
+    return "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
+        sql.Identifier(slot).as_string(None), format_lsn(start), ", ".join(f"{name} {value}" for name, value in options)
+    )
 
 
 class ReplicationStream:
@@ -70,6 +86,7 @@ class ReplicationStream:
         self._receiver = Receiver(batcher, start)
         self._start = start
         self._taker_waits = self._dry = False
+        self._outsized = False  # the batch that was taken last, until the next is wanted
         self._failure: Exception | None = None
         self._closing = False
         self._confirmed: Lsn = start
@@ -92,17 +109,7 @@ class ReplicationStream:
 
         Raises ServerError (55006 while another session reads the slot).
         """
-        literal = sql.Literal(sql.Identifier(publication).as_string(None)).as_string(None).strip()
-        options = [("proto_version", "'1'"), ("publication_names", literal)]
-        if binary:
-            options.append(("binary", "'true'"))
-        if messages:
-            options.append(("messages", "'true'"))
-        command = "START_REPLICATION SLOT {} LOGICAL {} ({})".format(
-            sql.Identifier(slot).as_string(None),
-            format_lsn(self._start),
-            ", ".join(f"{name} {value}" for name, value in options),
-        )
+        command = start_command(slot, publication, self._start, binary=binary, messages=messages)
         try:
             result = self._walsender.pgconn.exec_(command.encode())
         except psycopg.Error as exc:
@@ -121,11 +128,15 @@ class ReplicationStream:
         """
         deadline = time.monotonic() + timeout
         with self._changed:
+            if self._outsized:
+                self._outsized = False
+                self._changed.notify_all()
             while True:
                 batch = self._receiver.take()
                 if batch is None and (self._failure is not None or self._receiver.ready(_ENOUGH, self._dry)):
                     batch = self._receiver.batcher.flush()
                 if batch is not None:
+                    self._outsized = batch.size >= OUTSIZED
                     self._changed.notify_all()
                     return batch
                 if self._failure is not None:
@@ -228,7 +239,8 @@ class ReplicationStream:
     def _full(self) -> bool:
         """Return whether the queue has reached the limit. Without a complete batch, the batcher's own limits hold."""
         receiver = self._receiver
-        return bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit and not self._closing
+        queued = bool(receiver.batches) and receiver.weight + receiver.batcher.weight >= self._limit
+        return (queued or self._outsized) and not self._closing
 
     def _feedback_if(self, due: float) -> float:
         """Send feedback when it is due, requested, or confirms a new position; return when it is due next."""

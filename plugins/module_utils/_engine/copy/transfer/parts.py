@@ -17,14 +17,12 @@ from collections.abc import Sequence
 
 from ...postgres.key_order import literal
 from ...postgres.key_ranges import WHOLE, KeyRange, Part
-
-TID_RANGE_SCAN = 140000
-"""Before this server version a range of ctid reads the whole table."""
+from ...postgres.versions import has
 
 
 def cut(heap_bytes: int, block_size: int, part_size: int, source_version: int) -> tuple[Part, ...]:
     """Return a table of ``heap_bytes`` cut into parts of about ``part_size`` bytes, all of the same number of pages."""
-    if source_version < TID_RANGE_SCAN or heap_bytes <= part_size:
+    if not has(source_version, "scan of a range of ctid") or heap_bytes <= part_size:
         return WHOLE
     pages = -(-heap_bytes // block_size)
     count = -(-heap_bytes // part_size)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading one part of one table under a snapshot: the lock, the comparison of fingerprints, and the COPY.
+"""Reading one part of one table on an asyncpg session, under the run's snapshot or one of the session's own.
 
-Two ways: an asyncpg session that imports the run's snapshot, and a walsender that has created its own slot.
+First the lock, then the snapshot, the comparison of fingerprints, and the COPY. `own_slot` is the other way to read.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...capture.snapshot import SNAPSHOT_GONE, begin_under_slot, drop_run_slot, waiting
+from ...capture.snapshot import POSITION
+from ...capture.snapshot_import import SNAPSHOT_GONE, import_statement
 from ...errors import EngineError, ServerError, TimeoutExpired
 from ...postgres._asyncpg import asyncpg
-from ...postgres._psycopg import pq, psycopg, sql
+from ...postgres._psycopg import sql
 from ...postgres.async_connect import explain_errors as explain_async_errors
-from ...postgres.connect import connect, explain_errors, server_error, simple_query
-from ...postgres.lsn import Lsn
+from ...postgres.connect import explain_errors
+from ...postgres.locks import lock_holders, named
+from ...postgres.lsn import Lsn, parse_lsn
 from . import table_fingerprint
 from .columns import Format
 from .pipe import Sink
 from .table_fingerprint import Fingerprint
 
 if TYPE_CHECKING:
-    from ...migration import Migration
     from ...postgres.catalog import Table
     from ...postgres.connect import Connection
 
-PIECE = 240_000
-"""Bytes that a walsender's rows are gathered to: libpq hands them over one by one."""
+Result = TypeVar("Result")
 
 _HOLDERS = """
 SELECT 'pid ' || a.pid || ' (' || a.usename || ', ' || coalesce(nullif(a.application_name, ''), 'no name') || ')'
@@ -41,6 +41,16 @@ SELECT 'pid ' || a.pid || ' (' || a.usename || ', ' || coalesce(nullif(a.applica
    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
  ORDER BY l.granted DESC, a.pid LIMIT 3
 """
+
+
+_BESIDE_OUR_LOCK = ("AccessShareLock", "RowShareLock", "ShareLock")
+"""The lock modes beside which a table can be locked against writers."""
+
+NO_TABLE = ("42P01", "3F000", "42809")
+"""SQLSTATEs of a lock on a table that has gone: no such relation, no such schema, another kind of relation."""
+
+Excluding = Callable[[], AbstractContextManager[None]]
+"""Opens a context in which no session can write to the table that is about to be read; it blocks."""
 
 
 class TableChanged(EngineError):
@@ -101,8 +111,20 @@ def not_locked(ordinary: Connection, table: Table, seconds: float) -> TimeoutExp
     )
 
 
+def not_excluded(ordinary: Connection, table: Table, attempts: int, seconds: float) -> TimeoutExpired:
+    """Return the error for a table that was written to all the time, naming the sessions that write."""
+    who = named(lock_holders(ordinary, [table.oid], _BESIDE_OUR_LOCK))
+    return TimeoutExpired(
+        "briefly locking against writers table",
+        str(table),
+        f"no SHARE lock was granted within {seconds:g} s in {attempts} attempts: {who}",
+        "Wait until these transactions end, or raise lock_timeout or lock_retries; what is copied stays.",
+        sqlstate="55P03",
+    )
+
+
 class SnapshotReading:
-    """An asyncpg session at the source that reads under an exported snapshot, part after part."""
+    """An asyncpg session at the source that reads part after part, each in a transaction of its own."""
 
     def __init__(self, session: Any, ordinary: Connection, lock_timeout: float, lock_retries: int) -> None:
         self.session = session
@@ -111,29 +133,66 @@ class SnapshotReading:
         self._lock_retries = lock_retries
 
     async def begin(self, snapshot: str, table: Table) -> Fingerprint:
-        """Begin a transaction under the snapshot, with the table locked and unchanged; return its fingerprint.
+        """Begin a transaction under an exported snapshot, with the table locked and unchanged; return its fingerprint.
 
         Raises TableChanged, SnapshotGone, TimeoutExpired, ServerError. The transaction is open only if it returns.
         """
         for attempt in range(self._lock_retries + 1):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.1, 0.5))  # nosec: spreads attempts, guards nothing
+            await _pause(attempt)
             async with explain_async_errors("reading under the snapshot table", str(table)):
-                if await self._locked(snapshot, table):
-                    query = table_fingerprint.statement("$1::oid", self._ordinary.info.server_version)
-                    rows = await self.session.fetch(query, table.oid)
-                    now = await asyncio.to_thread(seen_now, self._ordinary, table)
-                    return compared(table_fingerprint.read([tuple(row) for row in rows]), now, table)
+                if await self._locked(table, snapshot):
+                    return await self._compared(table)
         waited = (self._lock_retries + 1) * self._lock_timeout
         raise await asyncio.to_thread(not_locked, self._ordinary, table, waited)
 
-    async def _locked(self, snapshot: str, table: Table) -> bool:
-        """Make one attempt; return False if the lock was not granted in time."""
-        name = sql.Literal(snapshot).as_string(None)
+    async def begin_own(self, table: Table, excluding: Excluding | None = None) -> tuple[Lsn, Fingerprint]:
+        """Begin a transaction under a snapshot of its own, taken while ``excluding`` keeps writers away, as `begin` does.
+
+        Return the WAL position after the snapshot too: behind ``excluding`` it is the table's snapshot LSN.
+        """
+        excluded = False
+        for attempt in range(self._lock_retries + 1):
+            await _pause(attempt)
+            async with explain_async_errors("reading under a snapshot of its own table", str(table)):
+                # The lock takes no snapshot, and comes first: nothing may queue between it and the lock against writers.
+                excluded = await self._locked(table)
+                if excluded and (mark := await self._take_snapshot(table, excluding)):
+                    return mark, await self._compared(table)
+        waited = self._lock_timeout
+        if excluded:
+            raise await asyncio.to_thread(not_excluded, self._ordinary, table, self._lock_retries + 1, waited)
+        raise await asyncio.to_thread(not_locked, self._ordinary, table, (self._lock_retries + 1) * waited)
+
+    async def _take_snapshot(self, table: Table, excluding: Excluding | None) -> Lsn:
+        """Take the open transaction's snapshot; return the WAL position after it, or 0 if writers could not be excluded."""
+        with ExitStack() as stack:
+            try:
+                if excluding is not None:
+                    await in_thread(stack.enter_context, excluding())
+                mark = parse_lsn(await self.session.fetchval(POSITION))
+                await in_thread(stack.close)
+            except ServerError as exc:
+                if exc.sqlstate in NO_TABLE:
+                    raise changed(table) from exc
+                if exc.sqlstate != "55P03":
+                    raise
+                await self.session.execute("ROLLBACK")
+                return 0
+        return mark
+
+    async def _compared(self, table: Table) -> Fingerprint:
+        """Return the fingerprint under the open transaction's snapshot, if it is the same now. Raises TableChanged."""
+        query = table_fingerprint.statement("$1::oid", self._ordinary.info.server_version)
+        rows = await self.session.fetch(query, table.oid)
+        now = await asyncio.to_thread(seen_now, self._ordinary, table)
+        return compared(table_fingerprint.read([tuple(row) for row in rows]), now, table)
+
+    async def _locked(self, table: Table, snapshot: str = "") -> bool:
+        """Begin a transaction and lock the table, once; return False if the lock was not granted in time."""
         # One message: with ten thousand small tables the round trips take most of the time.
         steps = (
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            f"SET TRANSACTION SNAPSHOT {name}",
+            *((import_statement(snapshot).as_string(None),) if snapshot else ()),
             f"SET LOCAL lock_timeout = {max(1, int(self._lock_timeout * 1000))}",
             lock_statement(table),
         )
@@ -142,10 +201,10 @@ class SnapshotReading:
         except asyncpg.LockNotAvailableError:
             await self.session.execute("ROLLBACK")
             return False
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError) as exc:
-            raise changed(table) from exc
         except asyncpg.PostgresError as exc:
-            if exc.sqlstate in SNAPSHOT_GONE:
+            if exc.sqlstate in NO_TABLE:
+                raise changed(table) from exc
+            if snapshot and exc.sqlstate in SNAPSHOT_GONE:
                 raise SnapshotGone(
                     "reading under the snapshot table",
                     str(table),
@@ -166,94 +225,22 @@ class SnapshotReading:
         await self.session.execute("COMMIT")
 
 
-class OwnSlotReading:
-    """A walsender that reads one table under the snapshot of its own temporary slot. Its calls block: use threads."""
-
-    def __init__(self, migration: Migration, run: int, lock_timeout: float, lock_retries: int) -> None:
-        self._migration = migration
-        self._run = run
-        self._patience = lock_timeout * max(1, lock_retries)
-        self._lock_timeout = lock_timeout
-        self._lock_retries = lock_retries
-        self._stack = ExitStack()
-        self._conn: Connection | None = None
-
-    def begin(self, ordinary: Connection, table: Table) -> tuple[Lsn, Fingerprint]:
-        """Create the slot, wait for the guard, lock, read the fingerprint, in this order; return snapshot LSN and
-        fingerprint. Raises as SnapshotReading does."""
-        for dummy in range(self._lock_retries + 1):
-            self.close()
-            conn = connect(
-                self._migration.spec.source,
-                f"copy {self._migration.name}",
-                replication=True,
-                settings=waiting(self._patience),
-            )
-            self._stack.callback(conn.close)
-            # The pid of its backend differs from those of all other hosts' sessions.
-            key = (self._migration.name, self._run, conn.info.backend_pid)
-            mark = begin_under_slot(conn, ordinary, *key, wait=self._patience)
-            if self._locked(conn, table):
-                self._conn = conn
-                query = table_fingerprint.statement(str(table.oid), conn.info.server_version)
-                seen = table_fingerprint.read(simple_query(conn, query, "reading under its slot table", str(table)))
-                compared(seen, seen_now(ordinary, table), table)
-                drop_run_slot(conn, *key)
-                return mark, seen
-        raise not_locked(ordinary, table, (self._lock_retries + 1) * self._lock_timeout)
-
-    def _locked(self, conn: Connection, table: Table) -> bool:
-        doing = "locking for the copy table"
-        milliseconds = max(1, int(self._lock_timeout * 1000))
-        simple_query(conn, f"SET LOCAL lock_timeout = {milliseconds}", doing, str(table))
-        try:
-            simple_query(conn, lock_statement(table), doing, str(table))
-        except ServerError as exc:
-            if exc.sqlstate in ("42P01", "3F000", "42809"):
-                raise changed(table) from exc
-            if exc.sqlstate != "55P03":
-                raise
-            return False
-        return True
-
-    async def copy(self, query: str, form: Format, sink: Sink) -> str:
-        """Do as SnapshotReading.copy, over the simple protocol, which is all that a walsender speaks."""
-        if self._conn is None:
-            raise RuntimeError("copy before begin")
-        pgconn = self._conn.pgconn
-        started = await asyncio.to_thread(pgconn.exec_, f"COPY ({query}) TO STDOUT (FORMAT {form})".encode())
-        if started.status != pq.ExecStatus.COPY_OUT:
-            raise _refused(started)
-        while True:
-            piece, ended = await asyncio.to_thread(_gather, pgconn.get_copy_data)
-            if piece:
-                await sink(piece)
-            if ended:
-                break
-        result = await asyncio.to_thread(pgconn.get_result)
-        while await asyncio.to_thread(pgconn.get_result) is not None:
-            pass
-        if result is None or result.status != pq.ExecStatus.COMMAND_OK:
-            raise _refused(result)
-        return (result.command_status or b"").decode()
-
-    def close(self) -> None:
-        """Close the walsender; its slot, if it still exists, goes with it."""
-        self._stack.close()
-        self._conn = None
+async def in_thread(
+    work: Callable[..., Result], *arguments: Any, interrupt: Callable[[], None] | None = None
+) -> Result:
+    """Run blocking work in a thread. If we are cancelled it is interrupted and waited for: until it has ended, nothing
+    else may touch the sessions that it uses, nor can they be closed."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if interrupt is not None:
+            interrupt()
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
-def _gather(get_copy_data: Callable[[int], tuple[int, memoryview]]) -> tuple[bytes, bool]:
-    """Return rows until a piece is full, and whether the COPY has ended."""
-    rows = bytearray()
-    while len(rows) < PIECE:
-        length, data = get_copy_data(0)
-        if length <= 0:
-            return bytes(rows), True
-        rows += data
-    return bytes(rows), False
-
-
-def _refused(result: Any) -> EngineError:
-    error = psycopg.errors.error_from_result(result) if result is not None else psycopg.OperationalError("no answer")
-    return server_error(error, "copying from a slot of its own at the", "source")
+async def _pause(attempt: int) -> None:
+    """Let those go first that queued up behind the last attempt."""
+    if attempt:
+        await asyncio.sleep(random.uniform(0.1, 0.5))  # nosec: spreads attempts, guards nothing

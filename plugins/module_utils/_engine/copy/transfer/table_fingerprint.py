@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...postgres.catalog import Name
+from ...postgres.versions import has
 
 _STATEMENT = """
 SELECT 0 AS number, c.relname::text, n.nspname::text, '' AS generated, false::text AS dropped,
@@ -59,7 +60,7 @@ class Fingerprint:
 def statement(oid: str, server_version: int) -> str:
     """Return the query for the fingerprint of one table. ``oid`` is its number, which is all that a walsender takes, or
     a driver's own parameter: then one statement is prepared for all tables."""
-    generated = "a.attgenerated::text" if server_version >= 120000 else "''"
+    generated = "a.attgenerated::text" if has(server_version, "pg_attribute.attgenerated") else "''"
     return _STATEMENT.format(oid=oid, generated=generated)
 
 

@@ -25,7 +25,7 @@ def statements(locked: Locked) -> list[str]:
 
 
 def test_it_is_created_for_exactly_these_tables() -> None:
-    made = publication_ddl.create_statement("causeway_shop", [("public", "orders"), ("causeway", "heartbeat")])
+    made = publication_ddl.create_statement("causeway_shop", [("public", "orders"), ("causeway", "heartbeat")], 170000)
     assert made.as_string(None) == (
         'CREATE PUBLICATION "causeway_shop" FOR TABLE ONLY "public"."orders", ONLY "causeway"."heartbeat" ' + OPTIONS
     )
@@ -33,7 +33,7 @@ def test_it_is_created_for_exactly_these_tables() -> None:
 
 def test_names_are_quoted() -> None:
     longest = "ä" * 31 + "x"  # 63 bytes
-    made = publication_ddl.create_statement('p"q', [('größe "1"', "a.b"), ("S", longest)])
+    made = publication_ddl.create_statement('p"q', [('größe "1"', "a.b"), ("S", longest)], 170000)
     assert made.as_string(None) == (
         f'CREATE PUBLICATION "p""q" FOR TABLE ONLY "größe ""1"""."a.b", ONLY "S"."{longest}" {OPTIONS}'
     )

@@ -18,7 +18,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writer
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.grants import Grant
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.situation import Situation
 
-OWN = Grant("table", "s", "a", "", "owner", "mover", "INSERT", False, True)
+OWN = Grant("table", "s", "a", "", "owner", "mover", "INSERT", grantable=False, by_owner=True)
 TABLES = (table(1, "a"), table(2, "b"))
 MOVER = Situation("destination", "mover", "shop", "mover", "mover", TABLES, TABLES, None, (OWN,), (), None)
 REFUSED = {"verified": True, "refused": 2, "writable": [], "read_only_sessions": None}
@@ -46,11 +46,14 @@ class End:
 class Ends:
     """A migration whose account answers the attempts to write with ``outcomes``, one after the other."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *outcomes: dict[str, Any]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *outcomes: dict[str, Any], kept: tuple[Grant, ...] = ()
+    ) -> None:
         self.destination = End()
         self.remembered: list[bool] = []
         left = list(outcomes)
         monkeypatch.setattr(revoke, "_tried", lambda *dummy: left.pop(0))
+        monkeypatch.setattr(revoke, "observe_grants", lambda *dummy: kept)
         monkeypatch.setattr(revoke, "_refuse_after_release", lambda *dummy: None)
         monkeypatch.setattr(revoke, "_remember", lambda dummy, other, braking: self.remembered.append(braking))
 
@@ -79,6 +82,14 @@ def test_one_that_could_write_gets_it_and_is_tried_again(monkeypatch: pytest.Mon
     assert [way["path"] for way in result["remaining"]] == ["unknown"]
     (warning,) = result["warnings"]
     assert "can still write at the destination" in warning
+
+
+def test_a_right_that_was_not_revoked_after_all_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(OWN, grantee="app")
+    result: Any = carried_out(Ends(monkeypatch, WRITES, BRAKED, kept=(replace(OWN, grantee="mover"), other)), MOVER)
+    (way,) = result["remaining"]
+    assert (way["path"], way["via"], way["tables"]) == ("grant", "owner", 1)
+    assert way["remedy"] == ("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON s.a … FROM mover, as owner: mover may not.")
 
 
 def test_a_brake_that_does_not_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def test_what_does_not_fit_a_mapped_table_names_the_source_first() -> None:
 
 
 def statements(table: DestinationTable) -> TableStatements:
-    return TableStatements(table)
+    return TableStatements(table, 170000)
 
 
 def test_statements_name_only_and_operators_of_extensions() -> None:

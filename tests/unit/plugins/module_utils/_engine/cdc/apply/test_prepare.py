@@ -42,7 +42,7 @@ def table(oid: int, names: str, key: str) -> TargetTable:
     relation = Relation(oid, "s", f"t{oid}", "d", tuple(RelationColumn(name, 23, -1, name == key) for name in names))
     primary = UniqueIndex(f"t{oid}_pkey", (key,), True, False, False, True, True, True)
     fitted = fit(relation, {}, FoundTable(oid, "r", columns, (primary,)), (primary,), IDENTITY)
-    return TargetTable(fitted, TableStatements(fitted), False)
+    return TargetTable(fitted, TableStatements(fitted, 170000), False)
 
 
 def row(*values: bytes) -> Row:
@@ -132,3 +132,13 @@ def test_another_segment_is_never_taken_for_one_that_was_prepared() -> None:
         dummy2, segment = piece_of(Insert(1, row(b"-%d" % number, b"x")))
         (effect,) = [effect for dummy, effect in ahead.work(segment)]
         assert [one.values[0] for one in effect.inserts] == [b"-%d" % number]
+
+
+@pytest.mark.parametrize(("size", "encoded"), [(0, True), (100 * 1024 * 1024, False)])
+def test_a_huge_value_is_not_encoded_ahead(size: int, encoded: bool) -> None:
+    ahead = Preparer({1: table(1, "ab", "a")})
+    batch, segment = piece_of(*[Insert(1, row(b"%d" % number, b"x")) for number in range(10)])
+    batch.size = size
+    ahead.prepare(batch)
+    (effect,) = [effect for dummy, effect in ahead.work(segment)]
+    assert bool(effect.payload) is encoded and len(effect.inserts) == 10

@@ -31,7 +31,7 @@ def test_the_query_that_finds_a_row_by_its_key_hash_names_the_key_alone() -> Non
         RelationColumn("c", 25, -1, False),
     )
     found = FoundTable(3, "r", (column("a"), column("b"), column("c")), ())
-    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY))
+    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY), 170000)
     assert statements.find_by_hash("00ff") == (
         'SELECT * FROM ONLY "s"."t" WHERE pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to('
         "ROW(\"a\", \"b\")::pg_catalog.text, 'UTF8')), 'hex'), 16) = '00ff'"
@@ -41,7 +41,7 @@ def test_the_query_that_finds_a_row_by_its_key_hash_names_the_key_alone() -> Non
 def test_a_statement_is_composed_once_for_each_set_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = (RelationColumn("a", 25, -1, True), RelationColumn("b", 25, -1, False))
     found = FoundTable(3, "r", (column("a"), column("b")), ())
-    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY))
+    statements = TableStatements(fit(Relation(2, "s", "t", "d", columns), {}, found, (), IDENTITY), 170000)
     first = statements.update_one((1,))
     assert first == 'UPDATE ONLY "s"."t" AS t SET "b" = $1::text WHERE t."a" OPERATOR("pg_catalog".=) $2::text'
     assert statements.update_one(()) == 'SELECT FROM ONLY "s"."t" AS t WHERE t."a" OPERATOR("pg_catalog".=) $1::text'

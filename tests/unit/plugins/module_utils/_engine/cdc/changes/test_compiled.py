@@ -35,6 +35,7 @@ MODULES = (
     "errors",
     "cdc.changes.messages",
     "cdc.changes.pgoutput",
+    "cdc.changes.large_changes",
     "cdc.changes.batches",
     "cdc.changes.batch_limits",
     "cdc.changes.batcher",
@@ -98,6 +99,14 @@ def decoded(engine: Engine, payload: bytes) -> Any:
     """The message, or the typed error; anything else ends the test."""
     try:
         return plain(engine.pgoutput.decode(payload))
+    except engine.errors.ProtocolError as error:
+        return str(error)
+
+
+def decoded_large(engine: Engine, payload: bytes) -> Any:
+    """The same, with every value of a few bytes taken for a huge one."""
+    try:
+        return plain(engine.large_changes.decode_large(memoryview(payload), 0, 3))
     except engine.errors.ProtocolError as error:
         return str(error)
 
@@ -266,6 +275,24 @@ def test_a_generated_stream(
     assert pure == compiled
 
 
+@pytest.mark.parametrize("kind", [b"t", b"b"])
+def test_a_huge_value(engines: tuple[Engine, Engine], kind: bytes) -> None:
+    """What the old row and the new one have in common, and what they have not, of several pieces of COPY."""
+    huge = bytes(range(256)) * 4096
+    rows = [m.Row(kind * 3, [b"1", huge, other]) for other in (huge, huge[:-1] + b"x", b"")]
+    content: list[m.Message] = [
+        *RELATIONS,
+        m.Update(3, "O", rows[0], rows[1]),
+        m.Insert(3, rows[2]),
+        m.Update(3, "O", rows[1], rows[0]),
+    ]
+    whole: list[m.Message] = [m.Begin(100, 0, 1), *content, m.Commit(0, 100, 105, 0)]
+    stream = [envelope(message, 1_200_000) for message in whole]
+    pure, compiled = [read(engine, stream, dict.fromkeys(WIDTHS, 0), (10**9, 10**9), 1) for engine in engines]
+    assert not isinstance(pure, str) and len(pure[1]) == 1
+    assert pure == compiled
+
+
 @pytest.mark.fuzz
 @settings(max_examples=settings().max_examples * 10)
 @given(data=st.binary(max_size=80), tag=st.sampled_from([b"", *(bytes([tag]) for tag in b"BCORYIUDTMwk")]))
@@ -284,7 +311,7 @@ def test_mutated_messages(engines: tuple[Engine, Engine], message: m.Message, da
     pure, compiled = engines
     assert decoded(compiled, payload) == plain(message)
     payload = mutated(payload, data)
-    assert decoded(pure, payload) == decoded(compiled, payload)
+    assert decoded(pure, payload) == decoded(compiled, payload) == decoded_large(compiled, payload)
 
 
 def each_message() -> Iterator[bytes]:

@@ -96,6 +96,16 @@ def test_pieces_are_bounded() -> None:
         assert max(map(len, pieces)) < copy_format.CHUNK + 200
 
 
+@pytest.mark.parametrize("huge", [b"\\x" + b"0f" * 200_000, b"\t\n\r\\" * 100_000, b"x" * (copy_format.CHUNK + 1)])
+def test_a_huge_value_goes_in_pieces(huge: bytes) -> None:
+    table: list[list[bytes | None]] = [[b"a", b"b"], [huge, None], [None, huge], [huge, huge], [b"c", None]]
+    text, binary = list(copy_format.copy_text(table)), list(copy_format.copy_binary(table))
+    assert parse_text(b"".join(text)) == parse_binary(b"".join(binary)) == table
+    for pieces in (text, binary):
+        assert b"" not in pieces
+        assert max(map(len, pieces)) <= 2 * copy_format.CHUNK + 200
+
+
 def test_numbers_that_staging_adds() -> None:
     assert copy_format.binary_int8(-2) == b"\xff" * 7 + b"\xfe"
     assert copy_format.text_int(-2) == b"-2"

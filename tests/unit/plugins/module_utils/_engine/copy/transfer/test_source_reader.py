@@ -1,10 +1,12 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock of a table, what counts as changed since the snapshot, and the pieces of a walsender's COPY."""
+"""The lock of a table, what counts as changed since the snapshot, and blocking work beside an event loop."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,18 +93,30 @@ def test_the_holders_of_a_lock_are_named(holders: tuple[str | None, ...], named:
     assert (error.code, error.what, error.sqlstate) == ("timeout", "s.t", "55P03")
 
 
-def rows(*sizes: int) -> Any:
-    """Return a get_copy_data with rows of these sizes, and -1 at the end."""
-    came = iter([*[(size, memoryview(bytes(size))) for size in sizes], (-1, memoryview(b""))])
-    return lambda wait: next(came)
+def test_what_runs_in_a_thread_is_interrupted_and_waited_for_when_we_are_cancelled() -> None:
+    begun, go, steps = threading.Event(), threading.Event(), list[str]()
+
+    def work() -> None:
+        begun.set()
+        go.wait(10)
+        steps.append("ended")
+
+    def interrupt() -> None:
+        steps.append("interrupted")
+        go.set()
+
+    async def cancel() -> None:
+        running = asyncio.ensure_future(source_reader.in_thread(work, interrupt=interrupt))
+        await asyncio.to_thread(begun.wait, 10)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+        assert steps == ["interrupted", "ended"], "whoever closes the session now closes it under the thread"
+
+    asyncio.run(cancel())
 
 
-def test_rows_are_gathered_until_a_piece_is_full() -> None:
-    get = rows(239_999, 1, 5)
-    piece, ended = source_reader._gather(get)
-    assert (len(piece), ended) == (240_000, False)
-    assert source_reader._gather(get) == (bytes(5), True)
-
-
-def test_a_copy_without_rows_ends_at_once() -> None:
-    assert source_reader._gather(rows()) == (b"", True)
+def test_what_runs_in_a_thread_returns_and_raises_as_if_it_did_not() -> None:
+    assert asyncio.run(source_reader.in_thread(max, 2, 3)) == 3
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(source_reader.in_thread(divmod, 1, 0))
