@@ -64,7 +64,7 @@ WRITES = (
     "INSERT INTO v.floats (f, g, l, p, a) VALUES (random(), random()::float4, 1 / 3.0, point(random(), -0.0), ARRAY[random()])",
     "UPDATE v.floats SET f = f / 3, g = -g WHERE id = 1 + (random() * 300)::int",
     "DELETE FROM v.floats WHERE id = (random() * 600)::int",
-    "INSERT INTO v.keyless SELECT f * 1.1, g, p FROM v.keyless LIMIT 1",
+    "INSERT INTO v.keyless SELECT f * 1.1, random()::float4, p FROM v.keyless LIMIT 1",
     "UPDATE v.keyless SET g = g + 0.1 WHERE f = (1 + (random() * 50)::int) / 3.0",
     "DELETE FROM v.keyless WHERE f = (1 + (random() * 50)::int) / 3.0 AND random() < 0.1",
     "UPDATE v.keyed_by_float SET n = n + 1 WHERE f = 0.1::float8 * (random() * 100)::int",
@@ -94,7 +94,7 @@ class Load(Writers):
             for statement in WRITES:
                 session.execute(statement)
         self.commits += 1
-        time.sleep(0.01)
+        time.sleep(0.03)
 
     def failed(self, name: str, error: psycopg.Error) -> None:
         self.states.add(error.sqlstate)
