@@ -245,7 +245,8 @@ def test_a_row_that_a_server_before_12_sends_is_found(pair: Pair, one_by_one: bo
     gone = Row(b"ttt", [b"0.200000000000000011", b"0.100000001", b"(0.100000000000000006,-0)"])
     changes: list[Change] = [Update(1, "O", old, new), Delete(1, "O", gone)]
     with connect(endpoint_of("destination", pair.destination.endpoint), "test") as conn, conn.transaction():
-        tables = TargetTables(conn, {}, lambda dummy: (), binary=False, mapping=IDENTITY)
+        version = conn.info.server_version
+        tables = TargetTables(conn, {}, lambda dummy: (), binary=False, server_version=version, mapping=IDENTITY)
         tables.learn(Relation(1, "public", "k", "f", columns), None)
         loader, written = Loader(conn), tables.known[1]
         if one_by_one:

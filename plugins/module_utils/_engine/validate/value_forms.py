@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..postgres.connect import Connection
 
-Form: TypeAlias = "Callable[[Composable], Composable]"
+Form: TypeAlias = Callable[["Composable"], "Composable"]
 """Makes the expression that is compared out of one that gives a value."""
 
 # 1/3 shows the number of digits, 0.1 + 0.2 whether they are the fewest; a byte beyond ASCII is not fit to be sent as text.

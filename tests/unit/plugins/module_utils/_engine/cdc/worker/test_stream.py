@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from unit.plugins.module_utils._engine.cdc.changes.pgoutput_encoder import encode
@@ -31,7 +31,8 @@ class Walsender:
 
 @pytest.fixture
 def stream() -> Iterator[ReplicationStream]:
-    made = ReplicationStream(cast("Any", Walsender()), 0, Batcher({7: 0}), 0)
+    walsender: Any = Walsender()
+    made = ReplicationStream(walsender, 0, Batcher({7: 0}), 0)
     yield made
     made.close()
 
