@@ -141,18 +141,34 @@ def test_it_waits_for_older_transactions_and_names_them(shop: Any) -> None:
     assert migration(shop).run("pg_publication")["changed"]
 
 
-def test_a_table_taken_out_after_its_copy_is_a_loss(shop: Any) -> None:
+def copied(shop: Any, *, found_empty: bool) -> None:
+    shop.destination.sql.execute(
+        "INSERT INTO causeway.table_copy (migration, relation, schema_name, table_name, state, mark, found_empty)"
+        " VALUES ('orders', %s, 'sales', 'orders', 'complete', '0/1', %s)",
+        [shop.source.value("SELECT 'sales.orders'::regclass::oid"), found_empty],
+    )
+
+
+def test_a_table_taken_out_after_its_copy_is_published_and_copied_again(shop: Any) -> None:
     migration(shop).run("pg_replica_identity")
     migration(shop).run("pg_publication")
-    shop.destination.sql.execute(
-        "INSERT INTO causeway.table_copy (migration, relation, schema_name, table_name, state, mark)"
-        " VALUES ('orders', %s, 'sales', 'orders', 'complete', '0/1')",
-        [shop.source.value("SELECT 'sales.orders'::regclass::oid")],
-    )
+    copied(shop, found_empty=True)
+    shop.source.run("ALTER PUBLICATION causeway_orders DROP TABLE sales.orders")
+    results = migration(shop).four_beats("pg_publication")
+    assert any("sales.orders" in warning for warning in results[1]["warnings"])
+    assert members(shop) == WANTED
+    assert shop.destination.value("SELECT state FROM causeway.table_copy") == "copying"
+
+
+def test_a_table_taken_out_whose_rows_are_not_ours_alone_is_a_loss(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    migration(shop).run("pg_publication")
+    copied(shop, found_empty=False)
     shop.source.run("ALTER PUBLICATION causeway_orders DROP TABLE sales.orders")
     with pytest.raises(ModuleFailed) as failed:
         migration(shop).run("pg_publication")
     assert failed.value.result["error"]["code"] == "would_lose_rows"
+    assert shop.destination.value("SELECT state FROM causeway.table_copy") == "complete"
 
 
 def test_an_unlogged_table_is_refused_by_name(shop: Any) -> None:

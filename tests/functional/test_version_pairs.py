@@ -1,29 +1,21 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole way between versions, up, level and down: floats, partitions and large objects, under load, by the modules.
-
-The accounts are those of the quickstart: no superusers, but at a destination before 15, where only one may set
-session_replication_role.
-"""
+"""The whole way between versions, up, level and down: floats, partitions and large objects, under load, by the modules."""
 
 from __future__ import annotations
 
 import pathlib
-import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
-from support.harness.modules import Migration
-from support.harness.streaming import unpack_engine
+from support.harness.journey import Journey
 from support.harness.trip import LEFT_OVER
 from support.loads.writers import Writers
 
@@ -79,15 +71,14 @@ OBJECTS = "SELECT oid::bigint, md5(lo_get(oid)), pg_get_userbyid(lomowner) FROM 
 class Load(Writers):
     """Two sessions of the application that write to the source until they may not any more."""
 
-    def __init__(self, pair: Pair, role: tuple[str, str]) -> None:
+    def __init__(self, way: Journey) -> None:
         super().__init__(("one", "other"))
-        self.pair, self.role = pair, role
+        self.way = way
         self.commits = 0
         self.states: set[str | None] = set()
 
     def connect(self, name: str) -> psycopg.Connection[Any]:
-        session: psycopg.Connection[Any] = self.pair.source.connect(user=self.role[0], password=self.role[1])
-        return session
+        return self.way.as_app(self.way.pair.source)
 
     def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
         with session.transaction():
@@ -107,88 +98,41 @@ def way(
     make_pair: Callable[..., Pair],
     clusters: Clusters,
     tmp_path: pathlib.Path,
-) -> Iterator[tuple[Pair, Migration, tuple[str, str]]]:
-    """A pair of versions, a migration by accounts of its own, and the application's role."""
+) -> Iterator[Journey]:
     pair = make_pair(*request.param)
-    owner, app = make_role(pair), make_role(pair)
-    here = make_role(pair, "LOGIN REPLICATION", (pair.source,))
-    modern = int(request.param[1]) >= 15
-    there = make_role(pair, "LOGIN" if modern else "LOGIN SUPERUSER", (pair.destination,))
-    for end, statements in (
-        (
-            pair.source,
-            ("GRANT {owner}, pg_signal_backend, pg_monitor TO {here}", "GRANT CREATE ON DATABASE {db} TO {here}"),
-        ),
-        (pair.destination, ("ALTER DATABASE {db} OWNER TO {there}", "GRANT {owner} TO {there}")),
-    ):
-        grants: tuple[str, ...] = (*statements, "GRANT CREATE ON DATABASE {db} TO {owner}")
-        if modern and end is pair.destination:
-            grants = (*grants, "GRANT SET ON PARAMETER session_replication_role TO {there}")
-        names = {"owner": owner[0], "here": here[0], "there": there[0], "db": end.dbname}
-        for grant in grants:
-            end.sql.execute(sql.SQL(grant).format(**{key: sql.Identifier(name) for key, name in names.items()}))
+    journey = Journey(pair, make_role, clusters, tmp_path, [{"schema": "v"}])
     text = request.param[0] == "14"
-    place = sql.SQL("v.place" if text else "text")
-    made = sql.SQL("ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL")
-    pair.source.sql.execute(
-        sql.SQL(SCHEMA).format(owner=sql.Identifier(owner[0]), app=sql.Identifier(app[0]), place=place, made=made)
-    )
-    migration = Migration(
-        f"way_{secrets.token_hex(3)}",
-        pair.source.server.endpoint(pair.source.dbname, user=here[0], password=here[1]),
-        pair.destination.server.endpoint(pair.destination.dbname, user=there[0], password=there[1]),
-        [{"schema": "v"}],
-        {"allow_keyless": True},
-    )
-    yield pair, migration, app
-    if modern:
-        pair.destination.run(f"REVOKE SET ON PARAMETER session_replication_role FROM {there[0]}")
+    made = "ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL"
+    journey.run_as_admin(pair.source, SCHEMA.replace("{place}", "v.place" if text else "text").replace("{made}", made))
+    yield journey
+    journey.clean()
 
 
-def test_the_whole_way(
-    way: tuple[Pair, Migration, tuple[str, str]], clusters: Clusters, tmp_path: pathlib.Path
-) -> None:
-    pair, migration, app = way
-    source, destination = pair.ends
-    client: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
-    task: dict[str, Any] = {"worker_home": str(tmp_path), "worker_python": sys.executable}
-    unpack_engine(tmp_path)
-    checked = migration.run("pg_migration_precheck", **client)
-    found = {one["id"]: one["severity"] for one in checked["findings"]}
+def test_the_whole_way(way: Journey) -> None:
+    source, destination = way.pair.ends
+    found = {one["id"]: one["severity"] for one in way.precheck()["findings"]}
     assert "error" not in found.values()
     down = source.sql.info.server_version // 10000 > destination.sql.info.server_version // 10000
     assert found.get("version_downgrade") == ("ignorable" if down else None)
-    try:
-        with Load(pair, app) as load:
-            for module in ("pg_replica_identity", "pg_publication", "pg_repl_slot"):
-                migration.run(module)
-            migration.run("pg_schema_sync", section="pre_data", **client)
-            migration.run("pg_full_copy")
-            migration.run("pg_schema_sync", section="keys", **client)
-            migration.run("pg_cdc_task", state="started", supervisor="none", wait="caught_up", **task)
-            for section in ("indexes", "foreign_keys"):
-                migration.run("pg_schema_sync", section=section, **client)
-            migration.run("pg_sequence_sync")
-            validated = migration.run("pg_data_validate")
-            assert {one["verdict"] for one in validated["tables"]} == {"identical"}
-            cut = migration.run("pg_cutover", timeout=60)
-            time.sleep(0.2)
-        assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
-    finally:
-        migration.run("pg_cdc_task", state="absent", **task)
+    with Load(way) as load:
+        way.migrate()
+        validated = way.validate()
+        assert {one["verdict"] for one in validated["tables"]} == {"identical"}
+        cut = way.cut()
+        time.sleep(0.2)
+    assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
     assert cut["certificate"]["verdict"] == "identical"
-    assert cut["certificate"]["rows"] == witness.assert_identical(pair, ["v"]) > 1000
-    here, there = (end.query(OBJECTS) for end in pair.ends)
+    assert cut["certificate"]["rows"] == witness.assert_identical(way.pair, ["v"]) > 1000
+    here, there = (end.query(OBJECTS) for end in way.pair.ends)
     assert len(here) == 30 and here == there
     for end, state in ((source, "42501"), (destination, "")):
-        with end.connect(user=app[0], password=app[1]) as session:
+        with way.as_app(end) as session:
             try:
                 session.execute(WRITES[0])
             except psycopg.Error as exc:
                 assert exc.sqlstate == state, exc
             else:
                 assert not state
-    for module in ("pg_repl_slot", "pg_publication", "pg_replica_identity"):
-        migration.run(module, state="absent")
-    assert migration.run("pg_cutover", state="released")["left_behind"] == []
-    assert [end.query(LEFT_OVER) for end in pair.ends] == [[], []]
+    way.end_worker()
+    assert way.release() == []
+    assert [end.query(LEFT_OVER) for end in way.pair.ends] == [[], []]

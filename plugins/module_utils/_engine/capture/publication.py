@@ -30,10 +30,10 @@ from .publication_ddl import (
     create_statement,
     generated_columns,
     removal,
-    with_descendants,
 )
-from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, require_members
+from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS
 from .published import GENERATED_CHECKED, require_writes
+from .reentry import observe_reentry
 from .replica_identity import identifies_rows
 from .under_lock import Locked, Patience, each_under_lock
 
@@ -228,8 +228,7 @@ def _plan_alter(
         )
     added = [table for table in wanted if table.oid not in published]
     gone = sorted(published - heartbeat - {table.oid for table in wanted})
-    _refuse_reentry(migration, name, added)
-    _require_members_of_copies(migration, name, recorded)
+    reentry = observe_reentry(migration, name, recorded, added)
     if added:
         _refuse_unpublishable(migration)
     catalog = migration.source_catalog
@@ -242,6 +241,7 @@ def _plan_alter(
     noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]
 
     def apply() -> Mapping[str, object]:
+        reentry.forget_copies(migration)
         # a worker that checks the members meanwhile must not take our change for a loss
         migration.store.drop_original(BEFORE, [MEMBERS])
         make(migration.source, migration.name, options["lock_timeout"])
@@ -255,30 +255,15 @@ def _plan_alter(
         return {}
 
     return Plan(
-        changes=(*as_change([*bookkeeping, *(piece.change for piece in work)], migration.source), *noting),
+        changes=(
+            *reentry.changes(),
+            *as_change([*bookkeeping, *(piece.change for piece in work)], migration.source),
+            *noting,
+        ),
         result={"publication": name, "tables": len(wanted)},
         apply=apply,
+        warnings=reentry.warnings(),
     )
-
-
-def _refuse_reentry(migration: Migration, name: str, added: Sequence[Table]) -> None:
-    """Raise LossError for a table to add that has been copied: it was published then, its changes since are missing."""
-    copies, children = migration.copies(), migration.source_catalog.children()
-    for table in added:
-        if any(oid in copies and copies[oid].mark for oid in with_descendants(table, children)):
-            raise LossError(
-                "looking at the publication",
-                name,
-                f"{table} was removed from it after it had been copied: changes of its rows are missing",
-                BEGIN_AGAIN,
-            )
-
-
-def _require_members_of_copies(migration: Migration, name: str, recorded: Mapping[str, Any]) -> None:
-    """Raise LossError for a copied table that was removed and added again. Others are copied later, in full."""
-    marked = {str(oid) for oid, copy in migration.copies().items() if copy.mark}
-    members = {oid: row for oid, row in recorded.get(MEMBERS, {}).items() if oid in marked}
-    require_members(migration.source, name, {**recorded, MEMBERS: members})
 
 
 def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LossError
-from ..postgres.catalog import qualified
+from ..postgres.catalog import Name, qualified
 from ..postgres.connect import explain_errors
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ MEMBERS = "members"
 
 BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied again."
 
+_COPY_AGAIN = "Run the migrate playbook: it publishes them again and copies these tables again."
+
 # A table that was dropped took its row with it, and nothing can be written to it any more.
 _OTHERS = """
-SELECT n.nspname, c.relname, r.oid IS NOT NULL
+SELECT n.nspname, c.relname, r.oid IS NOT NULL, c.oid::bigint
   FROM pg_catalog.jsonb_each_text(%s::jsonb) m
   JOIN pg_catalog.pg_class c ON c.oid = m.key::oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -39,24 +41,31 @@ SELECT n.nspname, c.relname, r.oid IS NOT NULL
 """
 
 
-def require_members(source: Connection, name: str, recorded: Mapping[str, Any]) -> None:
-    """Raise LossError if a table that we published has left publication ``name`` since, even if it was added again.
+def left_since(source: Connection, name: str, recorded: Mapping[str, Any]) -> list[tuple[Name, bool, int]]:
+    """Return the tables that we published and that have left publication ``name`` since: name, whether another session
+    added it again, and OID.
 
     ``recorded`` is the publication's entry in the originals; if it names no members nothing is checked.
     """
     members = recorded.get(MEMBERS)
     if not members:
-        return
+        return []
     with explain_errors("reading the publication", name):
         rows = source.execute(_OTHERS, (json.dumps(members), recorded.get("oid")), prepare=True).fetchall()
-    if not rows:
+    return [((schema, table), back, oid) for schema, table, back, oid in rows]
+
+
+def require_members(source: Connection, name: str, recorded: Mapping[str, Any]) -> None:
+    """Raise LossError if a table that we published has left publication ``name`` since, even if it was added again."""
+    left = left_since(source, name, recorded)
+    if not left:
         return
-    shown = ", ".join(qualified((schema, table)) for schema, table, dummy in rows[:5])
-    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    back = " and added again" if all(row[2] for row in rows) else ""
+    shown = ", ".join(qualified(table) for table, dummy, oid in left[:5])
+    more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+    back = " and added again" if all(back for dummy, back, oid in left) else ""
     raise LossError(
         "looking at the publication",
         name,
         f"{shown}{more} was removed from it{back}: changes written to it meanwhile are not in the stream",
-        BEGIN_AGAIN,
+        _COPY_AGAIN,
     )

@@ -23,6 +23,7 @@ from ..state.large_objects import read_copied
 from ..state.markers import wait_applied, write_marker
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
+from ..validate.surplus import require_no_surplus, require_nothing_fires
 from ..writers import fence, revoke, sessions
 from . import opening
 from .certificate import Evidence
@@ -186,7 +187,7 @@ class Cutover:
         migration = self.migration
         # Catching up may have taken long: a partition created since is fenced too, a table created since stops us.
         migration.refresh_catalog()
-        require_copied(migration)
+        require_alike(migration)
         sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
@@ -312,6 +313,14 @@ class Cutover:
 
 
 _MIGRATE = "Run the migrate playbook until it changes nothing, then cut over."
+
+
+def require_alike(migration: Migration) -> None:
+    """Raise what can be known without reading rows: StateError as `require_copied`, MismatchError where the destination
+    has tables or firing triggers that the source has not."""
+    require_copied(migration)
+    require_no_surplus(migration, migration.destination_catalog(), _DOING)
+    require_nothing_fires(migration, _DOING)
 
 
 def require_copied(migration: Migration) -> None:

@@ -18,7 +18,7 @@ from ..writers import fence
 from ..writers.sessions import require_nothing_prepared
 from . import opening
 from .drain import require_catching_up
-from .execute import Cutover, Limits, require_copied
+from .execute import Cutover, Limits, require_alike
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -103,7 +103,7 @@ def _require_ready(migration: Migration, state: MigrationState, limits: Limits) 
         return
     if not state.reached("validated"):
         raise _not_yet(migration, f"it has reached phase {state.phase}, and the contents were never compared")
-    require_copied(migration)
+    require_alike(migration)
     require_nothing_prepared(migration.source, migration.selected().tables)
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:

@@ -17,6 +17,7 @@ from ..postgres.connect import connect, explain_errors
 from ..state.markers import wait_applied, write_marker
 from ..state.store import StateStore
 from . import digest, value_forms, verdicts
+from .surplus import require_no_surplus
 from .verdicts import Suspicion, Verdict
 
 if TYPE_CHECKING:
@@ -111,11 +112,14 @@ def compare_tables(
 
     ``live`` says that the source is written and the CDC worker applies: then a difference is a suspect that is
     reread, for ``settle_timeout`` seconds for each table, not counting the first reading of a large one. Without
-    it nothing is written at either end and the answer is exact. Raises MismatchError for a missing table or column, and
+    it nothing is written at either end and the answer is exact. Raises MismatchError for a missing table or column, or a
+    table that only the destination has where the source's rows belong, and
     TimeoutExpired where the worker has not passed a position within that time.
     """
     portable = digest.needs_portable_hash(migration.source_server, migration.destination_server)
-    present, mapping = tables_there(migration.destination_catalog()), migration.mapping
+    catalog, mapping = migration.destination_catalog(), migration.mapping
+    require_no_surplus(migration, catalog, "comparing the contents of")
+    present = tables_there(catalog)
     shapes = {table.oid: _shape(table, present, mapping, portable) for table in tables}
     largest_first = sorted(tables, key=lambda table: -table.bytes)
 
