@@ -240,7 +240,7 @@ def test_every_table_is_of_one_moment_though_not_all_of_the_same(make_pair: Any)
         assert pair.destination.query(f"SELECT count(*), sum(v) FROM {table}") == [(ROWS, 0)]
         assert pair.destination.value(f"SELECT count(*) FROM {table} WHERE v <> 0") > 0
     assert objects(pair.source) == objects(pair.destination) and len(objects(pair.source)) == 100
-    assert any("moment of its own" in note for note in results[1]["notes"]), results[1]["notes"]
+    assert any("more than one moment" in note for note in results[1]["notes"]), results[1]["notes"]
     detail = pair.destination.value("SELECT detail FROM causeway.event WHERE what = 'copy run 1 (plain)'")
     assert detail["one_moment"] is False
     assert (importers(pair.source), slots_made(pair.source)) == ([], 0)
@@ -316,7 +316,7 @@ def test_the_whole_way_beside_clients_that_write(make_journey: MakeJourney, clus
     journey.drained()
     journey.exactly_once(clients)
     assert objects(source) == objects(journey.pair.destination)
-    assert not any("moment of its own" in note for note in result["notes"]), "changes make up for it"
+    assert not any("more than one moment" in note for note in result["notes"]), "changes make up for it"
     forms = journey.pair.destination.query("SELECT DISTINCT form, snapshot FROM causeway.copy_run WHERE mark IS NULL")
     assert {form for form, snapshot in forms if not snapshot} == {"own_slot"}
     assert importers(source) == []
@@ -397,7 +397,7 @@ def test_a_worker_without_a_walsender_leaves_its_tables_to_the_others(make_pair:
 def test_where_there_is_no_walsender_at_all_the_copy_says_so(make_pair: Any) -> None:
     pair = make_pair(private=True, source_settings={"max_wal_senders": "0"})
     pair.run("CREATE TABLE t (id int PRIMARY KEY)")
-    with open_migration(pair) as migration, pytest.raises(ConnectError, match="walsender|wal senders|max_wal_senders"):
+    with open_migration(pair) as migration, pytest.raises(ConnectError, match=r"wal.?sender"):
         copy_tables(migration, Limits(parallel=4), "own_slot")
 
 
