@@ -106,7 +106,7 @@ def texts_of(file: Path, source: str) -> Iterator[Text]:
             elif isinstance(node, ast.JoinedStr):
                 yield Text(file, node.lineno, _joined(node, constants))
     for one in _settings(tree):
-        yield Text(file, one.lineno, f"SET LOCAL {one.value} = given")
+        yield Text(file, one.lineno, f"SET LOCAL {one.value!s} = given")
 
 
 def _settings(tree: ast.Module) -> Iterator[ast.Constant]:
