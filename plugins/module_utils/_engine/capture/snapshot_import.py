@@ -67,6 +67,8 @@ def open_witness(migration: Migration) -> Iterator[int | None]:
                 return
             other.execute("BEGIN READ WRITE")
             found = other.execute("SELECT pg_catalog.txid_current()").fetchone()
+            # a snapshot lists who runs among those that are older than the last that has ended: that one is this
+            migration.source.execute("SELECT pg_catalog.txid_current()")
         yield int(found[0]) if found else None
         with explain_errors(_TRYING, "source"):
             other.execute("ROLLBACK")
