@@ -96,14 +96,25 @@ def test_rows_that_an_importer_does_not_see_are_copied(pair: Any, older: Any, ty
     assert pair.destination.query("SELECT count(*), count(DISTINCT relation) FROM causeway.copy_part") == [(2, 2)]
 
 
-def test_where_nothing_was_written_since_the_older_snapshot_it_will_do(pair: Any, older: Any) -> None:
+def test_an_older_snapshot_is_refused_though_nothing_was_written_since(pair: Any, older: Any) -> None:
+    """The lists of an idle source are empty in both sessions: only a transaction of our own tells them apart."""
     pair.run("CREATE TABLE t (id int PRIMARY KEY)")
     pair.source.run("INSERT INTO t SELECT generate_series(1, 1000)")
     older()
     with open_migration(pair, types=("full",)) as migration:
         assert copy_tables(migration, Limits()).apart is False
     assert witness.assert_identical(pair) == 1000
+    assert pair.destination.value("SELECT snapshot FROM causeway.copy_run") == ""
+
+
+def test_on_an_idle_source_a_snapshot_is_imported(pair: Any) -> None:
+    pair.run("CREATE TABLE t (id int PRIMARY KEY)")
+    pair.source.run("INSERT INTO t SELECT generate_series(1, 1000)")
+    with open_migration(pair, types=("full",)) as migration:
+        assert copy_tables(migration, Limits()).apart is False
+    assert witness.assert_identical(pair) == 1000
     assert pair.destination.value("SELECT snapshot <> '' FROM causeway.copy_run")
+    assert pair.source.query("SELECT 1 FROM pg_prepared_xacts UNION SELECT 1 FROM pg_replication_slots") == []
 
 
 def test_large_objects_that_an_importer_does_not_see_are_copied(pair: Any, older: Any) -> None:
@@ -212,7 +223,7 @@ def transfers(end: Any, clients: int = 3) -> Iterator[None]:
             yield
         finally:
             stop.set()
-    assert sum(one.result() for one in running) > 500, "too little was moved to prove anything"
+    assert sum(one.result() for one in running) > 100, "too little was moved to prove anything"
 
 
 def test_every_table_is_of_one_moment_though_not_all_of_the_same(make_pair: Any) -> None:
@@ -229,7 +240,7 @@ def test_every_table_is_of_one_moment_though_not_all_of_the_same(make_pair: Any)
         assert pair.destination.query(f"SELECT count(*), sum(v) FROM {table}") == [(ROWS, 0)]
         assert pair.destination.value(f"SELECT count(*) FROM {table} WHERE v <> 0") > 0
     assert objects(pair.source) == objects(pair.destination) and len(objects(pair.source)) == 100
-    assert any("moment of its own" in note for note in results[1]["notes"]), results[1]["notes"]
+    assert any("more than one moment" in note for note in results[1]["notes"]), results[1]["notes"]
     detail = pair.destination.value("SELECT detail FROM causeway.event WHERE what = 'copy run 1 (plain)'")
     assert detail["one_moment"] is False
     assert (importers(pair.source), slots_made(pair.source)) == ([], 0)
@@ -305,7 +316,7 @@ def test_the_whole_way_beside_clients_that_write(make_journey: MakeJourney, clus
     journey.drained()
     journey.exactly_once(clients)
     assert objects(source) == objects(journey.pair.destination)
-    assert not any("moment of its own" in note for note in result["notes"]), "changes make up for it"
+    assert not any("more than one moment" in note for note in result["notes"]), "changes make up for it"
     forms = journey.pair.destination.query("SELECT DISTINCT form, snapshot FROM causeway.copy_run WHERE mark IS NULL")
     assert {form for form, snapshot in forms if not snapshot} == {"own_slot"}
     assert importers(source) == []
@@ -371,6 +382,25 @@ def test_a_session_creates_one_slot_and_holds_no_lock_on_a_table_that_is_done(ma
     assert pair.source.query("SELECT 1 FROM pg_replication_slots WHERE temporary") == []
 
 
+def test_a_worker_without_a_walsender_leaves_its_tables_to_the_others(make_pair: Any) -> None:
+    pair = make_pair(private=True, source_settings={**LOGGED, "max_wal_senders": "2"})
+    tables = [f"t{number}" for number in range(6)]
+    for table in tables:
+        pair.run(f"CREATE TABLE {table} (id int PRIMARY KEY, t text)")
+        pair.source.run(f"INSERT INTO {table} SELECT n, repeat('x', 100) FROM generate_series(1, 3000) n")
+    with open_migration(pair) as migration:
+        assert copy_tables(migration, Limits(parallel=4), "own_slot").runs == 1
+    assert witness.assert_identical(pair) == 18_000
+    assert 1 <= slots_made(pair.source) <= 2
+
+
+def test_where_there_is_no_walsender_at_all_the_copy_says_so(make_pair: Any) -> None:
+    pair = make_pair(private=True, source_settings={"max_wal_senders": "0"})
+    pair.run("CREATE TABLE t (id int PRIMARY KEY)")
+    with open_migration(pair) as migration, pytest.raises(ConnectError, match=r"wal.?sender"):
+        copy_tables(migration, Limits(parallel=4), "own_slot")
+
+
 @pytest.mark.faults
 def test_a_session_that_loses_its_slot_is_an_error_and_the_next_call_resumes(pair: Any) -> None:
     for table, rows in (("first", 3000), ("second", 60000)):
@@ -424,7 +454,7 @@ def test_a_transaction_that_never_ends_ends_the_copy_and_is_named(pair: Any, for
     with open_migration(pair) as migration, pair.source.connect(application_name="forgotten") as older:
         older.execute("BEGIN; INSERT INTO t VALUES (1)")
         began = time.monotonic()
-        with pytest.raises(TimeoutExpired, match=r"7 attempts .* were in vain: .*forgotten") as failure:
+        with pytest.raises(TimeoutExpired, match=r"7 attempts .* failed: .*forgotten") as failure:
             copy_tables(migration, Limits(parallel=2, patience=Patience(0.2, 2)), form)
         assert time.monotonic() - began < 20
     assert failure.value.remedy

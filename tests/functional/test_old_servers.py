@@ -21,6 +21,7 @@ from support import witness
 from support.clusters.local import Clusters
 from support.clusters.old_server import LOGGED, VERSION_NUMBER, Relay, hide, seen_through_relay, too_new
 from support.clusters.pairs import End, Pair
+from support.faults.snapshots import refuse_imports
 from support.harness.moved import MakeMoved
 from support.harness.trip import LEFT_OVER, NAME, SCHEMAS, Trip
 from support.loads.sales import SalesLoad
@@ -184,7 +185,7 @@ def test_a_database_of_11_is_moved_under_load(
 ) -> None:
     pair, relay = old
     if not request.node.callspec.params["old"]:
-        pytest.importorskip("support.faults.snapshots").refuse_imports(pair.source)
+        refuse_imports(pair.source)
     trip = Trip(pair, tmp_path, clusters, make_role)
     pair.source.run("ALTER TABLE shop.customers DROP COLUMN name_lower")  # 11 has no generated columns
     hide(pair.source)

@@ -26,6 +26,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migrat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import (
+    attempts,
     fence,
     grants,
     revoke,
@@ -216,6 +217,10 @@ def test_the_fence_names_what_it_does_not_stop(
         assert not {shop.mover[0], shop.app[0]} & set(hidden.bypassing)
         assert fence.found_bypassing(migration.source, tables, hidden) == tuple(sorted((shop.mover[0], shop.app[0])))
         assert shop.answer(source, shop.app) == ""
+        # what only the attempt finds: the server is not asked
+        with pytest.MonkeyPatch.context() as only:
+            only.setattr(attempts, "_WRITERS_LEFT", "SELECT ''::text WHERE %s::oid[] IS NULL")
+            assert fence.found_bypassing(migration.source, tables, hidden) == (shop.mover[0],)
         # a lock in the way of the attempt says nothing, and is not waited for
         with source.server.connect(source.dbname) as other, other.transaction():
             other.execute("LOCK TABLE sales.orders, sales.part, sales.part_0 IN ACCESS EXCLUSIVE MODE")

@@ -53,6 +53,7 @@ _CAST = re.compile(r"::\s*(?:pg_catalog\.)?\"?\w+\"?(?:\(\d+\))?(?:\[\])?")
 _SET = re.compile(r"(?:^|;|SYSTEM)\s*SET (?:LOCAL |SESSION )?([a-z_]\w*) (?:=|TO)\s")
 _SHOW = re.compile(r"\bSHOW ([a-z_]\w*)")
 _ASSIGNED = re.compile(r"([a-z]+(?:_[a-z]+)+) = \S+")
+_GIVEN = re.compile(r"PINNED|_?WRITING|\w*SETTINGS")
 _READ = re.compile(r"current_setting\('(\w+)'\)|set_config\('(\w+)'")
 _REGCLASS = re.compile(r"'(?:pg_catalog\.)?(pg_\w+)'::regclass")
 _STATEMENT = re.compile(
@@ -75,14 +76,13 @@ class Text:
 @dataclass
 class Names:
     """What texts name, each with the places: ``columns`` by (relation, column); ``unknown`` are words of a text that reads
-    catalogs of which none is known to have such a column; ``words`` are texts of one word."""
+    catalogs of which none is known to have such a column."""
 
     functions: dict[str, list[Text]] = field(default_factory=dict)
     relations: dict[str, list[Text]] = field(default_factory=dict)
     columns: dict[tuple[str, str], list[Text]] = field(default_factory=dict)
     settings: dict[str, list[Text]] = field(default_factory=dict)
     unknown: dict[str, list[Text]] = field(default_factory=dict)
-    words: dict[str, list[Text]] = field(default_factory=dict)
     stars: list[Text] = field(default_factory=list)
 
 
@@ -105,6 +105,22 @@ def texts_of(file: Path, source: str) -> Iterator[Text]:
                 yield Text(file, node.lineno, node.value)
             elif isinstance(node, ast.JoinedStr):
                 yield Text(file, node.lineno, _joined(node, constants))
+    for one in _settings(tree):
+        yield Text(file, one.lineno, f"SET LOCAL {one.value!s} = given")
+
+
+def _settings(tree: ast.Module) -> Iterator[ast.Constant]:
+    """The names of the settings that a session begins with: keys of C(settings=…), and of constants that C(_GIVEN) matches."""
+    for node in ast.walk(tree):
+        value: ast.expr | None = None
+        if isinstance(node, ast.keyword) and node.arg == "settings":
+            value = node.value
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            value = node.value if isinstance(target, ast.Name) and _GIVEN.fullmatch(target.id) else None
+        for key in value.keys if isinstance(value, ast.Dict) else ():
+            if isinstance(key, ast.Constant):
+                yield key
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
@@ -143,8 +159,6 @@ def collect(found: Iterator[Text] | Sequence[Text], catalogs: Mapping[str, froze
             _collect_one(text, catalogs, names)
         elif assigned := _ASSIGNED.fullmatch(text.text):
             names.settings.setdefault(assigned[1], []).append(text)
-        elif re.fullmatch(r"[a-z]+(_[a-z]+)*", text.text):
-            names.words.setdefault(text.text, []).append(text)
     return names
 
 

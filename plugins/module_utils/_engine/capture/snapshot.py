@@ -28,7 +28,7 @@ from ..postgres._psycopg import sql
 from ..postgres.connect import connect, explain_errors, simple_query
 from ..postgres.lsn import Lsn, parse_lsn
 from .snapshot_guard import SEEN, open_transactions, wait_finished
-from .snapshot_import import can_import
+from .snapshot_import import can_import, open_witness
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -104,8 +104,9 @@ def open_snapshot(
 def _open_ordinary(migration: Migration) -> Iterator[Snapshot]:
     endpoint = migration.spec.source
     with closing(connect(endpoint, f"snapshot {migration.name}")) as holder:
-        taken = _plain(holder, str(endpoint))
-        yield _importable(migration, holder, taken)
+        with open_witness(migration) as witness:
+            taken = _importable(migration, holder, _plain(holder, str(endpoint)), witness)
+        yield taken
 
 
 @contextmanager
@@ -119,10 +120,10 @@ def _open_slots(migration: Migration, run: int, wait: float) -> Iterator[Snapsho
         yield _importable(migration, holder, Snapshot(exported, mark, "slot"))
 
 
-def _importable(migration: Migration, holder: Connection, taken: Snapshot) -> Snapshot:
+def _importable(migration: Migration, holder: Connection, taken: Snapshot, witness: int | None = None) -> Snapshot:
     """Return the snapshot, without its name if an importer would not see what the holder sees."""
     seen = simple_query(holder, SEEN, _MAKING, "source")[0][0] or ""
-    if can_import(migration, taken.name, seen):
+    if can_import(migration, taken.name, seen, witness):
         return taken
     return replace(taken, name="", form="own_slot" if taken.form == "slot" else taken.form)
 
@@ -141,18 +142,18 @@ def patiently(begin: Callable[[float], Result], patience: float, tell: Callable[
     Raises the last TimeoutExpired, with the time that all attempts took.
     """
     began, failed = time.monotonic(), list[TimeoutExpired]()
-    for seconds in attempts(patience):
-        try:
-            result = begin(seconds)
-        except TimeoutExpired as exc:
-            failed.append(exc)
-            tell(exc.why)
-        else:
-            if failed:
-                tell("")
-            return result
+    try:
+        for seconds in attempts(patience):
+            try:
+                return begin(seconds)
+            except TimeoutExpired as exc:
+                failed.append(exc)
+                tell(exc.why)
+    finally:
+        if failed:
+            tell("")
     last = failed[-1]
-    why = f"{len(failed)} attempts in {time.monotonic() - began:.0f} s were in vain: {last.why}"
+    why = f"{len(failed)} attempts in {time.monotonic() - began:.0f} s failed: {last.why}"
     raise TimeoutExpired(last.doing, last.what, why, last.remedy, sqlstate=last.sqlstate) from last
 
 

@@ -89,7 +89,7 @@ def wait_finished(ordinary: Connection, seen: str, timeout: float, poll: float =
                     "waiting for the transactions that the snapshot calls finished at the",
                     "source",
                     f"still open after {timeout:g} s: {open_transactions(ordinary)}",
-                    "A commit waits, mostly for a synchronous standby: let it finish, then run the playbook again.",
+                    "Wait until they have ended (a commit may wait for a synchronous standby), then run the playbook again.",
                 )
             time.sleep(poll)
     return time.monotonic() - began

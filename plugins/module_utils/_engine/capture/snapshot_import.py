@@ -9,17 +9,21 @@ lacks, so that an importer sees another past, without an error. Only what both s
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import psycopg, sql
-from ..postgres.connect import connect, server_error
+from ..postgres.connect import connect, explain_errors, server_error
 from .snapshot_guard import SEEN, parse_snapshot
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
+
+_TRYING = "trying whether a snapshot can be imported at the"
+_WRITING = {"default_transaction_read_only": "off"}
 
 SNAPSHOT_GONE = ("22023", "42704", "55000")
 """SQLSTATEs of SET TRANSACTION SNAPSHOT when the holder has ended: no such file, no such snapshot, process not running."""
@@ -33,11 +37,12 @@ def import_statement(snapshot: str) -> Composed:
     return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
 
 
-def same_view(holder: str, importer: str) -> bool:
+def same_view(holder: str, importer: str, witness: int | None) -> bool:
     """Return whether two sessions' snapshots, as text, are one. Pure.
 
-    Equal texts that list transactions outside their own bounds say nothing: a server that does not keep such a list may
-    show the same leftovers twice.
+    ``witness`` is a transaction that was open when the holder's snapshot was taken, and must be in the list: where the
+    source is idle, two empty lists are equal whatever the server does. Equal texts that list transactions outside their
+    own bounds say nothing: a server that does not keep such a list may show the same leftovers twice.
     """
     if holder != importer:
         return False
@@ -45,13 +50,35 @@ def same_view(holder: str, importer: str) -> bool:
         seen = parse_snapshot(holder)
     except ValueError:
         return False
-    return all(seen.xmin <= xid < seen.xmax for xid in seen.running)
+    return all(seen.xmin <= xid < seen.xmax for xid in seen.running) and (witness is None or witness in seen.running)
 
 
-def can_import(migration: Migration, snapshot: str, seen: str) -> bool:
+@contextmanager
+def open_witness(migration: Migration) -> Iterator[int | None]:
+    """Return a context with an open transaction of our own at the source, by its ID; None in recovery, where there is none.
+
+    Nothing may be created in it, and no slot while it is open: a slot waits for it. Raises ConnectError, ServerError.
+    """
+    with closing(connect(migration.spec.source, f"witness {migration.name}", settings=_WRITING)) as other:
+        with explain_errors(_TRYING, "source"):
+            row = other.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+            if row is None or row[0]:
+                yield None
+                return
+            other.execute("BEGIN READ WRITE")
+            found = other.execute("SELECT pg_catalog.txid_current()").fetchone()
+            # a snapshot lists who runs among those that are older than the last that has ended: that one is this
+            migration.source.execute("SELECT pg_catalog.txid_current()")
+        yield int(found[0]) if found else None
+        with explain_errors(_TRYING, "source"):
+            other.execute("ROLLBACK")
+
+
+def can_import(migration: Migration, snapshot: str, seen: str, witness: int | None = None) -> bool:
     """Return whether a session that imports this snapshot of the source sees what its holder sees.
 
-    ``seen`` is the holder's own snapshot as text (`snapshot_guard.SEEN`). Raises ConnectError, ServerError.
+    ``seen`` is the holder's own snapshot as text (`snapshot_guard.SEEN`), ``witness`` as for `same_view`. Raises
+    ConnectError, ServerError.
     """
     with closing(connect(migration.spec.source, f"probe {migration.name}")) as probe:
         try:
@@ -61,5 +88,5 @@ def can_import(migration: Migration, snapshot: str, seen: str) -> bool:
         except psycopg.Error as exc:
             if exc.sqlstate in _REFUSED:
                 return False
-            raise server_error(exc, "trying whether a snapshot can be imported at the", "source") from exc
-    return row is not None and same_view(seen, row[0])
+            raise server_error(exc, _TRYING, "source") from exc
+    return row is not None and same_view(seen, row[0], witness)

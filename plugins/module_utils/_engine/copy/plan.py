@@ -267,7 +267,8 @@ def _apply(
 
 
 _APART = (
-    "Sessions cannot share a snapshot at the source: each table was copied as of a moment of its own. Where the source"
-    " was written to meanwhile, rows of different tables may not belong together; repeat the copy while it is not, or"
-    " migrate with types that include incremental."
+    "Tables were copied as of more than one moment: sessions cannot share a snapshot at the source, or an earlier run had"
+    " copied some of them. Where the source was written to meanwhile, rows of different tables may not belong together; run"
+    " migrate once more while it is not, with causeway_resync naming the tables, or migrate with types that include"
+    " incremental."
 )

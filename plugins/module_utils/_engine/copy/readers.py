@@ -87,6 +87,11 @@ class SourceReaders:
         return self._session
 
     @property
+    def has_walsender(self) -> bool:
+        """Return whether it reads under a slot of its own."""
+        return self._own_slot.is_open
+
+    @property
     def has_lost_its_session(self) -> bool:
         """Return whether the server has ended the session."""
         return self._session is not None and bool(self._session.is_closed())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from .transfer.columns import (
     select_statement,
     stage_statements,
 )
+from .transfer.own_slot import NoWalsender
 from .transfer.pace import rows_in
 from .transfer.pipe import Copied, Sink, pump
 from .transfer.source_reader import SnapshotGone, TableChanged
@@ -63,12 +65,15 @@ class Run:
     changed: set[int] = field(default_factory=set)
     text_only: set[int] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)
+    readers: dict[int, SourceReaders] = field(default_factory=dict)
     copied: int = 0
 
     @property
     def apart(self) -> bool:
-        """Return whether several tables are copied as of a moment each, though no changes follow that make up for it."""
-        return self.form == "plain" and not self.snapshot and len(self.jobs) > 1
+        """Return whether tables are of several moments, since none is shared or earlier runs have copied some, though no
+        changes follow that make up for it."""
+        tables = len(self.migration.selected().leaves)
+        return self.form == "plain" and tables > 1 and (not self.snapshot or len(self.jobs) < tables)
 
     def format(self, job: Job) -> Format:
         """Return the format of a table's COPY: text once the destination has refused binary."""
@@ -84,6 +89,8 @@ async def copy_run(run: Run) -> None:
     Raises the first error of a worker; the others are cancelled, their transactions rolled back.
     """
     count = max(1, min(run.limits.parallel, sum(len(job.parts) for job in run.jobs.values())))
+    # a worker with a slot of its own waits in a thread, for its turn too: all must find one
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * count + 4, "copy"))
     tasks = [asyncio.ensure_future(_work(run, number)) for number in range(count)]
     try:
         done, dummy = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -96,13 +103,20 @@ async def copy_run(run: Run) -> None:
 
 
 async def _work(run: Run, number: int) -> None:
-    """Copy parts until none is left, as one worker. After any failure it opens new sessions, but keeps a slot's snapshot."""
+    """Copy parts until none is left, as one worker. After any failure it opens new sessions, but keeps a slot's snapshot.
+
+    A worker that gets no walsender leaves its parts to the others, if one of them has got one.
+    """
     migration, purpose = run.migration, f"copy {run.migration.name} {number}"
     tell = tell_waits(migration.store, run.gauge)
     readers = SourceReaders(migration, run.limits, run.number, run.form, run.snapshot, purpose=purpose, tell=tell)
+    run.readers[number] = readers
     try:
         while await _work_on(_Worker(run, readers, purpose)):
             readers.recover()
+    except NoWalsender as exc:
+        if not any(other.has_walsender for other in run.readers.values()):
+            raise exc.error from exc
     finally:
         readers.terminate()
 

@@ -216,6 +216,7 @@ class Cutover:
         known = self._found()
         self._fence = dataclasses.replace(known, bypassing=tuple(sorted({*known.bypassing, *roles})))
         self.proofs.bypassing = self._fence.bypassing
+        self.migration.store.event("cutover", "the fence does not stop some roles", {"roles": list(roles)})
         self.warnings.append(
             f"The fence does not stop {', '.join(roles)}: every right was revoked, and the server lets them write all the"
             " same. Make sure that nothing writes to the source with them. A write behind the fence stops the cutover."
@@ -250,7 +251,12 @@ class Cutover:
         wrong = [table for table in tables if verdicts[table.oid].verdict != "identical"]
         if wrong:
             rows = [report.as_result(table, verdicts[table.oid]) for table in tables]
-            raise report.difference(wrong, verdicts, {"tables": rows})
+            error = report.difference(wrong, verdicts, {"tables": rows})
+            if self.proofs.bypassing:
+                error.remedy += (
+                    f" No fence stops {', '.join(self.proofs.bypassing)}: they may have written to the source."
+                )
+            raise error
         self.proofs.verdicts = verdicts
         self._done(compared=True)
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # ``chosen`` is what is selected: tables by OID, all else by its schema, and what belongs to either (indexes, defaults,
 # constraints, triggers, rules, policies, row and array types). ``needed`` follows all dependencies of an object, to the
 # extensions; but never into another relation, since a foreign key or a view may lead to tables that are not selected.
-# The members of an extension are not selected objects, in any schema; nor is what hangs on one (`i`), such as the
-# multirange type of a range, or the sequence of an identity column, which is no member itself.
+# The members of an extension are not selected objects, in any schema; nor is what depends on one internally (`i`), such as
+# the multirange type of a range, or the sequence of an identity column, which is no member itself.
 NEEDED = """
 WITH RECURSIVE chosen (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relations)s::oid[])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import names
+from ..postgres.versions import has
 from ..units import duration
 from . import wal
 from .finding import Check, Found, at_source
@@ -74,7 +75,8 @@ def _standby_failover(source: SourceView) -> Iterator[Found]:
     server = source.server
     if not source.standbys:
         return
-    if server.major >= 17 and server.setting("synchronized_standby_slots"):
+    named_slots = has(server.version, "synchronized_standby_slots")
+    if named_slots and server.setting("synchronized_standby_slots"):
         return
     # Its settings are seen by every account, the list of preloaded libraries is not.
     loaded = server.setting("pg_failover_slots.version") or "pg_failover_slots" in server.setting(
@@ -82,7 +84,7 @@ def _standby_failover(source: SourceView) -> Iterator[Found]:
     )
     if loaded:
         return
-    wanted = "synchronized_standby_slots" if server.major >= 17 else "the extension pg_failover_slots"
+    wanted = "synchronized_standby_slots" if named_slots else "the extension pg_failover_slots"
     yield Found(
         ", ".join(source.standbys),
         f"{len(source.standbys)} standbys follow, and {wanted} is not set",

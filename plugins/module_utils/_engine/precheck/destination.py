@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
+from ..postgres.versions import has
 from .finding import Check, Found, at_both, at_destination
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _destination_replica_role(seen: Observation, destination: DestinationView) -
         f"{error.why} (SQLSTATE {error.sqlstate})",
         "BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK",
         f'GRANT SET ON PARAMETER session_replication_role TO "{user}";'
-        if destination.server.major >= 15
+        if has(destination.server.version, "GRANT SET ON PARAMETER")
         else "Use an account that may set it: a superuser, or the cloud's privileged account.",
     )
 

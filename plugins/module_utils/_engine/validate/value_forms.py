@@ -6,7 +6,7 @@
 Before PostgreSQL 12 a float is written with as many digits as always suffice (0.100000000000000006), since then with the
 fewest that do (0.1); where a pooler drops our settings, with too few. Before 16 a ``"char"`` beyond ASCII is written as
 that byte, since then in octal. So both ends are asked to write some. Where they do it alike, the text is what is compared.
-Else these types, and all that are made of them, are compared by the bytes of their send functions, part by part: the send
+Else these types (floats, or ``"char"``), and all that are made of them, are compared by the bytes of their send functions, part by part: the send
 functions of arrays, composites and ranges name types by OID, or tell whether an array has room for NULLs. Every NaN counts
 as the same, as it does in text: the stream and the copy may exchange one for another. -0 is not 0.
 """
@@ -31,7 +31,8 @@ Form: TypeAlias = Callable[["Composable"], "Composable"]
 # 1/3 shows the number of digits, 0.1 + 0.2 whether they are the fewest; a byte beyond ASCII is not fit to be sent as text.
 _WRITTEN = """
 SELECT pg_catalog.md5(ROW(1::float8 / 3, 0.1::float8 + 0.2::float8, 1::float4 / 3, 0.1::float4,
-                          pg_catalog.point(1::float8 / 3, 0), (-1)::"char")::text)
+                          pg_catalog.point(1::float8 / 3, 0))::text),
+       pg_catalog.md5(((-1)::"char")::text)
 """
 
 # What each type is made of, downwards from the given ones: of a composite by its fields, of all others of one.
@@ -73,8 +74,7 @@ def _geometric(name: str, send: str = "") -> Form:
     return _form(f"pg_catalog.{send or name + '_send'}(CASE WHEN {holds_none} THEN {{x}} ELSE {read} END)")
 
 
-_BASES: Mapping[int, Form] = {
-    18: _form("{x}::pg_catalog.int4"),
+_FLOATS: Mapping[int, Form] = {
     700: _float("float4send"),
     701: _float("float8send"),
     600: _geometric("point"),
@@ -85,7 +85,9 @@ _BASES: Mapping[int, Form] = {
     628: _geometric("line"),
     718: _geometric("circle"),
 }
-"""By the OID of the built-in type."""
+_CHARS: Mapping[int, Form] = {18: _form("{x}::pg_catalog.int4")}
+_BASES = (_FLOATS, _CHARS)
+"""By the OID of the built-in type, in the order of the columns of `_WRITTEN`."""
 
 
 def observe_forms(source: Connection, destination: Connection, types: Iterable[int]) -> Mapping[int, Form]:
@@ -95,20 +97,24 @@ def observe_forms(source: Connection, destination: Connection, types: Iterable[i
     """
     with explain_errors("asking how numbers are written at", "both ends"):
         here, there = (conn.execute(_WRITTEN).fetchone() for conn in (source, destination))
-        if here == there:
+        differing = [
+            bases for bases, *written in zip(_BASES, here or (), there or (), strict=True) if written[0] != written[1]
+        ]
+        if not differing:
             return {}
         multiranges = _MULTIRANGES if has(source.info.server_version, "pg_range.rngmultitypid") else ""
         wanted = sorted(set(types))
         parts = source.execute(sql.SQL(_PARTS).format(multiranges=sql.SQL(multiranges)), (wanted,)).fetchall()
-    return forms_of(wanted, parts)
+    return forms_of(wanted, parts, {oid: form for bases in differing for oid, form in bases.items()})
 
 
-def forms_of(types: Iterable[int], parts: Iterable[tuple[Any, ...]]) -> Mapping[int, Form]:
-    """Return the forms of types; ``parts`` are (type, kind, field, type of the part), in the order of the fields. Pure."""
+def forms_of(types: Iterable[int], parts: Iterable[tuple[Any, ...]], bases: Mapping[int, Form]) -> Mapping[int, Form]:
+    """Return the forms of types that are made of ``bases``; ``parts`` are (type, kind, field, type of the part), in the
+    order of the fields. Pure."""
     made_of: dict[int, list[tuple[str, str, int]]] = {}
     for whole, kind, field, part in parts:
         made_of.setdefault(whole, []).append((kind, field, part))
-    known: dict[int, Form | None] = dict(_BASES)
+    known: dict[int, Form | None] = dict(bases)
 
     def form(oid: int) -> Form | None:
         if oid not in known:

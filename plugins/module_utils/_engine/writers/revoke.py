@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, StateError
+from ..errors import EngineError, ServerError, StateError
 from ..plan import Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import observe_catalog, qualified, quoted
 from ..postgres.connect import explain_errors
 from ..state.tombstone import read_tombstone
-from .attempts import READ_ONLY, REFUSED, try_new_session, try_to_write
+from .attempts import BUSY, READ_ONLY, REFUSED, try_new_session, try_to_write
 from .grants import grant_of, grant_statements, observe_grants, revoke_statements
 from .situation import (
     DOING,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
-    from ..postgres.connect import End
+    from ..postgres.connect import Connection, End
 
 BEFORE = "writers"
 """Key of the originals: {"end:role": {"grants": […], "braked": bool, "setting": the earlier value, or null}}."""
@@ -89,7 +89,7 @@ def _plan_revoked(migration: Migration, situation: Situation) -> Plan:
     if braking:
         brakes.append(_brake_change(situation))
     changes = [*revokes, *brakes]
-    conn = migration.source if situation.end == "source" else migration.destination
+    conn = _conn(migration, situation)
     _refuse_after_release(migration, situation, changes)
 
     def apply() -> Mapping[str, object]:
@@ -105,24 +105,32 @@ def _plan_revoked(migration: Migration, situation: Situation) -> Plan:
     result: dict[str, object] = {"role": situation.role, "end": situation.end, "tables": len(situation.tables)}
     result["remaining"] = remaining
     if not changes:
-        result.update(_reported(situation, tried, remaining))
+        result.update(_reported(situation, tried))
     return Plan(as_change(changes, conn), result, apply, (), warnings_of(situation, remaining))
 
 
 def _settled(
     migration: Migration, situation: Situation, remaining: Sequence[dict[str, object]], *, braked: bool
 ) -> dict[str, object]:
-    """Try to write, and return the outcome; where the role still can and no brake is set, set it and try again."""
+    """Try to write, and return the outcome; where the role still can and no brake is set, set it and try again. What the
+    role still holds is named, whether it is braked or not."""
     tried = _tried(migration, situation)
-    if not tried.get("writable") or braked:
-        return _reported(situation, tried, remaining)
-    conn = migration.source if situation.end == "source" else migration.destination
-    _remember(migration, situation, True)
-    _brake_change(situation).execute(conn, DOING)
+    if not tried.get("writable"):
+        return _reported(situation, tried)
+    conn = _conn(migration, situation)
     kept = [g for g in observe_grants(conn, situation.tables) if g.grantee == situation.role]
-    ways = [*remaining, kept_path(situation, kept) if kept else unknown_path(situation, tried)]
-    after = _reported(situation, _tried(migration, situation), ways)
-    return {**after, "remaining": ways, "warnings": [*warnings_of(situation, ways), *_listed(after["warnings"])]}
+    ways = [*remaining, *([kept_path(situation, kept)] if kept else [])] or [unknown_path(situation, tried)]
+    if not braked:
+        _remember(migration, situation, True)
+        _brake_change(situation).execute(conn, DOING)
+        tried = _tried(migration, situation)
+    after = _reported(situation, tried)
+    told = warnings_of(situation, ways) if len(ways) > len(remaining) else ()
+    return {**after, "remaining": ways, "warnings": [*told, *_listed(after["warnings"])]}
+
+
+def _conn(migration: Migration, situation: Situation) -> Connection:
+    return migration.source if situation.end == "source" else migration.destination
 
 
 def _listed(value: object) -> list[object]:
@@ -158,32 +166,37 @@ def _remember(migration: Migration, situation: Situation, braking: bool) -> None
 
 
 def _tried(migration: Migration, situation: Situation) -> dict[str, Any]:
-    """Try to write, and return the outcome. ``verified``: every table refuses, or the role's new sessions do."""
-    conn = migration.source if situation.end == "source" else migration.destination
+    """Try to write, and return the outcome. ``verified``: every table refuses, or the role's new sessions do.
+    ``unverified``: why a table could not be tried."""
     try:
-        answers = try_to_write(conn, situation.role, situation.tables)
+        answers = try_to_write(_conn(migration, situation), situation.role, situation.tables)
     except EngineError as exc:
         return {"verified": False, "refused": 0, "writable": [], "unverified": exc.why}
-    writable = [table for table, state in answers.items() if state != REFUSED]
+    busy = [table for table, state in answers.items() if state == BUSY]
+    writable = [table for table, state in answers.items() if state not in (REFUSED, BUSY)]
     result: dict[str, Any] = {
-        "refused": len(answers) - len(writable),
+        "refused": len(answers) - len(writable) - len(busy),
         "writable": writable,
-        "verified": not writable,
+        "verified": not writable and not busy,
         "read_only_sessions": None,
     }
     if writable and situation.role == situation.login:
         endpoint = migration.spec.source if situation.end == "source" else migration.spec.destination
         known = set(writable)
         state = try_new_session(endpoint, next(table for table in situation.tables if str(table) in known))
-        result["read_only_sessions"] = state == READ_ONLY
+        busy += [writable[0]] if state == BUSY else []
+        result["read_only_sessions"] = None if state == BUSY else state == READ_ONLY
         result["verified"] = state == READ_ONLY
+    if busy and not result["verified"]:
+        result["unverified"] = f"{', '.join(busy[:5])} is locked by another session"
     return result
 
 
-def _reported(
-    situation: Situation, tried: Mapping[str, Any], remaining: Sequence[Mapping[str, object]]
-) -> dict[str, object]:
-    """Return the outcome with its warnings: a brake that was set, and that a new session of the account ignores."""
+def _reported(situation: Situation, tried: Mapping[str, Any]) -> dict[str, object]:
+    """Return the outcome with its warnings: a table that could not be tried, and a brake that was set and that a new
+    session of the account ignores."""
+    if "unverified" in tried:
+        return {**tried, "warnings": [_untried(situation, str(tried["unverified"]))]}
     if tried.get("read_only_sessions") is not False:
         return {**tried, "warnings": []}
     return {
@@ -196,8 +209,15 @@ def _reported(
     }
 
 
+def _untried(situation: Situation, why: str) -> str:
+    return (
+        f"whether role {quoted(situation.role)} can still write at the {situation.end} was not tried everywhere: {why}. Run"
+        " pg_revoke_writer to try again."
+    )
+
+
 def _plan_granted(migration: Migration, situation: Situation) -> Plan:
-    conn = migration.source if situation.end == "source" else migration.destination
+    conn = _conn(migration, situation)
     recorded = _recorded(migration, situation)
     result: dict[str, object] = {"role": situation.role, "end": situation.end, "tables": len(situation.tables)}
     if not recorded:
@@ -233,9 +253,18 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
 def revoke_own(migration: Migration) -> Mapping[str, object]:
     """Revoke the right to write at the destination from the migration's own account: the cutover's last step before it
     opens. Returns what pg_revoke_writer returns; ``warnings`` are about what only the attempt to write has shown, by an
-    earlier run too. Raises ServerError."""
-    made = _plan_revoked(migration, observe_situation(migration, "destination", ""))
-    result = dict(made.carry_out())
+    earlier run too.
+
+    The source is closed by now: where the server refuses a REVOKE or the brake, that is a warning, and the destination
+    still opens. Raises ConnectError."""
+    situation = observe_situation(migration, "destination", "")
+    made = _plan_revoked(migration, situation)
+    try:
+        result = dict(made.carry_out())
+    except ServerError as exc:
+        tried = _tried(migration, situation)
+        told = f"the right to write could not be revoked from role {quoted(situation.role)}: {exc.why}. {exc.remedy}"
+        result = {**made.result, **tried, "verified": False, "warnings": [told, *made.warnings]}
     unknown = any(way["path"] == "unknown" for way in _ways(made.result))
     result["warnings"] = list(dict.fromkeys([*(made.warnings if unknown else ()), *_listed(result.get("warnings"))]))
     return result

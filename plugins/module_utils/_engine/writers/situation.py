@@ -125,7 +125,10 @@ def remaining_paths(situation: Situation) -> list[dict[str, object]]:
 def unknown_path(situation: Situation, tried: Mapping[str, Any]) -> dict[str, object]:
     """Return the path of a role that could write when it was tried, for a reason that the catalogs do not show."""
     role = quoted(situation.role)
-    remedy = f"Let nothing but the migration log in as {role}, and ALTER ROLE {role} NOLOGIN when it is released."
+    remedy = (
+        f"Let nothing but the migration log in as {role}. When it is released, drop {role} if it was made for the"
+        " migration; never disable the only account that may administer the server."
+    )
     return {"path": "unknown", "via": situation.role, "tables": len(tried["writable"]), "remedy": remedy}
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...capture.snapshot import begin_under_slot, drop_run_slot, patiently, waiting
-from ...errors import EngineError, ServerError, StateError
+from ...errors import ConnectError, EngineError, ServerError, StateError
 from ...postgres._psycopg import pq, psycopg
 from ...postgres.connect import connect, server_error, simple_query
 from ...postgres.lsn import NO_LSN, Lsn
@@ -37,8 +37,19 @@ PIECE = 240_000
 
 _COPYING = "copying from a slot of its own at the"
 
+_NONE_LEFT = ("53300", "53400")
+"""SQLSTATEs of a server that has no walsender and no replication slot left."""
+
 _TURN = threading.Lock()
 """Held while this host creates a slot: its workers need one free replication slot then, not one each."""
+
+
+class NoWalsender(Exception):
+    """Raised where the server grants no walsender or no slot; ``error`` says why."""
+
+    def __init__(self, error: EngineError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class OwnSlotReading:
@@ -70,7 +81,7 @@ class OwnSlotReading:
 
     async def begin(self, table: Table) -> tuple[Lsn, Fingerprint]:
         """Lock a table under the session's snapshot, which is taken before the first one; return the snapshot LSN and
-        the table's fingerprint. Raises as SnapshotReading does, and SnapshotTooLarge."""
+        the table's fingerprint. Raises as SnapshotReading does, SnapshotTooLarge, and NoWalsender."""
         return await in_thread(self._begin, table, interrupt=self._interrupt)
 
     def _begin(self, table: Table) -> tuple[Lsn, Fingerprint]:
@@ -93,15 +104,20 @@ class OwnSlotReading:
         def attempt(seconds: float) -> Connection:
             self._refuse_if_ended()
             purpose = f"copy {self._migration.name}"
-            conn = connect(self._migration.spec.source, purpose, replication=True, settings=waiting(seconds))
+            try:
+                conn = connect(self._migration.spec.source, purpose, replication=True, settings=waiting(seconds))
+            except ConnectError as exc:
+                raise NoWalsender(exc) from exc
             # The pid of its backend differs from those of all other hosts' sessions.
             key = (self._migration.name, self._run, conn.info.backend_pid)
             self._conn = conn
             try:
                 self._mark = begin_under_slot(conn, ordinary, *key, wait=seconds)
                 drop_run_slot(conn, *key)
-            except BaseException:
+            except BaseException as exc:
                 self._drop()
+                if isinstance(exc, ServerError) and exc.sqlstate in _NONE_LEFT:
+                    raise NoWalsender(exc) from exc
                 raise
             return conn
 
@@ -169,6 +185,11 @@ class OwnSlotReading:
         if self._conn is not None:
             await self._call(self._leave_savepoint, self._conn)
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether it has a walsender."""
+        return self._conn is not None
+
     def recover(self) -> None:
         """Make ready for another table after a failure: only what broke off in the middle of a COPY needs a new slot."""
         if self._copying:
@@ -180,7 +201,7 @@ class OwnSlotReading:
         conn = self._conn
         if conn is not None:
             with suppress(psycopg.Error):
-                conn.cancel()
+                conn.cancel_safe(timeout=10.0)
 
     def _refuse_if_ended(self) -> None:
         if self._ended:

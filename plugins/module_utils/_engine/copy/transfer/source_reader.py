@@ -235,7 +235,7 @@ async def in_thread(
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         if interrupt is not None:
-            interrupt()
+            await asyncio.to_thread(interrupt)  # a host that does not answer must not stop the others
         await asyncio.gather(running, return_exceptions=True)
         raise
 

@@ -105,6 +105,8 @@ def test_what_the_sql_names_is_as_old_as_10_or_in_the_table() -> None:
         ("Q = \"SELECT 'pg_catalog.pg_parameter_acl'::regclass\"", "relation pg_parameter_acl"),
         ('conn.execute("SET LOCAL io_method = worker")', "setting io_method"),
         ("Q = \"SELECT pg_catalog.current_setting('io_method')\"", "setting io_method"),
+        ('connect(end, settings={"io_method": "sync"})', "setting io_method"),
+        ('PINNED: Mapping[str, str] = {"TimeZone": "UTC", "io_method": "sync"}', "setting io_method"),
         ('for one in ("enable_seqscan = off", "enable_self_join_elimination = off"): pass', "setting enable_self_join"),
     ],
 )

@@ -15,6 +15,8 @@ from unit.plugins.module_utils._engine.catalog_values import column, table, uniq
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.mapping import IDENTITY
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate import digest
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.validate.value_forms import (
+    _CHARS,
+    _FLOATS,
     forms_of,
     observe_forms,
 )
@@ -42,12 +44,15 @@ PARTS = [
 ]
 
 
+BOTH = {**_FLOATS, **_CHARS}
+
+
 def written(oid: int) -> str:
-    return forms_of([oid], PARTS)[oid](sql.Identifier("t", "c")).as_string(None)
+    return forms_of([oid], PARTS, BOTH)[oid](sql.Identifier("t", "c")).as_string(None)
 
 
 def test_types_without_such_a_part_are_compared_as_text() -> None:
-    assert forms_of([TEXT, 9006, 9007, 12345], PARTS) == {}
+    assert forms_of([TEXT, 9006, 9007, 12345], PARTS, BOTH) == {}
 
 
 def test_a_float_is_its_bytes_and_every_nan_the_same() -> None:
@@ -74,19 +79,25 @@ def test_what_is_made_of_floats_is_compared_float_by_float(oid: int, parts: int)
 class Session:
     """One end: what it writes, and the parts of its types."""
 
-    def __init__(self, text: str, version: int) -> None:
-        self.text, self.info = text, SimpleNamespace(server_version=version)
+    def __init__(self, floats: str, version: int, chars: str = "c") -> None:
+        self.written, self.info = (floats, chars), SimpleNamespace(server_version=version)
         self.asked: list[str] = []
 
     def execute(self, query: Any, *parameters: Any) -> Any:
         self.asked.append(query if isinstance(query, str) else query.as_string(None))
-        return SimpleNamespace(fetchone=lambda: (self.text,), fetchall=lambda: PARTS)
+        return SimpleNamespace(fetchone=lambda: self.written, fetchall=lambda: PARTS)
 
 
 def test_ends_that_write_alike_are_asked_nothing_more() -> None:
     source, destination = Session("a", 170000), Session("a", 140000)
     assert observe_forms(source, destination, [FLOAT8]) == {}  # type: ignore[arg-type]
     assert len(source.asked) == len(destination.asked) == 1
+
+
+def test_only_what_is_written_otherwise_is_compared_otherwise() -> None:
+    """14 and 17 write floats alike: that they do not write a "char" alike says nothing of floats."""
+    source, destination = Session("a", 140000, "b"), Session("a", 170000, "c")
+    assert observe_forms(source, destination, [FLOAT8, RANGE, 18]).keys() == {18}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("version", "multiranges"), [(110009, False), (130000, False), (140000, True)])
@@ -100,7 +111,7 @@ def test_an_old_source_is_asked_for_what_it_has(version: int, multiranges: bool)
 def shape(*columns: Any) -> digest.Shape:
     one = table(columns=columns, unique_indexes=(unique_index("pk", columns[0].name, primary=True),))
     plain = digest.shape_of(one, IDENTITY.table(one.qualified_name), 1, portable=False)
-    return digest.in_forms(plain, one, forms_of([FLOAT8], PARTS))
+    return digest.in_forms(plain, one, forms_of([FLOAT8], PARTS, BOTH))
 
 
 def test_only_such_columns_are_written_otherwise() -> None:

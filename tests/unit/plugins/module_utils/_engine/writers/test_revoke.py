@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
 from unit.plugins.module_utils._engine.catalog_values import table
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import revoke
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import attempts, revoke
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.grants import Grant
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers.situation import Situation
 
@@ -99,9 +101,33 @@ def test_a_brake_that_does_not_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_brake_that_is_set_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = Ends(monkeypatch, BRAKED)
-    assert carried_out(ends, replace(MOVER, setting="on"))["verified"]
-    assert ends.brakes == 0
+    ends = Ends(monkeypatch, BRAKED, kept=(replace(OWN, grantee="mover"),))
+    result: Any = carried_out(ends, replace(MOVER, setting="on"))
+    assert result["verified"] and ends.brakes == 0
+    assert [way["path"] for way in result["remaining"]] == ["grant"], "what was not revoked is named again"
+    (warning,) = result["warnings"]
+    assert "grant (owner)" in warning
+
+
+def test_a_table_that_is_locked_is_not_called_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = {"s.a": attempts.BUSY}
+    monkeypatch.setattr(revoke, "try_to_write", lambda *dummy: busy)
+    tried = revoke._tried(cast("Any", SimpleNamespace(source=None, destination=None)), MOVER)
+    assert (tried["writable"], tried["verified"], tried["refused"]) == ([], False, 0)
+    assert "s.a is locked" in str(revoke._reported(MOVER, tried)["warnings"])
+
+
+def test_a_refused_brake_does_not_keep_the_destination_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: Any = Ends(monkeypatch, WRITES, WRITES)
+
+    def refuse(*dummy: object) -> None:
+        raise ServerError("setting", "mover", "permission denied", "Grant it.", sqlstate="42501")
+
+    monkeypatch.setattr(revoke.SqlChange, "execute", refuse)
+    monkeypatch.setattr(revoke, "observe_situation", lambda *dummy: MOVER)
+    result: Any = revoke.revoke_own(ends)
+    assert not result["verified"]
+    assert "could not be revoked from role mover: permission denied" in result["warnings"][0]
 
 
 def test_a_cutover_that_is_run_again_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:

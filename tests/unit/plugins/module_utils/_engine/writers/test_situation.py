@@ -91,7 +91,8 @@ def test_a_way_that_no_catalog_shows_is_one_all_the_same() -> None:
         "path": "unknown",
         "via": "App",
         "tables": 1,
-        "remedy": 'Let nothing but the migration log in as "App", and ALTER ROLE "App" NOLOGIN when it is released.',
+        "remedy": 'Let nothing but the migration log in as "App". When it is released, drop "App" if it was made for the'
+        " migration; never disable the only account that may administer the server.",
     }
     (warning,) = ways.warnings_of(SITUATION, [ways.unknown_path(SITUATION, {"writable": ["s.a"]})])
     assert 'role "App" can still write at the source' in warning and "unknown (App)" in warning
