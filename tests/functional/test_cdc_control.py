@@ -119,7 +119,7 @@ def test_an_idle_database_in_a_busy_cluster_moves_its_slot(task: Task) -> None:
         while True:
             other.execute("SELECT pg_logical_emit_message(true, 'other', repeat('x', 100000))")
             now = stands()
-            moved = source.value(query, [reached[0] if reached else None, now[1], first[2], now[2]])
+            moved = source.value(query, [reached[0] if reached else None, now[1], first[1], now[1]])
             if moved and now[0] != first[0]:
                 break
             assert time.monotonic() < deadline, (first, now)

@@ -23,8 +23,8 @@ from support.harness.moved import Moved
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.execute import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.plan import plan_opened
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.names import publication_name
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state import heartbeat
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.writers import (
     attempts,
     fence,
@@ -202,9 +202,7 @@ def test_the_fence_names_what_it_does_not_stop(
     source = shop.pair.source
     shop.run(source, "GRANT {owner} TO {mover}; GRANT INSERT ON sales.orders TO {app}")
     with shop.migration() as migration:
-        migration.source.execute("CREATE SCHEMA causeway")
-        migration.source.execute(heartbeat.create_heartbeat())
-        heartbeat.write_marker(migration.source, "shop")
+        migration.source.execute(f"CREATE PUBLICATION {publication_name('shop')}")
         tables = migration.selected().tables
         found = fence.observe(migration)
         fence.raise_fence(migration.source, "shop", found)

@@ -89,7 +89,8 @@ class Journey:
     def copy(self, *again: str) -> None:
         """Create the tables and copy the rows; those of the tables ``again`` once more."""
         self.migration.run("pg_schema_sync", section="pre_data", **self._client)
-        self.migration.run("pg_full_copy", **({"resync": list(again)} if again else {}))
+        more: dict[str, Any] = {"resync": list(again)} if again else {}
+        self.migration.run("pg_full_copy", **more)
 
     def follow(self, wait: str = "caught_up") -> None:
         """Start the worker, and finish the schema."""
