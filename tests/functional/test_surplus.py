@@ -14,8 +14,8 @@ import pytest
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
-from support.harness.journey import Journey
 from support.harness.modules import ModuleFailed
+from support.harness.quickstart import Quickstart
 
 SCHEMA = """
 CREATE SCHEMA m AUTHORIZATION {owner};
@@ -45,9 +45,9 @@ def way(
     make_pair: Callable[..., Pair],
     clusters: Clusters,
     tmp_path: pathlib.Path,
-) -> Iterator[Journey]:
+) -> Iterator[Quickstart]:
     pair = make_pair(request.param, "17" if request.param == "18" else "18")
-    journey = Journey(pair, make_role, clusters, tmp_path, [{"schema": "m"}])
+    journey = Quickstart(pair, make_role, clusters, tmp_path, [{"schema": "m"}])
     journey.run_as_admin(pair.source, SCHEMA)
     journey.migrate()
     journey.validate()
@@ -55,7 +55,7 @@ def way(
     journey.clean()
 
 
-def refused(way: Journey, module: str, *names: str) -> list[str]:
+def refused(way: Quickstart, module: str, *names: str) -> list[str]:
     """Run a module that must name these tables; return the statements of its remedy."""
     with pytest.raises(ModuleFailed) as failed:
         way.migration.run(module)
@@ -81,7 +81,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_left_the_source_is_named_until_the_destination_is_alike(way: Journey, change: str) -> None:
+def test_what_left_the_source_is_named_until_the_destination_is_alike(way: Quickstart, change: str) -> None:
     statement, names = CHANGES[change]
     way.run_as_admin(way.pair.source, statement)
     refused(way, "pg_data_validate", *names)
@@ -99,7 +99,7 @@ def test_what_left_the_source_is_named_until_the_destination_is_alike(way: Journ
     witness.assert_identical(way.pair, ["m"])
 
 
-def test_a_detached_leaf_is_published_and_copied_again_alone(way: Journey) -> None:
+def test_a_detached_leaf_is_published_and_copied_again_alone(way: Quickstart) -> None:
     source, destination = way.pair.ends
     runs = "SELECT schema_name || '.' || table_name, run FROM causeway.table_copy"
     before = dict(destination.query(runs))
@@ -121,7 +121,7 @@ def test_a_detached_leaf_is_published_and_copied_again_alone(way: Journey) -> No
     witness.assert_identical(way.pair, ["m"])
 
 
-def test_a_table_that_another_session_removed_is_copied_again(way: Journey) -> None:
+def test_a_table_that_another_session_removed_is_copied_again(way: Quickstart) -> None:
     source = way.pair.source
     publication = source.value("SELECT pubname FROM pg_publication")
     for back in (False, True):
@@ -148,7 +148,7 @@ FIRING = {
 
 
 @pytest.mark.parametrize("kind", FIRING)
-def test_what_fires_for_the_worker_stops_the_cutover_before_the_fence(way: Journey, kind: str) -> None:
+def test_what_fires_for_the_worker_stops_the_cutover_before_the_fence(way: Quickstart, kind: str) -> None:
     source, destination = way.pair.ends
     with way.as_app(source) as session:
         session.execute("INSERT INTO m.plain VALUES (100, 1)")  # the worker knows the table already

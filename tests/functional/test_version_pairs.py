@@ -15,7 +15,7 @@ import pytest
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
-from support.harness.journey import Journey
+from support.harness.quickstart import Quickstart
 from support.harness.trip import LEFT_OVER
 from support.loads.writers import Writers
 
@@ -71,7 +71,7 @@ OBJECTS = "SELECT oid::bigint, md5(lo_get(oid)), pg_get_userbyid(lomowner) FROM 
 class Load(Writers):
     """Two sessions of the application that write to the source until they may not any more."""
 
-    def __init__(self, way: Journey) -> None:
+    def __init__(self, way: Quickstart) -> None:
         super().__init__(("one", "other"))
         self.way = way
         self.commits = 0
@@ -98,9 +98,9 @@ def way(
     make_pair: Callable[..., Pair],
     clusters: Clusters,
     tmp_path: pathlib.Path,
-) -> Iterator[Journey]:
+) -> Iterator[Quickstart]:
     pair = make_pair(*request.param)
-    journey = Journey(pair, make_role, clusters, tmp_path, [{"schema": "v"}])
+    journey = Quickstart(pair, make_role, clusters, tmp_path, [{"schema": "v"}])
     text = request.param[0] == "14"
     made = "ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL"
     journey.run_as_admin(pair.source, SCHEMA.replace("{place}", "v.place" if text else "text").replace("{made}", made))
@@ -108,7 +108,7 @@ def way(
     journey.clean()
 
 
-def test_the_whole_way(way: Journey) -> None:
+def test_the_whole_way(way: Quickstart) -> None:
     source, destination = way.pair.ends
     found = {one["id"]: one["severity"] for one in way.precheck()["findings"]}
     assert "error" not in found.values()

@@ -22,7 +22,7 @@ from support.harness.streaming import unpack_engine
 CAPTURE = ("pg_replica_identity", "pg_publication", "pg_repl_slot")
 
 
-class Journey:
+class Quickstart:
     """A pair, the accounts of the migration and of the application, and the steps of the playbooks as module calls.
 
     ``{owner}`` and ``{app}`` in a schema are the tables' owner and the application's role.
