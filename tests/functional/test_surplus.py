@@ -88,6 +88,8 @@ def test_what_left_the_source_is_named_until_the_destination_is_alike(way: Quick
     statements = refused(way, "pg_cutover", *names)
     assert statements
     for remedy in statements:
+        if "SET SCHEMA" in remedy:
+            way.run_as_admin(way.pair.destination, "CREATE SCHEMA elsewhere AUTHORIZATION {owner}")
         bounds = " FOR VALUES IN (4)" if "ATTACH" in remedy else ""
         way.run_as_admin(way.pair.destination, remedy + bounds)
     way.migrate()

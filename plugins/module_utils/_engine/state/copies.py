@@ -125,6 +125,13 @@ SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark
 """
 
 
+def copies_of_others(store: StateStore) -> list[Name]:
+    """Return the tables, by the source's name, that other migrations with the same state tables copy. Raises ServerError."""
+    query = sql.SQL("SELECT schema_name, table_name FROM {} WHERE migration <> %s").format(store.table("table_copy"))
+    with explain_errors("reading what other migrations copy beside", store.name):
+        return store.conn.execute(query, (store.name,)).fetchall()
+
+
 def show_copies(store: StateStore) -> list[ShownCopy]:
     """Return every table's copy for an operator, by name, also while it runs. Raises ServerError."""
     query = sql.SQL(_SHOWN).format(table=store.table("table_copy"), part=store.table("copy_part"))

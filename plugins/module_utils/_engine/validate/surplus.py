@@ -9,18 +9,19 @@ A comparison of the source's tables, one by one, finds none of these: the applic
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError
 from ..objects.mapping import DestinationName, ObjectMapping, tables_there
 from ..postgres.catalog import holding_rows, qualified, quoted
 from ..postgres.connect import explain_errors
+from ..state.copies import copies_of_others
 
 if TYPE_CHECKING:
     from ..migration import Migration
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Table
+    from ..state.copies import TableCopy
 
 _SHOWN = 10
 
@@ -37,61 +38,76 @@ SELECT n.nspname, c.relname, f.kind, f.name
 
 
 def require_no_surplus(migration: Migration, there: Catalog, doing: str) -> None:
-    """Raise MismatchError, with a statement for each, if the destination's catalog ``there`` holds rows below a selected
+    """Raise MismatchError, with statements for each, if the destination's catalog ``there`` holds rows below a selected
     root, or of a table that was copied, which the source no longer has at that place; or lacks them at that place."""
-    below = there.children()
-    copied = {migration.mapping.there(copy.name) for copy in migration.copies().values() if copy.mark}
-    found = surplus(migration.selected(), copied, migration.mapping, there)
-    leaves = {name: _leaves(tables_there(there).get(name), below) for name in found if not found[name].attach}
-    holding = holding_rows(migration.destination, [leaf for some in leaves.values() for leaf in some]) if leaves else ()
-    wrong = sorted(name for name in found if found[name].attach or any(leaf in holding for leaf in leaves[name]))
+    known = {migration.mapping.there(name) for name in copies_of_others(migration.store)}
+    copies = [copy for copy in migration.copies().values() if copy.mark]
+    found = misplaced_partitions(migration.selected(), migration.source_catalog, migration.mapping, there)
+    for name, statement in gone_tables(copies, migration.source_catalog, migration.mapping, there).items():
+        if name not in found and name not in known:
+            found[name] = [statement]
+    below, tables = there.children(), tables_there(there)
+    leaves = {name: _leaves(tables.get(name), below) for name in found}
+    holding = holding_rows(migration.destination, [leaf for some in leaves.values() for leaf in some]) if found else ()
+    attached = {name for name, statements in found.items() if " ATTACH " in statements[-1]}
+    wrong = sorted(name for name in found if name in attached or any(leaf in holding for leaf in leaves[name]))
     if not wrong:
         return
     more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     raise MismatchError(
         doing,
         ", ".join(map(qualified, wrong[:_SHOWN])) + more,
-        "the source no longer has it, or has it at another place: it was dropped, detached, attached or excluded after it"
-        " had been copied",
+        "the source no longer has it, or has it at another place: it was dropped, detached, attached or renamed after it had"
+        " been copied",
         "Make the same change at the destination, then run the migrate playbook: "
-        + "; ".join(found[name].statement for name in wrong[:_SHOWN]),
+        + "; ".join(statement for name in wrong[:_SHOWN] for statement in found[name]),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Misplaced:
-    """The ``statement`` that makes a table of the destination as it is at the source. ``attach``: the root lacks it."""
-
-    statement: str
-    attach: bool = False
-
-
-def surplus(
-    selection: Selection, copied: Collection[DestinationName], mapping: ObjectMapping, there: Catalog
-) -> dict[DestinationName, Misplaced]:
-    """Return the tables of the destination that are not where the source has them, by name: partitions that only one end
-    has below a selected root, and tables of ``copied`` that no selected table corresponds to. Pure."""
-    tables, below = tables_there(there), there.children()
-    known = {mapping.there(table.qualified_name) for table in selection.tables}
-    found: dict[DestinationName, Misplaced] = {}
-    for root, here in _partitions(selection):
+def misplaced_partitions(
+    selection: Selection, here: Catalog, mapping: ObjectMapping, there: Catalog
+) -> dict[DestinationName, list[str]]:
+    """Return the partitions that only one end has directly below a selected root, by the destination's name, with the
+    statements that make the destination as the source. Pure."""
+    tables = tables_there(there)
+    standing = {mapping.there(table.qualified_name) for table in here.tables.values()}
+    children_here, children_there = here.children(), there.children()
+    detaching: dict[DestinationName, list[str]] = {}
+    attaching: dict[DestinationName, list[str]] = {}
+    for root in selection.tables:
         remote = tables.get(mapping.there(root.qualified_name))
-        if remote is None:
+        if root.kind != "p" or remote is None:
             continue
-        expected = {mapping.there(child.qualified_name) for child in here}
-        beyond = {DestinationName(child.qualified_name) for child in below.get(remote.oid, ())}
+        expected = {mapping.there(child.qualified_name) for child in children_here.get(root.oid, ())}
+        beyond = {DestinationName(child.qualified_name) for child in children_there.get(remote.oid, ())}
         above = f"ALTER TABLE {qualified(remote.qualified_name)}"
         for name in beyond - expected:
-            gone = name not in known and any(leaf in copied for leaf in _leaves(tables[name], below))
-            found[name] = Misplaced(_drop(name) if gone else f"{above} DETACH PARTITION {qualified(name)}")
+            gone = name not in standing
+            detaching[name] = [_drop(name) if gone else f"{above} DETACH PARTITION {qualified(name)}"]
         for name in expected - beyond:
-            found[name] = Misplaced(
-                f"{above} ATTACH PARTITION {qualified(name)} (with the source's bounds)", attach=True
-            )
-    covered = {leaf for name in found for leaf in _leaves(tables.get(name), below)}
-    for name in copied:
-        if name in tables and name not in known and name not in covered:
-            found[name] = Misplaced(_drop(name))
+            attaching[name] = [f"{above} ATTACH PARTITION {qualified(name)} (with the source's bounds)"]
+    return {name: detaching.get(name, []) + attaching.get(name, []) for name in (*detaching, *attaching)}
+
+
+def gone_tables(
+    copies: Collection[TableCopy], here: Catalog, mapping: ObjectMapping, there: Catalog
+) -> dict[DestinationName, str]:
+    """Return the tables that were copied, that the source no longer has under their name, and that the destination still
+    has, each with the statement that does there what was done here. Pure.
+
+    What is below a partition that is gone goes with it. A table that is merely not selected any more is not among them.
+    """
+    tables = tables_there(there)
+    parents = {DestinationName(t.qualified_name): t.parents for t in there.tables.values() if t.is_partition}
+    names = {mapping.there(table.qualified_name) for table in here.tables.values()}
+    found: dict[DestinationName, str] = {}
+    for copy in copies:
+        name, now = mapping.there(copy.name), here.tables.get(copy.relation)
+        above = [there.tables[oid] for oid in parents.get(name, ()) if oid in there.tables]
+        covered = any(DestinationName(parent.qualified_name) not in names for parent in above)
+        if name not in tables or name in names or covered:
+            continue
+        found[name] = _drop(name) if now is None else _renamed(name, mapping.there(now.qualified_name))
     return found
 
 
@@ -99,13 +115,13 @@ def _drop(name: DestinationName) -> str:
     return f"DROP TABLE {qualified(name)}"
 
 
-def _partitions(selection: Selection) -> list[tuple[Table, list[Table]]]:
-    """Return each selected partitioned table with its direct partitions."""
-    below: dict[int, list[Table]] = {}
-    for table in selection.tables:
-        for parent in table.parents if table.is_partition else ():
-            below.setdefault(parent, []).append(table)
-    return [(table, below.get(table.oid, [])) for table in selection.tables if table.kind == "p"]
+def _renamed(name: DestinationName, now: DestinationName) -> str:
+    if name[0] == now[0]:
+        return f"ALTER TABLE {qualified(name)} RENAME TO {quoted(now[1])}"
+    moved = f"ALTER TABLE {qualified(name)} SET SCHEMA {quoted(now[0])}"
+    if name[1] == now[1]:
+        return moved
+    return f"{moved}; ALTER TABLE {qualified((now[0], name[1]))} RENAME TO {quoted(now[1])}"
 
 
 def _leaves(table: Table | None, below: Mapping[int, Sequence[Table]]) -> list[DestinationName]:
