@@ -293,7 +293,7 @@ def _sentence(result: Mapping[str, Any]) -> str:
         said.append(f"the slot retains {size(result['slot']['retained_bytes'])} of WAL at the source meanwhile")
     said.extend(finding["text"] for finding in (result["slot"].get("guard") or {}).get("findings", ()))
     if result["fence"] == "fenced":
-        said.append("the source is fenced: run the cutover playbook again, or release")
+        said.append("the source is fenced: run the cutover playbook again; migrate and release lift the fence")
     elif result["fence"] == "closed" and not result["opened_at"]:
         said.append("the source is closed: run the cutover playbook again to open the destination")
     if not result["source_server"]["reachable"]:

@@ -22,7 +22,7 @@ from ..postgres.catalog import Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
 from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
-from ..writers import fence
+from ..writers.left_fence import lift_fence
 from .observed_publication import Publication, observe_publication
 from .publication_ddl import (
     HARMLESS_TO_ALTER,
@@ -292,7 +292,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
     bookkeeping = changes_to_drop(migration.source, migration.name)
     # The fence is recorded in what this drops: the fence of a dead cutover is lifted first.
-    leaving = fence.lift_fence(migration)
+    leaving = lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
 
     def apply() -> Mapping[str, object]:

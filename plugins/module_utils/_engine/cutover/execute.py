@@ -24,6 +24,7 @@ from ..state.markers import wait_applied, write_marker
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..writers import fence, revoke, sessions
+from ..writers.left_fence import lift_fence
 from . import opening
 from .certificate import Evidence
 from .deadline import bounded
@@ -168,7 +169,7 @@ class Cutover:
             where += (
                 "the guard lifts the fence as soon as it can reach the source."
                 if self._guard is not None
-                else "run the cutover or the release playbook again: either lifts the fence."
+                else "run the cutover playbook again, or any other but status and precheck: each lifts the fence."
             )
         exc.remedy = f"{where} {exc.remedy}"
         return exc
@@ -302,7 +303,7 @@ class Cutover:
 
     def _reopen(self) -> None:
         if self._fence is None:  # raised by a run that is gone; this one has failed before raising its own
-            fence.lift_fence(self.migration).give_back()
+            lift_fence(self.migration).give_back()
         else:
             fence.reopen(self.migration.source, self.migration.name, self._fence)
         try:

@@ -141,7 +141,29 @@ def _publication_name_taken(seen: Observation, source: SourceView) -> Iterator[F
         yield Found(name, "a publication of that name", "SELECT * FROM pg_publication")
 
 
+def _fence_left(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    opened = destination.state is not None and destination.state.opened_at
+    if source.fence not in ("fenced", "closed") or opened or destination.cutting_over:
+        return
+    closed = source.fence == "closed"
+    yield Found(
+        source.server.database,
+        f"the source is {source.fence} by a cutover of {seen.spec.name} that is gone",
+        "SELECT obj_description(oid, 'pg_publication') FROM pg_publication",
+        "Run the cutover playbook again: it resumes there." if closed else "",
+        "The application can write to neither end." if closed else "",
+    )
+
+
 CHECKS = (
+    Check(
+        "fence_left",
+        "warning",
+        "The application cannot write to the source.",
+        "Run the cutover playbook again, or the migrate playbook, which restores the right to write.",
+        at_both(_fence_left),
+        incremental=True,
+    ),
     Check(
         "identity_stops_writes",
         "error",

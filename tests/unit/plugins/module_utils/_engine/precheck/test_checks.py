@@ -495,6 +495,16 @@ def _one_account(seen: Seen) -> None:
     seen.destination = {"account": "mover"}
 
 
+@case("fence_left", "warning")
+def _fenced(seen: Seen) -> None:
+    seen.source = {"fence": "fenced"}
+
+
+@case("fence_left", "warning")
+def _closed(seen: Seen) -> None:
+    seen.source = {"fence": "closed"}
+
+
 @case("publication_name_taken", "error")
 def _taken_publication(seen: Seen) -> None:
     seen.source = {"leftovers": (("publication", "causeway_orders"),)}
