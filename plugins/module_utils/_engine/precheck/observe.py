@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
 from ..capture.published import Published
+from ..capture.replica_identity import held_tables
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
 from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
@@ -92,6 +93,9 @@ def observe(
     source = guard("source", lambda: _source(migration, guard), None)
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
+        leaves = source.selection.leaves
+        held = guard("source: locks", lambda: held_tables(migration.source, leaves, identity), ())
+        source = replace(source, held=held)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
     if source is not None and destination is not None:
         source = replace(source, fellows=_fellows(migration, guard, destination.account))

@@ -80,7 +80,8 @@ class SourceView:
     their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
     ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
-    other sessions that have the rights of the destination's account; ``fence`` is the state of this migration's.
+    other sessions that have the rights of the destination's account; ``fence`` is the state of this migration's;
+    ``held`` are tables whose identity has to change, each with a transaction that has held a lock on it for a while.
     ``limited_walsenders`` are those walsenders whose account is no superuser; ``superuser`` says that ours is one.
     ``closed_large_objects`` are those that the account may not read: their number, and the first OIDs."""
 
@@ -95,6 +96,7 @@ class SourceView:
     published: Published | None = None
     fellows: tuple[Fellow, ...] = ()
     fence: str = "none"
+    held: tuple[tuple[str, str], ...] = ()
     standbys: tuple[str, ...] = ()
     prepared: tuple[Transaction, ...] = ()
     long_transactions: tuple[Transaction, ...] = ()

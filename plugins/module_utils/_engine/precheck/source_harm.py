@@ -141,6 +141,11 @@ def _publication_name_taken(seen: Observation, source: SourceView) -> Iterator[F
         yield Found(name, "a publication of that name", "SELECT * FROM pg_publication")
 
 
+def _held_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for table, holder in source.held:
+        yield Found(table, f"locked by {holder}", "SELECT * FROM pg_locks WHERE locktype = 'relation' AND granted")
+
+
 def _fence_left(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
     opened = destination.state is not None and destination.state.opened_at
     if source.fence not in ("fenced", "closed") or opened or destination.cutting_over:
@@ -170,6 +175,14 @@ CHECKS = (
         "The source would refuse every UPDATE and DELETE on the table, the application's too.",
         KEY_REMEDY,
         at_source(_identity_stops_writes),
+        incremental=True,
+    ),
+    Check(
+        "table_held",
+        "ignorable",
+        "The replica identity of the table has to change, which waits until this transaction has ended.",
+        "Wait until it ends, or terminate its session.",
+        at_source(_held_tables),
         incremental=True,
     ),
     Check(
