@@ -57,6 +57,8 @@ _PROBE_WAIT = 2.0
 
 _NO_OFFERS: Mapping[str, Offer] = {}
 
+_NONE_HELD: tuple[tuple[str, str], ...] = ()
+
 _NONE_CLOSED: tuple[int, tuple[int, ...]] = (0, ())
 
 
@@ -94,7 +96,7 @@ def observe(
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
         leaves = source.selection.leaves
-        held = guard("source: locks", lambda: held_tables(migration.source, leaves, identity), ())
+        held = guard("source: locks", lambda: held_tables(migration.source, leaves, identity), _NONE_HELD)
         source = replace(source, held=held)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
     if source is not None and destination is not None:
