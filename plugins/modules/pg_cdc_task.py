@@ -225,10 +225,10 @@ task:
       description: The position up to which the source may discard WAL; durable at the destination.
       type: str
     lag_bytes:
-      description: Bytes of the source's WAL behind that position.
+      description: Bytes of the source's WAL behind that position; none if unknown.
       type: int
     lag_seconds:
-      description: For how long the source has been ahead of it.
+      description: For how long the source has been ahead of it; none if unknown.
       type: float
     source_rate:
       description: Bytes of WAL per second that the source writes, over the last minute; none while it is not measured.

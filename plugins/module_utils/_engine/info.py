@@ -197,6 +197,9 @@ def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, A
     shown, age = (whole.values, whole.age) if whole else ({}, None)
     worker = holder(store.conn, store.name)
     wanted = control.wanted if control else ""
+    silent = worker is not None and (age is None or age > _FRESH)
+    if silent:
+        shown = {**shown, "lag_bytes": None, "lag_seconds": None, "state": "unknown"}
     lag = _lag(shown, slot, running=worker is not None)
     runs = str(shown.get("engine") or "")
     return {
@@ -234,7 +237,8 @@ def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
 def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
     """Return the lag that the worker measured; while none runs that is stale, and the source's position gives it."""
     if running or not slot.get("source_position") or not shown.get("applied"):
-        return {"lag_bytes": shown.get("lag_bytes") if running else None, "lag_seconds": shown.get("lag_seconds")}
+        known = shown if running else {}
+        return {"lag_bytes": known.get("lag_bytes"), "lag_seconds": known.get("lag_seconds")}
     reached = max(parse_lsn(shown["applied"]), parse_lsn(shown.get("confirmable") or "0/0"))
     return {"lag_bytes": max(0, parse_lsn(slot["source_position"]) - reached), "lag_seconds": None}
 
@@ -284,6 +288,8 @@ def _sentence(result: Mapping[str, Any]) -> str:
         said.append("the CDC worker is down: run the migrate playbook again")
     elif cdc:
         said.append(f"CDC {cdc['state']}")
+    if cdc.get("lag_bytes") is None and cdc.get("state") in ("running", "unknown") and cdc.get("worker"):
+        said.append("how far it is behind is unknown")
     if cdc.get("lag_bytes") is not None:
         seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
         said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")

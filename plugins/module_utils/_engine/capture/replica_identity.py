@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
-    from ..postgres.connect import Connection
 
 WORDS = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL", "i": "USING INDEX"}
 BEFORE = "identities"
@@ -87,10 +86,11 @@ _HELD = 2.0
 """Seconds for which a transaction may have been open before it is named beforehand: most end sooner."""
 
 
-def held_tables(source: Connection, tables: Sequence[Table], mode: str) -> tuple[tuple[str, str], ...]:
+def held_tables(migration: Migration, mode: str) -> tuple[tuple[str, str], ...]:
     """Return the tables whose identity has to change, each with a transaction that holds a lock on it. Raises ServerError."""
-    todo = [table for table in tables if wanted_identity(table, mode)]
-    if not observe_holders(source, [table.oid for table in todo]):
+    source = migration.source
+    todo = [table for table in migration.selection.leaves if wanted_identity(table, mode)]
+    if not todo or not observe_holders(source, [table.oid for table in todo]):
         return ()
     return tuple(
         (str(table), one.described)

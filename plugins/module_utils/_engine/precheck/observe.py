@@ -57,8 +57,6 @@ _PROBE_WAIT = 2.0
 
 _NO_OFFERS: Mapping[str, Offer] = {}
 
-_NONE_HELD: tuple[tuple[str, str], ...] = ()
-
 _NONE_CLOSED: tuple[int, tuple[int, ...]] = (0, ())
 
 
@@ -95,9 +93,7 @@ def observe(
     source = guard("source", lambda: _source(migration, guard), None)
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
-        leaves = source.selection.leaves
-        held = guard("source: locks", lambda: held_tables(migration.source, leaves, identity), _NONE_HELD)
-        source = replace(source, held=held)
+        source = replace(source, held=guard("source: locks", lambda: held_tables(migration, identity), ()))
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
     if source is not None and destination is not None:
         source = replace(source, fellows=_fellows(migration, guard, destination.account))

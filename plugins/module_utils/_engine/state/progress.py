@@ -230,13 +230,13 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
 def record_heartbeat(
     store: StateStore, token: str, received: Lsn, lag: tuple[int, float] | None, rates: Rates | None
 ) -> Mapping[str, int] | None:
-    """Record that the worker is alive, with lag and rates as far as they are known.
+    """Record that the worker is alive, with lag and rates; NULL for what is not known now.
 
     Returns the `COUNTERS`; None where the row is no longer this worker's. Raises psycopg.Error.
     """
     query = sql.SQL(
-        "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = coalesce(%s, lag_bytes),"
-        " lag_seconds = coalesce(%s, lag_seconds), source_rate = %s, apply_rate = %s,"
+        "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = %s,"
+        " lag_seconds = %s, source_rate = %s, apply_rate = %s,"
         " received = greatest(received, %s::pg_lsn) WHERE migration = %s AND token = %s RETURNING {}"
     ).format(progress_table(store), sql.SQL(", ").join([sql.Identifier(name) for name in COUNTERS]))
     measured = (*(lag or (None, None)), rates.source if rates else None, rates.apply if rates else None)
