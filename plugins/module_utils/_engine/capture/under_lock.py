@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BUSY = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 
-_SHORT = 0.05
+SHORT = 0.05
 """Seconds of the first attempt, and of those that are made although an old transaction holds the lock."""
 
 _AT_ONCE = 0.01
@@ -35,7 +35,7 @@ _AT_ONCE = 0.01
 _SHARE = 200
 """Pauses are that many times as long as the attempt before: with those at a free lock writers queue for less than 1 %."""
 
-_LOOK = 0.2
+LOOK = 0.2
 """Seconds between two looks at who holds the locks."""
 
 Tell = Callable[[str, Sequence[str]], None]
@@ -66,10 +66,9 @@ class Locked:
 
 
 @dataclass(slots=True)
-class Waiting:
-    """A busy piece: when an attempt is due that may make writers queue (``due``), or one at a free lock (``free``)."""
+class Turns:
+    """When to try for a busy lock: from ``due`` on an attempt may make writers queue, from ``free`` on one at a free lock."""
 
-    piece: Locked
     due: float = 0.0
     free: float = 0.0
     waited_in_full: bool = False
@@ -87,7 +86,7 @@ class Waiting:
             # They come and go: they will have ended before we give up.
             self.waited_in_full = True
             return timeout
-        return min(_SHORT, timeout) if now >= self.due else 0.0
+        return min(SHORT, timeout) if now >= self.due else 0.0
 
     def failed(self, wait: float, took: float, now: float) -> None:
         """Note an attempt that was to wait ``wait`` seconds and made writers queue for ``took``. Pure but for that."""
@@ -122,37 +121,38 @@ def each_under_lock(
     other failure is passed to ``refused``, and the rest continues; without it, it is raised.
     """
 
-    def done(one: Waiting, wait: float) -> bool:
+    def done(piece: Locked, turns: Turns, wait: float) -> bool:
         began = time.monotonic()
         try:
-            if _execute(conn, one.piece, wait, doing):
+            if _execute(conn, piece, wait, doing):
                 return True
         except ServerError as exc:
             if refused is None:
                 raise
-            refused(one.piece, exc)
+            refused(piece, exc)
             return True
         now = time.monotonic()
-        one.failed(wait, now - began, now)
+        turns.failed(wait, now - began, now)
         return False
 
     deadline = time.monotonic() + patience.total
-    left = [one for one in map(Waiting, work) if not done(one, min(_SHORT, patience.timeout))]
+    everything = [(piece, Turns()) for piece in work]
+    left = [(piece, turns) for piece, turns in everything if not done(piece, turns, min(SHORT, patience.timeout))]
     while left:
         began = time.monotonic()
         busy = []
-        for one in left:
-            holders = observe_holders(conn, one.piece.relations, one.piece.harmless)
-            wait = one.next_wait(holders, time.monotonic(), patience.timeout)
-            if tell is not None and (names := one.news()):
-                tell(one.piece.change.what, names)
-            if not (wait and done(one, wait)):
-                busy.append(one)
+        for piece, turns in left:
+            holders = observe_holders(conn, piece.relations, piece.harmless)
+            wait = turns.next_wait(holders, time.monotonic(), patience.timeout)
+            if tell is not None and (names := turns.news()):
+                tell(piece.change.what, names)
+            if not (wait and done(piece, turns, wait)):
+                busy.append((piece, turns))
         left = busy
         if left and time.monotonic() > deadline:
             raise _given_up(left, patience, doing)
         # Many busy tables: the looks themselves shall be a tenth of the time
-        time.sleep(max(_LOOK, 10 * (time.monotonic() - began)) if left else 0.0)
+        time.sleep(max(LOOK, 10 * (time.monotonic() - began)) if left else 0.0)
 
 
 def _execute(conn: Connection, piece: Locked, wait: float, doing: str) -> bool:
@@ -170,11 +170,11 @@ def _execute(conn: Connection, piece: Locked, wait: float, doing: str) -> bool:
     return True
 
 
-def _given_up(left: Sequence[Waiting], patience: Patience, doing: str) -> TimeoutExpired:
-    what = [one.piece.change.what for one in left]
+def _given_up(left: Sequence[tuple[Locked, Turns]], patience: Patience, doing: str) -> TimeoutExpired:
+    what = [piece.change.what for piece, dummy in left]
     shown = "; ".join(
-        f"{one.piece.change.what} (held by {named([holder.described for holder in one.holders])})"
-        for one in left[: 2 * SHOWN]
+        f"{piece.change.what} (held by {named([holder.described for holder in turns.holders])})"
+        for piece, turns in left[: 2 * SHOWN]
     )
     return TimeoutExpired(
         doing,

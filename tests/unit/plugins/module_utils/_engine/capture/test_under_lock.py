@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture.under_lock import (
-    Locked,
     Patience,
-    Waiting,
+    Turns,
 )
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import SqlChange
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.locks import LockHolder
 
 TIMEOUT = 2.0
@@ -24,13 +22,9 @@ def holder(age: float | None, key: str = "1") -> LockHolder:
     return LockHolder(f"pid {key}", key, age)
 
 
-def waiting() -> Waiting:
-    return Waiting(Locked((1,), SqlChange("source", "identity of s.t", None, "FULL", ())))
-
-
 def queued(holders_at: Any, seconds: float) -> float:
     """The share of the time for which writers queue when every attempt fails at its limit."""
-    one, now, stalled = waiting(), 0.0, 0.05
+    one, now, stalled = Turns(), 0.0, 0.05
     one.failed(0.05, 0.05, now)
     while now < seconds:
         wait = one.next_wait(holders_at(now), now, TIMEOUT)
@@ -60,14 +54,14 @@ def test_writers_queue_for_a_small_share_of_the_time(holders: Any, most: float) 
 
 
 def test_a_lock_that_is_free_again_is_taken_at_the_next_look() -> None:
-    one = waiting()
+    one = Turns()
     one.failed(0.05, 0.05, 10.0)
     assert one.next_wait((holder(60.0),), 10.2, TIMEOUT) == 0
     assert one.next_wait((), 10.4, TIMEOUT) > 0
 
 
 def test_young_transactions_are_waited_for_in_full_once() -> None:
-    one = waiting()
+    one = Turns()
     one.failed(0.05, 0.05, 10.0)
     assert one.next_wait((holder(0.3),), 10.2, TIMEOUT) == TIMEOUT
     one.failed(TIMEOUT, TIMEOUT, 12.2)
@@ -75,7 +69,7 @@ def test_young_transactions_are_waited_for_in_full_once() -> None:
 
 
 def test_a_holder_is_told_at_once_and_once() -> None:
-    one = waiting()
+    one = Turns()
     one.next_wait((holder(0.1, "1"),), 0.0, TIMEOUT)
     assert one.news() == ("pid 1",)
     one.next_wait((holder(0.1, "2"),), 1.0, TIMEOUT)
