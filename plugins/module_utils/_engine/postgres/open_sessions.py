@@ -17,6 +17,7 @@ import struct
 import termios
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,35 +37,34 @@ _OPEN: weakref.WeakKeyDictionary[Any, OpenSession] = weakref.WeakKeyDictionary()
 @dataclass(slots=True)
 class OpenSession:
     """A session. ``limit`` is the seconds after which a server that says nothing is looked for, not before ``due``
-    (monotonic); ``streams`` marks one that replicates: we answer it all the time, so only what it sends counts."""
+    (monotonic); ``streams`` marks one that replicates: we answer it all the time, so only what it sends counts.
 
-    connection: weakref.ref[Connection[Any]]
+    ``descriptor`` returns its socket, -1 once it is closed; ``waits`` whether we wait for an answer, None where the driver
+    does not tell.
+    """
+
     endpoint: Any
     purpose: str
     pid: int
     limit: float
+    descriptor: Callable[[], int]
+    waits: Callable[[], bool | None]
     streams: bool = False
     due: float = 0.0
 
     def silent(self) -> float:
         """Return for how many seconds we have waited for an answer; 0 where we do not wait, or have not read one yet."""
-        connection = self.connection()
         try:
-            if connection is None or connection.closed:
+            if self.waits() is False:
                 return 0.0
-            if connection.pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
-                return 0.0
-            return silence_of(connection.pgconn.socket, sent_counts=not self.streams)
+            return silence_of(self.descriptor(), sent_counts=not self.streams)
         except psycopg.Error:
             return 0.0  # closed at this moment
 
     def cut(self) -> None:
         """Close the connection under whoever waits for it: the wait ends as it does when the server has gone."""
-        connection = self.connection()
-        with suppress(OSError, psycopg.Error):
-            if connection is not None and not connection.closed:
-                with socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
-                    ours.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.descriptor())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
 
 def silence_of(descriptor: int, *, sent_counts: bool) -> float:
@@ -84,7 +84,7 @@ def silence_of(descriptor: int, *, sent_counts: bool) -> float:
             if ours.family not in (socket.AF_INET, socket.AF_INET6):
                 return 0.0
             info = ours.getsockopt(socket.IPPROTO_TCP, kind, 104)
-    except OSError:
+    except (OSError, ValueError):  # closed at this moment
         return 0.0
     received = int(struct.unpack_from("=I", info, _LAST_RECEIVED)[0])
     sent = int(struct.unpack_from("=I", info, _LAST_SENT)[0])
@@ -92,10 +92,49 @@ def silence_of(descriptor: int, *, sent_counts: bool) -> float:
 
 
 def note(connection: Connection[Any], endpoint: Any, purpose: str, limit: float) -> None:
-    """Add a session that has just been opened; it leaves with its connection."""
-    pid = connection.info.backend_pid
+    """Add a session of psycopg that has just been opened; it leaves with its connection."""
+    there = weakref.ref(connection)
+
+    def descriptor() -> int:
+        now = there()
+        return -1 if now is None or now.closed else now.pgconn.socket
+
+    def waits() -> bool:
+        now = there()
+        return now is not None and now.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+
     with _LOCK:
-        _OPEN[connection] = OpenSession(weakref.ref(connection), endpoint, purpose, pid, limit)
+        pid = connection.info.backend_pid
+        _OPEN[connection] = OpenSession(endpoint, purpose, pid, limit, descriptor, waits)
+
+
+def note_async(session: Any, endpoint: Any, purpose: str, limit: float) -> None:
+    """Add a session of asyncpg that has just been opened, and bound its waits in the kernel, as libpq does its own."""
+    there = weakref.ref(session)
+
+    def descriptor() -> int:
+        now = there()
+        transport = None if now is None or now.is_closed() else now._transport
+        ours = transport.get_extra_info("socket") if transport is not None else None
+        return -1 if ours is None else int(ours.fileno())
+
+    _keep_alive(descriptor(), limit)
+    with _LOCK:
+        _OPEN[session] = OpenSession(endpoint, purpose, session.get_server_pid(), limit, descriptor, lambda: None)
+
+
+def _keep_alive(descriptor: int, limit: float) -> None:
+    wanted = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(limit * 1000)),
+    )
+    for level, name, value in wanted:
+        if hasattr(socket, name):
+            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as ours:  # a Unix socket knows none
+                ours.setsockopt(level, getattr(socket, name), value)
 
 
 def streams(connection: Connection[Any], limit: float) -> None:

@@ -68,8 +68,9 @@ def death(seen: Seen, session: OpenSession, silent: float) -> str:
         waits = seen.kind == "Client" or seen.event == "WalSenderMain"
         return "the walsender waits, and nothing of it arrives" if waits else ""
     if seen.state.startswith("idle"):
-        return "the server has answered, or never got the statement"
-    if seen.event == "ClientRead" and silent < _SENDING * session.limit:
+        # Idle it is too while nobody asks it anything.
+        return "the server has answered, or never got the statement" if session.waits() else ""
+    if seen.event == "ClientRead" and (not session.waits() or silent < _SENDING * session.limit):
         return ""
     return "the server waits for us, and nothing of it arrives" if seen.kind == "Client" else ""
 

@@ -29,6 +29,9 @@ Direction = Literal["forward"]
 
 TABLE: Final = "cdc_progress"
 
+UNREPLICATED: Final = {"synchronous_commit": "local"}
+"""Settings of a session that only reports: what a worker says of itself waits for no standby."""
+
 FORWARD: Final[Direction] = "forward"
 """From the source to the destination: the only direction that has a progress row so far."""
 

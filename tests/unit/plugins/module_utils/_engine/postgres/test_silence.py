@@ -35,8 +35,8 @@ SOURCE = Endpoint("source", host="old", dbname="shop", user="mover")
 
 
 def session(**other: Any) -> OpenSession:
-    nothing: Any = lambda: None  # noqa: E731
-    return OpenSession(**{"connection": nothing, "endpoint": SOURCE, "purpose": "x", "pid": 7, "limit": 60.0, **other})
+    known = {"endpoint": SOURCE, "purpose": "x", "pid": 7, "limit": 60.0}
+    return OpenSession(**{**known, "descriptor": lambda: -1, "waits": lambda: True, **other})
 
 
 WORKING = Seen(True, state="active")
@@ -80,6 +80,19 @@ def test_a_session_at_work_lives_however_long_it_takes(seen: Seen, streams: bool
 )
 def test_a_session_that_can_say_no_more_is_dead(seen: Seen, streams: bool, silent: float) -> None:
     assert death(seen, session(streams=streams), silent)
+
+
+@pytest.mark.parametrize("event", ["ClientRead", ""])
+def test_of_a_driver_that_does_not_tell_whether_it_waits_an_idle_session_lives(event: str) -> None:
+    idle = Seen(True, state="idle in transaction" if event else "active", kind="Client", event="ClientRead")
+    assert death(idle, session(waits=lambda: None), 1000.0) == ""
+    assert death(Seen(False), session(waits=lambda: None), 61.0)
+
+
+def test_a_closed_session_is_neither_silent_nor_cut() -> None:
+    gone = session()
+    assert gone.silent() == 0.0
+    gone.cut()
 
 
 @pytest.fixture
