@@ -216,7 +216,9 @@ task:
       description: Whether a worker applies, or a process of this host tries to.
       type: bool
     state:
-      description: starting, running, paused, stopped, retrying, failed, completed or disarmed.
+      description:
+        - starting, running, paused, stopped, retrying, failed, completed or disarmed;
+        - unknown while its session holds the lock, and the worker has not been heard of for 30 seconds.
       type: str
     applied:
       description: The commit end position of the last source transaction that is applied at the destination.

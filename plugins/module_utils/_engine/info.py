@@ -27,7 +27,7 @@ from .state.advisory import Holder, holder
 from .state.copies import show_copies
 from .state.events import recent_events
 from .state.large_objects import read_copied
-from .state.progress import COUNTERS, read_slot_report, show_whole_progress
+from .state.progress import COUNTERS, HEARD, as_known, read_slot_report, show_whole_progress
 from .state.task import read_control
 from .state.tombstone import read_tombstone
 from .state.validation import read_verdicts
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from .state.store import MigrationState, StateStore
 
 EVENTS = 20
-
-_FRESH = 30.0
-"""Seconds for which the slot monitor's record counts as current."""
 
 # to_jsonb, since wal_status and safe_wal_size exist only from 13 on.
 _SLOT = """
@@ -176,7 +173,7 @@ def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping
     """Return the last report of the worker's slot guard; while no worker runs, a report made now."""
     store = migration.store
     recorded = read_slot_report(store)
-    fresh = recorded.age is not None and recorded.age < _FRESH
+    fresh = recorded.age is not None and recorded.age < HEARD
     if recorded.seen and fresh and holder(store.conn, store.name) is not None:
         return dict(recorded.seen)
     publication, disk = names.publication_name(migration.name), int(known.get("wal_disk_size", 0))
@@ -197,9 +194,7 @@ def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, A
     shown, age = (whole.values, whole.age) if whole else ({}, None)
     worker = holder(store.conn, store.name)
     wanted = control.wanted if control else ""
-    silent = worker is not None and (age is None or age > _FRESH)
-    if silent:
-        shown = {**shown, "lag_bytes": None, "lag_seconds": None, "state": "unknown"}
+    shown = as_known(shown, age, lives=worker is not None)
     lag = _lag(shown, slot, running=worker is not None)
     runs = str(shown.get("engine") or "")
     return {

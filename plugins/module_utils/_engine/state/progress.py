@@ -142,6 +142,23 @@ def show_whole_progress(store: StateStore) -> ShownProgress | None:
     return ShownProgress(*row) if row else None
 
 
+HEARD: Final = 30.0
+"""Seconds for which what a worker says of itself counts: it does so twice a second."""
+
+_MEASURED: Final = ("lag_bytes", "lag_seconds", "source_rate", "apply_rate")
+
+
+def as_known(values: Mapping[str, Any], age: float | None, *, lives: bool) -> Mapping[str, Any]:
+    """Return what a worker has said as far as it counts now: what it measured is None, once it has not been heard of.
+
+    ``lives`` says whether a session holds its lock; one that does and is silent is in state ``unknown``. Pure.
+    """
+    if lives and age is not None and age <= HEARD:
+        return values
+    unknown = {name: None for name in _MEASURED if name in values}
+    return {**values, **unknown, **({"state": "unknown"} if lives and values.get("state") == "running" else {})}
+
+
 def read_slot_report(store: StateStore) -> SlotReport:
     """Return what the slot monitor recorded; an empty report where it never did. Raises ServerError."""
     row = _fetch(

@@ -21,15 +21,11 @@ from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, format_lsn
 from ...state.advisory import lock_worker
-from ...state.progress import FORWARD, Direction, Progress, progress_table, read_progress, show_whole_progress
+from ...state.progress import FORWARD, HEARD, Direction, Progress, progress_table, read_progress, show_whole_progress
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
     from ...state.store import StateStore
-
-
-_HEARD = 30.0
-"""Seconds without a heartbeat after which the worker of another place counts as gone: it writes two a second."""
 
 
 @dataclass(slots=True)
@@ -89,7 +85,7 @@ class ProgressStore:
         except StateError as exc:
             seen = show_whole_progress(self.store)
             age = seen.age if seen else None
-            if age is not None and age < _HEARD:
+            if age is not None and age < HEARD:
                 raise
             since = f"for {age:.0f} s" if age is not None else "so far"
             raise ConnectError(
