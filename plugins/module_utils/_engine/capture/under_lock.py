@@ -5,7 +5,8 @@
 
 A statement that waits for a lock blocks every session behind it. So it waits in pg_locks, where nothing queues behind us:
 the first attempt is short, and whoever is in its way is named at once; the next comes when the lock is free, or when
-only transactions hold it that are younger than one wait, or after a pause that is 200 times as long as writers queued.
+only transactions hold it that are younger than one wait or of unknown age, or after a pause that is 200 times as long as
+writers queued.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Turns:
         self.holders = holders
         if not holders:
             return min(_AT_ONCE, timeout) if now >= self.free else 0.0
-        if all(one.age is not None and one.age < timeout for one in holders) and (
+        if all(one.age is None or one.age < timeout for one in holders) and (
             now >= self.due or not self.waited_in_full
         ):
             # They come and go: they will have ended before we give up.

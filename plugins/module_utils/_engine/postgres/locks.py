@@ -46,7 +46,8 @@ SELECT l.transactionid::text, {_SESSION}
 """
 
 _HOLDERS = f"""
-SELECT DISTINCT extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, {_SESSION}
+SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'Infinity'::float8 WHEN a.backend_type = 'autovacuum worker' THEN 0
+                     ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 END, {_SESSION}
   FROM pg_catalog.pg_locks l
   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
   LEFT JOIN pg_catalog.pg_locks x
@@ -82,7 +83,8 @@ def running_transactions(conn: Connection) -> Mapping[str, str]:
 @dataclass(frozen=True, slots=True)
 class LockHolder:
     """A session or a prepared transaction that holds a lock. ``age`` is that of a session's transaction in seconds, None
-    where it is not known, and for a prepared one; ``key`` is the same as long as it holds the lock."""
+    where it is not known, infinite for a prepared one, and 0 for autovacuum, which gives way to who waits for a second;
+    ``key`` is the same as long as it holds the lock."""
 
     described: str
     key: str

@@ -165,7 +165,7 @@ CHECKS = (
         "fence_left",
         "warning",
         "The application cannot write to the source.",
-        "Run the cutover playbook again, or the migrate playbook, which restores the right to write.",
+        "Run the cutover playbook again, or migrate with causeway_fail_on: error, which restores the right to write.",
         at_both(_fence_left),
         incremental=True,
     ),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -40,14 +41,23 @@ def queued(holders_at: Any, seconds: float) -> float:
     ("holders", "most"),
     [
         (lambda now: (holder(100 + now),), 0.01),
-        (lambda now: (holder(None),), 0.01),
+        (lambda now: (holder(math.inf),), 0.01),
         (lambda now: (), 0.01),
         # once in full: 2 s, which transactions so young would have let end
         (lambda now: (holder(0.5),), 0.02),
+        (lambda now: (holder(None),), 0.02),
         (lambda now: (holder(0.5), holder(300.0, "2")), 0.01),
         (lambda now: (holder(300.0),) if int(now) % 2 else (), 0.01),
     ],
-    ids=["an old transaction", "of unknown age", "gone at each look", "young ones", "young and old", "on and off"],
+    ids=[
+        "an old transaction",
+        "a prepared one",
+        "gone at each look",
+        "young ones",
+        "of unknown age",
+        "young and old",
+        "on and off",
+    ],
 )
 def test_writers_queue_for_a_small_share_of_the_time(holders: Any, most: float) -> None:
     assert queued(holders, 240) < most
