@@ -129,13 +129,14 @@ def left_fenced(moved: Moved, place: str = "after sequences") -> None:
 
 def test_any_module_that_meets_a_fence_nobody_guards_lifts_it(moved: Moved) -> None:
     task = {"worker_home": str(moved.home), "worker_python": sys.executable, "supervisor": "none"}
-    for module, options in (
+    steps: list[tuple[str, dict[str, Any]]] = [
         ("pg_replica_identity", {}),
         ("pg_full_copy", {}),
         ("pg_data_validate", {}),
         ("pg_sequence_sync", {}),
         ("pg_cdc_task", {**task, "state": "started"}),
-    ):
+    ]
+    for module, options in steps:
         left_fenced(moved)
         found = moved.migration.run("pg_migration_precheck", fail_on="never")["findings"]
         assert [one["severity"] for one in found if one["id"] == "fence_left"] == ["warning"]
@@ -180,9 +181,9 @@ def test_a_cutover_that_has_lost_its_lock_opens_nothing_over_a_lifted_fence(move
 
 def test_a_closed_source_is_named_by_every_module_and_left_to_the_cutover(moved: Moved) -> None:
     kill(moved.break_at("after close"))
-    for module, options in (("pg_replica_identity", {}), ("pg_full_copy", {}), ("pg_data_validate", {})):
+    for module in ("pg_replica_identity", "pg_full_copy", "pg_data_validate"):
         with pytest.raises(ModuleFailed, match="closed the source and not yet opened the destination"):
-            moved.migration.run(module, **options)
+            moved.migration.run(module)
     with pytest.raises(ModuleFailed, match="closed the source and not yet opened the destination") as refused:
         moved.task(state="absent")
     assert moved.worker(), "a release that is refused has ended nothing"

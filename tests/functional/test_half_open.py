@@ -244,7 +244,8 @@ def test_a_module_that_waits_for_a_missing_standby_says_so(make_pair: Any) -> No
     )
     pair.destination.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     pair.destination.run("SELECT pg_reload_conf()")
-    for module, options in (("pg_replica_identity", {"identity": "full"}), ("pg_publication", {})):
+    steps: list[tuple[str, dict[str, Any]]] = [("pg_replica_identity", {"identity": "full"}), ("pg_publication", {})]
+    for module, options in steps:
         began = time.monotonic()
         with pytest.raises(ModuleFailed, match="waits for a synchronous standby that is not there") as failed:
             migration.run(module, **options)

@@ -179,7 +179,12 @@ def test_one_that_lives_is_left_and_not_asked_about_all_the_time(monkeypatch: py
     alive, look = Silent(limit=10.0), Silent("look worker", limit=0.1)
     alive.silent = lambda: 11.0  # type: ignore[method-assign]
     asked: list[Any] = []
-    monkeypatch.setattr(silence, "_ask", lambda *dummy: asked.append(1) or "")
+
+    def ask(*looked: Any) -> str:
+        asked.append(looked)
+        return ""
+
+    monkeypatch.setattr(silence, "_ask", ask)
     monkeypatch.setattr(silence, "open_sessions", lambda: (alive, look))
     watch = SilenceWatch()
     watch.start()
@@ -190,7 +195,12 @@ def test_one_that_lives_is_left_and_not_asked_about_all_the_time(monkeypatch: py
 
 def test_a_look_that_gets_no_answer_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     dead = Silent(limit=0.1)
-    monkeypatch.setattr(silence, "_ask", lambda *dummy: time.sleep(5) or "")
+
+    def ask(*dummy: Any) -> str:
+        time.sleep(5)
+        return ""
+
+    monkeypatch.setattr(silence, "_ask", ask)
     monkeypatch.setattr(silence, "open_sessions", lambda: (dead,))
     watch = SilenceWatch()
     watch.start()

@@ -506,7 +506,7 @@ def _fenced(seen: Seen) -> None:
 
 
 @case("fence_left", "warning")
-def _closed(seen: Seen) -> None:
+def _closed_by_a_cutover(seen: Seen) -> None:
     seen.source = {"fence": "closed"}
 
 
