@@ -19,7 +19,7 @@ from ._arguments import migration_arguments
 from ._engine.errors import EngineError
 from ._engine.migration import Migration
 from ._engine.plan import Change, Plan
-from ._engine.postgres.silence import explained, watching
+from ._engine.postgres.silence import explaining, watching
 from ._engine.runner import Outcome
 from ._engine.spec import spec_of
 from ._engine.writers.left_fence import plan_lifted
@@ -90,7 +90,8 @@ def run(
     params = {key: value for key, value in module.params.items() if value is not None}
     try:
         require_ranges(params)
-        with watching(), Migration(spec_of(params)) as migration:
+        spec = spec_of(params)
+        with watching(), explaining("working on migration", spec.name), Migration(spec) as migration:
             wanted = purpose(params)
             if wanted.writes and not module.check_mode:
                 migration.lock()
@@ -114,8 +115,7 @@ def run(
                         migration.ensure_registered()
                     answer.update(plan.apply())
                 answer.update(plan.record())
-    except EngineError as failure:
-        exc = explained(failure)
+    except EngineError as exc:
         module.fail_json(**{**exc.result, "msg": str(exc), "error": dict(exc.as_result())})
     for warning in dict.fromkeys([*plan.warnings, *answer.pop("warnings", ()), *_left_behind(answer)]):
         module.warn(warning)

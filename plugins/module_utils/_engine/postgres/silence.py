@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, EngineError
 from ._psycopg import psycopg
-from .connect import connect
+from .connect import connect, explain_errors
 from .open_sessions import OpenSession, open_sessions
 from .sqlstates import policy_for
 
@@ -33,6 +33,8 @@ _ANSWER = 20.0
 
 _JUST = 10.0
 """Seconds for which an error may still be the consequence of a session that was given up."""
+
+_TERMINATED = "57P01"
 
 _SENDING = 3
 """How many times the limit a server may wait for the rest of what we send, in a COPY."""
@@ -120,7 +122,8 @@ class SilenceWatch:
         """Return the error of a session that has just been given up, with the reason; any other error as it is."""
         last = self._ended.pop() if self._ended else None
         self._ended.clear()
-        if last is None or not isinstance(exc, ConnectError) or time.monotonic() - last.at > _JUST:
+        lost = isinstance(exc, ConnectError) or exc.sqlstate == _TERMINATED
+        if last is None or not lost or time.monotonic() - last.at > _JUST:
             return exc
         remedy = _CONNECT_STANDBY if STANDBY in last.why else policy_for("").remedy
         return ConnectError(exc.doing, exc.what, str(last), remedy, result=exc.result)
@@ -171,7 +174,7 @@ def _ask(session: OpenSession, silent: float) -> str:
 
 
 _CONNECT_STANDBY = (
-    "Connect the standby, or take it out of synchronous_standby_names at the destination until it is connected; then run the"
+    "Connect the standby, or take it out of synchronous_standby_names until it is connected; then run the"
     " same playbook again. What was done is kept."
 )
 
@@ -181,6 +184,19 @@ _WATCH = SilenceWatch()
 def explained(exc: EngineError) -> EngineError:
     """Return the error of a session that this process has just given up, with the reason; any other error as it is."""
     return _WATCH.explained(exc)
+
+
+@contextmanager
+def explaining(doing: str, what: str) -> Iterator[None]:
+    """Turn what ends the body into an EngineError: a session that was given up with the reason, a driver's error as it is."""
+    try:
+        with explain_errors(doing, what):
+            yield
+    except EngineError as exc:
+        found = explained(exc)
+        if found is exc:
+            raise
+        raise found from exc
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Call:
         module = SimpleNamespace(params={}, check_mode=self.check, no_log_values=set(), exit_json=leave)
         module.warn = self.warned.append
         monkeypatch.setattr(_module, "AnsibleModule", lambda **dummy: module)
-        monkeypatch.setattr(_module, "spec_of", lambda dummy: None)
+        monkeypatch.setattr(_module, "spec_of", lambda dummy: self)
         monkeypatch.setattr(_module, "Migration", lambda dummy: self)
         monkeypatch.setattr(_module, "plan_lifted", lambda dummy: self.lifted)
         with pytest.raises(Exited):

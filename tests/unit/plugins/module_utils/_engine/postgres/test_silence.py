@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ConnectError, StateError
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import (
+    ConnectError,
+    ServerError,
+    StateError,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres import silence
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.open_sessions import (
@@ -167,6 +171,12 @@ def test_a_dead_session_is_cut_once_and_its_error_says_why(monkeypatch: pytest.M
     found = watch.explained(lost)
     assert STANDBY in found.why and "synchronous_standby_names" in found.remedy
     assert watch.explained(lost) is lost
+
+
+def test_a_session_that_was_ended_at_the_server_first_says_why_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, dummy = watched(monkeypatch, [Silent()], STANDBY)
+    ended = ServerError("committing", "m", "terminating connection", "Again.", sqlstate="57P01")
+    assert STANDBY in watch.explained(ended).why
 
 
 def test_another_error_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
