@@ -270,7 +270,7 @@ def test_beside_an_open_transaction_writers_hardly_wait_and_it_is_named(
             waited = time.monotonic() - began
             assert process.poll() is None
         stalled = writing.stalled()
-    assert stalled / waited < 0.01 if seconds > 30 else stalled < 0.2, (stalled, waited)
+    assert stalled / waited < 0.01 if seconds > 30 else stalled < 0.7, (stalled, waited)
     result = migration(shop).finish("pg_replica_identity", process, 20)
     assert "nightly report" in lines.read_text() and "idle in transaction" in lines.read_text()
     assert len(lines.read_text().splitlines()) == 1

@@ -30,6 +30,10 @@ _BUSY = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 SHORT = 0.05
 """Seconds of the first attempt, and of those that are made although an old transaction holds the lock."""
 
+_FIRST = 0.4
+"""Seconds of the first attempt at a lock that only young transactions hold: most end sooner, and one may not be young but
+forgotten. The next one waits as long as it may."""
+
 _AT_ONCE = 0.01
 """Seconds of an attempt at a lock that nobody held a moment ago."""
 
@@ -72,7 +76,7 @@ class Turns:
 
     due: float = 0.0
     free: float = 0.0
-    waited_in_full: bool = False
+    waited: bool = False
     holders: tuple[LockHolder, ...] = ()
     told: frozenset[str] = field(default_factory=frozenset)
 
@@ -81,12 +85,10 @@ class Turns:
         self.holders = holders
         if not holders:
             return min(_AT_ONCE, timeout) if now >= self.free else 0.0
-        if all(one.age is None or one.age < timeout for one in holders) and (
-            now >= self.due or not self.waited_in_full
-        ):
+        if all(one.age is None or one.age < timeout for one in holders) and (now >= self.due or not self.waited):
             # They come and go: they will have ended before we give up.
-            self.waited_in_full = True
-            return timeout
+            first, self.waited = not self.waited, True
+            return min(_FIRST, timeout) if first and any(one.age != 0 for one in holders) else timeout
         return min(SHORT, timeout) if now >= self.due else 0.0
 
     def failed(self, wait: float, took: float, now: float) -> None:

@@ -41,6 +41,7 @@ def queued(holders_at: Any, seconds: float) -> float:
     ("holders", "most"),
     [
         (lambda now: (holder(100 + now),), 0.01),
+        (lambda now: (holder(0.5 + now),), 0.01),
         (lambda now: (holder(math.inf),), 0.01),
         (lambda now: (), 0.01),
         # once in full: 2 s, which transactions so young would have let end
@@ -51,6 +52,7 @@ def queued(holders_at: Any, seconds: float) -> float:
     ],
     ids=[
         "an old transaction",
+        "one that has just begun and stays",
         "a prepared one",
         "gone at each look",
         "young ones",
@@ -73,9 +75,16 @@ def test_a_lock_that_is_free_again_is_taken_at_the_next_look() -> None:
 def test_young_transactions_are_waited_for_in_full_once() -> None:
     one = Turns()
     one.failed(0.05, 0.05, 10.0)
-    assert one.next_wait((holder(0.3),), 10.2, TIMEOUT) == TIMEOUT
-    one.failed(TIMEOUT, TIMEOUT, 12.2)
-    assert one.next_wait((holder(0.3, "2"),), 12.4, TIMEOUT) == 0
+    assert one.next_wait((holder(0.3),), 10.2, TIMEOUT) == 0.4
+    one.failed(0.4, 0.4, 10.6)
+    assert one.next_wait((holder(0.3, "2"),), 10.8, TIMEOUT) == 0
+    assert one.next_wait((holder(0.3, "3"),), 120.0, TIMEOUT) == TIMEOUT
+
+
+def test_autovacuum_gives_way_to_who_waits_for_a_second() -> None:
+    one = Turns()
+    one.failed(0.05, 0.05, 10.0)
+    assert one.next_wait((holder(0.0),), 10.2, TIMEOUT) == TIMEOUT
 
 
 def test_a_holder_is_told_at_once_and_once() -> None:
