@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
-from ..plugin_utils._action import ShowingAction
+from collections.abc import Mapping
+from typing import Any
+
+from ..plugin_utils._action import FollowingAction
+from ..plugin_utils._blocks.outcome import waits
 
 
-class ActionModule(ShowingAction):
-    pass
+class ActionModule(FollowingAction):
+    def line(self, told: Mapping[str, Any]) -> list[str]:
+        return waits(told)

@@ -77,6 +77,11 @@ def lock_timeout_arguments() -> dict[str, Any]:
     return {"lock_timeout": {"type": "int", "default": 2}, "lock_retries": {"type": "int", "default": 60}}
 
 
+def progress_file_argument() -> dict[str, Any]:
+    """Return the file for lines of progress (fragment C(progress_file))."""
+    return {"progress_file": {"type": "path"}}
+
+
 def client_arguments() -> dict[str, Any]:
     """Return the folder of PostgreSQL's client programs (fragment C(client_bin))."""
     return {"client_bin": {"type": "path"}}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -19,8 +19,10 @@ from ._arguments import migration_arguments
 from ._engine.errors import EngineError
 from ._engine.migration import Migration
 from ._engine.plan import Change, Plan
+from ._engine.postgres.silence import explaining, watching
 from ._engine.runner import Outcome
 from ._engine.spec import spec_of
+from ._engine.writers.left_fence import plan_lifted
 from ._ranges import require_ranges
 
 STATEMENTS_SHOWN = 500
@@ -55,16 +57,17 @@ class Purpose:
 
     C(writes) takes the migration's lock, from the first look on. C(registers) makes the state tables and the migration's
     row before the first change. C(until_opened) does nothing once the destination was opened, unless the migration is to
-    begin again (C(restart)).
+    begin again (C(restart)). C(lifts) lifts a fence that a dead cutover has left at the source, before it plans.
     """
 
     writes: bool = True
     until_opened: bool = True
     registers: bool = True
+    lifts: bool = True
 
 
 MAKES = Purpose()
-LOOKS = Purpose(writes=False, until_opened=False)
+LOOKS = Purpose(writes=False, until_opened=False, lifts=False)
 TAKES_BACK = Purpose(until_opened=False, registers=False)
 
 
@@ -87,7 +90,8 @@ def run(
     params = {key: value for key, value in module.params.items() if value is not None}
     try:
         require_ranges(params)
-        with Migration(spec_of(params)) as migration:
+        spec = spec_of(params)
+        with watching(), explaining("working on migration", spec.name), Migration(spec) as migration:
             wanted = purpose(params)
             if wanted.writes and not module.check_mode:
                 migration.lock()
@@ -102,7 +106,8 @@ def run(
                     statements_total=0,
                     msg=_settled(migration.name, opened),
                 )
-            plan = planner(migration, params, _ModuleRunner(module))
+            lifted = _lift(migration, wanted, check=module.check_mode)
+            plan = lifted.then(planner(migration, params, _ModuleRunner(module)))
             answer = _answer(plan, migration, registers=wanted.registers)
             if not module.check_mode:
                 if plan.changed:
@@ -115,6 +120,16 @@ def run(
     for warning in dict.fromkeys([*plan.warnings, *answer.pop("warnings", ()), *_left_behind(answer)]):
         module.warn(warning)
     module.exit_json(**answer)
+
+
+def _lift(migration: Migration, wanted: Purpose, *, check: bool) -> Plan:
+    """Lift a fence that nobody guards, unless this is a dry run; return what that changes, done already."""
+    lifted = plan_lifted(migration) if wanted.lifts else Plan()
+    if lifted.changed and not check:
+        if not wanted.writes:
+            migration.lock(shared=True)  # a cutover that runs holds it alone
+        lifted.carry_out()
+    return replace(lifted, apply=dict)
 
 
 def _harmless(params: Mapping[str, Any]) -> set[str]:

@@ -216,7 +216,9 @@ task:
       description: Whether a worker applies, or a process of this host tries to.
       type: bool
     state:
-      description: starting, running, paused, stopped, retrying, failed, completed or disarmed.
+      description:
+        - starting, running, paused, stopped, retrying, failed, completed or disarmed;
+        - unknown while its session holds the lock, and the worker has not been heard of for 30 seconds.
       type: str
     applied:
       description: The commit end position of the last source transaction that is applied at the destination.
@@ -225,10 +227,10 @@ task:
       description: The position up to which the source may discard WAL; durable at the destination.
       type: str
     lag_bytes:
-      description: Bytes of the source's WAL behind that position.
+      description: Bytes of the source's WAL behind that position; none if unknown.
       type: int
     lag_seconds:
-      description: For how long the source has been ahead of it.
+      description: For how long the source has been ahead of it; none if unknown.
       type: float
     source_rate:
       description: Bytes of WAL per second that the source writes, over the last minute; none while it is not measured.

@@ -20,7 +20,7 @@ description:
   - Only then closes the source for good, disarms the CDC task, restores the state of triggers, revokes the right to write
     at the destination from the migration's own account, and opens the destination.
   - Until the source is closed the fence is lifted automatically when a step fails, when O(timeout) runs out, and when this
-    module's process dies.
+    module's process dies. Where the whole worker host has died, the next module that is run does it.
 extends_documentation_fragment:
   - causeway.postgresql.migration
 options:
@@ -186,7 +186,7 @@ def main() -> None:
                 ),
             )
         ),
-        lambda dummy: Purpose(until_opened=False, registers=False),
+        lambda dummy: Purpose(until_opened=False, registers=False, lifts=False),
     )
 
 

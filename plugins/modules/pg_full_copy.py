@@ -362,7 +362,7 @@ def main() -> None:
         },
         _planned,
         # it takes the lock itself, beside other hosts that copy too; one that helps begins nothing
-        lambda options: Purpose(writes=False, registers=not options["assist"]),
+        lambda options: Purpose(writes=False, registers=not options["assist"], lifts=not options["assist"]),
     )
 
 

@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.state
   - causeway.postgresql.lock_timeout
+  - causeway.postgresql.progress_file
 attributes:
   check_mode:
     description: Can run in check mode and show what would be changed without changing it.
@@ -133,14 +134,19 @@ left_behind:
   sample: []
 """
 
-from ..module_utils._arguments import lock_timeout_arguments, state_argument
+from ..module_utils._arguments import lock_timeout_arguments, progress_file_argument, state_argument
 from ..module_utils._engine.capture import publication
 from ..module_utils._module import made_or_taken_back, run
 
 
 def main() -> None:
     run(
-        {**state_argument(), **lock_timeout_arguments(), "wait_timeout": {"type": "int", "default": 60}},
+        {
+            **state_argument(),
+            **lock_timeout_arguments(),
+            **progress_file_argument(),
+            "wait_timeout": {"type": "int", "default": 60},
+        },
         lambda migration, options, dummy_runner: publication.plan(migration, options),
         made_or_taken_back,
     )

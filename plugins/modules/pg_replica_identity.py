@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - causeway.postgresql.migration
   - causeway.postgresql.state
   - causeway.postgresql.lock_timeout
+  - causeway.postgresql.progress_file
 attributes:
   check_mode:
     description: Can run in check mode and show what would be changed without changing it.
@@ -132,7 +133,7 @@ left_behind:
   sample: []
 """
 
-from ..module_utils._arguments import lock_timeout_arguments, state_argument
+from ..module_utils._arguments import lock_timeout_arguments, progress_file_argument, state_argument
 from ..module_utils._engine.capture import replica_identity
 from ..module_utils._module import made_or_taken_back, run
 
@@ -142,6 +143,7 @@ def main() -> None:
         {
             **state_argument(),
             **lock_timeout_arguments(),
+            **progress_file_argument(),
             "identity": {"type": "str", "choices": ["full", "auto"], "default": "auto"},
         },
         lambda migration, options, dummy_runner: replica_identity.plan(migration, options),

@@ -10,7 +10,9 @@ standard output as JSON stays parseable. The result itself is returned unchanged
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
@@ -18,6 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ._blocks.outcome import failure, notes
+from ._follow import Follower
 
 Block = Callable[[Mapping[str, Any], int], list[str]]
 
@@ -55,6 +58,37 @@ class ShowingAction(ActionBase):
         if failed:
             lines = failure(result, width, module=self._task.action.rpartition(".")[2], host=host)
             shown(display, host, lines, C.COLOR_ERROR)
+
+
+class FollowingAction(ShowingAction):
+    """The base of those whose module writes lines of JSON to its C(progress_file): they are shown while it runs, on this
+    machine only; elsewhere the status playbook shows the same."""
+
+    def line(self, told: Mapping[str, Any]) -> list[str]:
+        """Return what is shown of one line of the file."""
+        raise NotImplementedError
+
+    def _call(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        args = self._task.args
+        if not self._follows(args):
+            return super()._call(task_vars)
+        host = (task_vars or {}).get("inventory_hostname", "")
+
+        def told(line: Mapping[str, Any]) -> None:
+            shown(Display(), host, self.line(line), C.COLOR_OK)
+
+        with tempfile.TemporaryDirectory(prefix="causeway-progress-") as folder:
+            path = Path(str(args.get("progress_file") or Path(folder) / "lines"))
+            self._task.args = {**args, "progress_file": str(path)}
+            try:
+                with Follower(path, told):
+                    return super()._call(task_vars)
+            finally:
+                self._task.args = args
+
+    def _follows(self, args: Mapping[str, Any]) -> bool:
+        elsewhere = self._connection.transport != "local" or self._connection.become is not None
+        return not (elsewhere or self._task.no_log or self._task.async_val or self._task.check_mode)
 
 
 def shown(display: Any, host: str, lines: Sequence[str], color: str) -> None:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import re
 import signal
+import sys
 import time
 from typing import Any
 
@@ -103,7 +106,7 @@ def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMo
         assert moved.fence() == "fenced"
         info = moved.migration.run("pg_migration_info")
         assert info["fence"] == "fenced"
-        assert "the source is fenced: run the cutover playbook again, or release" in info["msg"]
+        assert "the source is fenced: run the cutover playbook again; migrate and release lift the fence" in info["msg"]
         if what == "cutover":
             again = moved.break_at("after fence")
             kill(again)  # the second run's guard gives back what the first one took
@@ -113,6 +116,82 @@ def test_a_fence_that_nobody_guards_is_taken_up_or_given_back(make_moved: MakeMo
             assert moved.release()["left_behind"] == []
             moved.assert_released()
             moved.assert_writable(SECONDS)
+
+
+def left_fenced(moved: Moved, place: str = "after sequences") -> None:
+    """A cutover and its guard are killed: the source stays as it is at this break point."""
+    process = moved.break_at(place)
+    with contextlib.suppress(ValueError):
+        os.kill(guard_of(process), signal.SIGKILL)
+    kill(process)
+    moved.assert_fenced()
+
+
+def test_any_module_that_meets_a_fence_nobody_guards_lifts_it(moved: Moved) -> None:
+    task = {"worker_home": str(moved.home), "worker_python": sys.executable, "supervisor": "none"}
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("pg_replica_identity", {}),
+        ("pg_full_copy", {}),
+        ("pg_data_validate", {}),
+        ("pg_sequence_sync", {}),
+        ("pg_cdc_task", {**task, "state": "started"}),
+    ]
+    for module, options in steps:
+        left_fenced(moved)
+        found = moved.migration.run("pg_migration_precheck", fail_on="never")["findings"]
+        assert [one["severity"] for one in found if one["id"] == "fence_left"] == ["warning"]
+        dry = moved.migration.run(module, check=True, **options)
+        assert dry["changed"] and any("GRANT" in one["sql"] for one in dry["statements"])
+        moved.assert_fenced()
+        assert moved.migration.run(module, **options)["changed"], module
+        moved.assert_writable(1)
+        assert moved.fence() == "reopened"
+    finish(moved)
+
+
+def test_a_fence_whose_record_is_gone_is_named_and_the_remedy_works(moved: Moved) -> None:
+    left_fenced(moved)
+    taken = moved.pair.destination.value("SELECT fence::text FROM causeway.migration")
+    moved.pair.destination.run("UPDATE causeway.migration SET fence = NULL")
+    with pytest.raises(ModuleFailed, match="which rights to write were taken there is not recorded") as refused:
+        moved.migration.run("pg_data_validate")
+    assert moved.fence() == "fenced"
+    (statement,) = re.findall(r"COMMENT ON PUBLICATION \S+ IS '[^']*'", refused.value.result["msg"])
+    moved.pair.destination.run("UPDATE causeway.migration SET fence = %s", [taken])
+    moved.migration.run("pg_data_validate")
+    moved.assert_writable(1)
+    moved.pair.source.run(statement)
+    assert moved.fence() == "reopened"
+
+
+def test_a_cutover_that_has_lost_its_lock_opens_nothing_over_a_lifted_fence(moved: Moved) -> None:
+    process = moved.break_at("after compare")
+    moved.pair.destination.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'causeway module %'"
+    )
+    moved.migration.run("pg_replica_identity")
+    moved.assert_writable(1)
+    os.kill(process.pid, signal.SIGCONT)
+    with pytest.raises(ModuleFailed, match="The source is writable, and nothing was opened"):
+        moved.migration.finish("pg_cutover", process, 60)
+    assert moved.pair.destination.value("SELECT opened_at FROM causeway.migration") is None
+    moved.assert_writable(1)
+
+
+def test_a_closed_source_is_named_by_every_module_and_left_to_the_cutover(moved: Moved) -> None:
+    kill(moved.break_at("after close"))
+    for module in ("pg_replica_identity", "pg_full_copy", "pg_data_validate"):
+        with pytest.raises(ModuleFailed, match="closed the source and not yet opened the destination"):
+            moved.migration.run(module)
+    with pytest.raises(ModuleFailed, match="closed the source and not yet opened the destination") as refused:
+        moved.task(state="absent")
+    assert moved.worker(), "a release that is refused has ended nothing"
+    (statement,) = re.findall(r"COMMENT ON PUBLICATION \S+ IS '[^']*'", refused.value.result["msg"])
+    moved.pair.source.run(statement)
+    moved.migration.run("pg_replica_identity")
+    moved.assert_writable(1)
+    finish(moved)
 
 
 def test_a_fence_that_nobody_guards_is_given_back_when_the_next_cutover_is_refused(moved: Moved) -> None:

@@ -210,3 +210,95 @@ def test_a_primary_key_on_a_generated_column_needs_full(pair: Any) -> None:
         pair.source.query("SELECT relname, relreplident::text FROM pg_class WHERE relname IN ('made', 'beside')")
     )
     assert found == {"made": "f", "beside": "d"}
+
+
+class Writing:
+    """A writer of one table, statement after statement, and for how long each had to wait."""
+
+    def __init__(self, end: Any, statement: str) -> None:
+        self._end, self._statement = end, statement
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+        self.waits: list[float] = []
+
+    def _write(self) -> None:
+        with self._end.connect() as conn:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                conn.execute(self._statement)
+                self.waits.append(time.monotonic() - began)
+                time.sleep(0.01)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def stalled(self) -> float:
+        """Seconds beyond what such a statement takes."""
+        return sum(wait for wait in self.waits if wait > 0.04)
+
+
+INSERT = 'INSERT INTO sales."Keyless Ü" SELECT * FROM sales."Keyless Ü" LIMIT 1'
+
+
+@pytest.mark.parametrize(
+    ("held", "seconds"),
+    [
+        ('UPDATE sales."Keyless Ü" SET a = a', 12),
+        ('SELECT * FROM sales."Keyless Ü"', 12),
+        pytest.param('UPDATE sales."Keyless Ü" SET a = a', 100, marks=pytest.mark.faults_heavy),
+    ],
+)
+def test_beside_an_open_transaction_writers_hardly_wait_and_it_is_named(
+    shop: Any, tmp_path: Any, held: str, seconds: int
+) -> None:
+    lines = tmp_path / "lines"
+    shop.source.run('INSERT INTO sales."Keyless Ü" DEFAULT VALUES')
+    with shop.source.connect(application_name="nightly report") as holder, holder.transaction():
+        holder.execute(held)
+        began = time.monotonic()
+        with Writing(shop.source, INSERT) as writing:
+            process = migration(shop).start("pg_replica_identity", progress_file=str(lines))
+            while not (lines.exists() and lines.read_text()):
+                assert time.monotonic() - began < 10, "the holder is named at once"
+                time.sleep(0.05)
+            time.sleep(seconds)
+            waited = time.monotonic() - began
+            assert process.poll() is None
+        stalled = writing.stalled()
+    assert stalled / waited < 0.01 if seconds > 30 else stalled < 0.7, (stalled, waited)
+    result = migration(shop).finish("pg_replica_identity", process, 20)
+    assert "nightly report" in lines.read_text() and "idle in transaction" in lines.read_text()
+    assert len(lines.read_text().splitlines()) == 1
+    assert any("nightly report" in one for one in result["warnings"])
+    assert identities(shop)["Keyless Ü"] == "f"
+    events = shop.destination.query("SELECT detail::text FROM causeway.event WHERE what LIKE 'waiting for a lock%'")
+    assert len(events) == 1 and "nightly report" in events[0][0]
+    assert time.monotonic() - began < waited + 10, "the lock is taken as soon as it is free"
+
+
+def test_an_old_transaction_is_found_before_anything_is_changed(shop: Any) -> None:
+    with shop.source.connect(application_name="forgotten psql") as holder, holder.transaction():
+        holder.execute('LOCK TABLE sales."Keyless Ü" IN ROW SHARE MODE')
+        time.sleep(2.2)
+        found = migration(shop).run("pg_migration_precheck", fail_on="never")["findings"]
+    (one,) = [one for one in found if one["id"] == "table_held"]
+    assert one["object"] == 'sales."Keyless Ü"'
+    assert "forgotten psql" in one["evidence"]["answer"]
+
+
+def test_the_publication_waits_as_kindly_for_ddl_that_is_not_committed(shop: Any) -> None:
+    migration(shop).run("pg_replica_identity")
+    with shop.source.connect(application_name="deploy") as holder:
+        with holder.transaction():
+            holder.execute("CREATE INDEX ON sales.orders (id)")
+            with pytest.raises(ModuleFailed, match=r"earlier transactions are still open.*deploy"):
+                migration(shop).run("pg_publication", wait_timeout=1)
+            with pytest.raises(ModuleFailed, match="deploy") as failed:
+                migration(shop).run("pg_replica_identity", identity="full", lock_timeout=1, lock_retries=1)
+        assert "no lock within 3 s" in failed.value.result["error"]["why"]
+        assert migration(shop).run("pg_publication")["changed"]

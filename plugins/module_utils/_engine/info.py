@@ -27,7 +27,7 @@ from .state.advisory import Holder, holder
 from .state.copies import show_copies
 from .state.events import recent_events
 from .state.large_objects import read_copied
-from .state.progress import COUNTERS, read_slot_report, show_whole_progress
+from .state.progress import COUNTERS, HEARD, as_known, read_slot_report, show_whole_progress
 from .state.task import read_control
 from .state.tombstone import read_tombstone
 from .state.validation import read_verdicts
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from .state.store import MigrationState, StateStore
 
 EVENTS = 20
-
-_FRESH = 30.0
-"""Seconds for which the slot monitor's record counts as current."""
 
 # to_jsonb, since wal_status and safe_wal_size exist only from 13 on.
 _SLOT = """
@@ -176,7 +173,7 @@ def _guard(migration: Migration, name: str, known: Mapping[str, Any]) -> Mapping
     """Return the last report of the worker's slot guard; while no worker runs, a report made now."""
     store = migration.store
     recorded = read_slot_report(store)
-    fresh = recorded.age is not None and recorded.age < _FRESH
+    fresh = recorded.age is not None and recorded.age < HEARD
     if recorded.seen and fresh and holder(store.conn, store.name) is not None:
         return dict(recorded.seen)
     publication, disk = names.publication_name(migration.name), int(known.get("wal_disk_size", 0))
@@ -197,6 +194,7 @@ def _cdc(store: StateStore, slot: Mapping[str, Any], engine: str) -> dict[str, A
     shown, age = (whole.values, whole.age) if whole else ({}, None)
     worker = holder(store.conn, store.name)
     wanted = control.wanted if control else ""
+    shown = as_known(shown, age, lives=worker is not None)
     lag = _lag(shown, slot, running=worker is not None)
     runs = str(shown.get("engine") or "")
     return {
@@ -234,7 +232,8 @@ def _worker(worker: Holder, shown: Mapping[str, Any]) -> dict[str, Any]:
 def _lag(shown: Mapping[str, Any], slot: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
     """Return the lag that the worker measured; while none runs that is stale, and the source's position gives it."""
     if running or not slot.get("source_position") or not shown.get("applied"):
-        return {"lag_bytes": shown.get("lag_bytes") if running else None, "lag_seconds": shown.get("lag_seconds")}
+        known = shown if running else {}
+        return {"lag_bytes": known.get("lag_bytes"), "lag_seconds": known.get("lag_seconds")}
     reached = max(parse_lsn(shown["applied"]), parse_lsn(shown.get("confirmable") or "0/0"))
     return {"lag_bytes": max(0, parse_lsn(slot["source_position"]) - reached), "lag_seconds": None}
 
@@ -284,6 +283,8 @@ def _sentence(result: Mapping[str, Any]) -> str:
         said.append("the CDC worker is down: run the migrate playbook again")
     elif cdc:
         said.append(f"CDC {cdc['state']}")
+    if cdc.get("lag_bytes") is None and cdc.get("state") in ("running", "unknown") and cdc.get("worker"):
+        said.append("how far it is behind is unknown")
     if cdc.get("lag_bytes") is not None:
         seconds = f", {duration(cdc['lag_seconds'])}" if cdc["lag_seconds"] is not None else ""
         said.append(f"{size(cdc['lag_bytes'])}{seconds} behind")
@@ -293,7 +294,7 @@ def _sentence(result: Mapping[str, Any]) -> str:
         said.append(f"the slot retains {size(result['slot']['retained_bytes'])} of WAL at the source meanwhile")
     said.extend(finding["text"] for finding in (result["slot"].get("guard") or {}).get("findings", ()))
     if result["fence"] == "fenced":
-        said.append("the source is fenced: run the cutover playbook again, or release")
+        said.append("the source is fenced: run the cutover playbook again; migrate and release lift the fence")
     elif result["fence"] == "closed" and not result["opened_at"]:
         said.append("the source is closed: run the cutover playbook again to open the destination")
     if not result["source_server"]["reachable"]:

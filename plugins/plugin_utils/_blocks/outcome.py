@@ -36,6 +36,11 @@ def notes(result: Result, width: int) -> list[str]:
     return facts([*shown, ("note", f"and {count(more)} more in the module's result" if more else "")], width)
 
 
+def waits(line: Result) -> list[str]:
+    """Return what a running module waits for, from a line of its progress file."""
+    return [f"waiting: {line['waits']}"] if line.get("waits") else []
+
+
 def failure(result: Result, width: int, *, module: str, host: str) -> list[str]:
     """Return what failed, where, why, and what is safe to do next; nothing for a result without an engine error."""
     error: Result = result.get("error") or {}

@@ -117,6 +117,8 @@ def _lag(cdc: Result) -> str:
     said = []
     if cdc.get("lag_bytes") is not None:
         said.append(f"{size(cdc['lag_bytes'])} behind")
+    elif cdc.get("worker"):
+        said.append("unknown")
     if cdc.get("lag_seconds") is not None:
         said.append(f"last change applied {duration(cdc['lag_seconds'])} after its commit")
     return ", ".join(said)

@@ -165,13 +165,13 @@ class Streaming:
             [self.name, point, point, slot["system_identifier"], slot["timeline"]],
         )
 
-    def configure(self) -> None:
-        """Write the worker's configuration, as pg_cdc_task does."""
+    def configure(self, **other: Any) -> None:
+        """Write the worker's configuration, as pg_cdc_task does; ``source`` and ``destination`` may be other endpoints."""
         config = WorkerConfig(
             self.name,
             "causeway",
-            endpoint_of("source", self.pair.source.endpoint),
-            endpoint_of("destination", self.pair.destination.endpoint),
+            endpoint_of("source", other.get("source") or self.pair.source.endpoint),
+            endpoint_of("destination", other.get("destination") or self.pair.destination.endpoint),
             self.engine.name,
         )
         path = self.folder / "config.json"

@@ -22,7 +22,7 @@ from ..postgres.catalog import Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
 from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
-from ..writers import fence
+from ..writers.left_fence import lift_fence
 from .observed_publication import Publication, observe_publication
 from .publication_ddl import (
     HARMLESS_TO_ALTER,
@@ -36,6 +36,7 @@ from .published import GENERATED_CHECKED, require_writes
 from .reentry import observe_reentry
 from .replica_identity import identifies_rows
 from .under_lock import Locked, Patience, each_under_lock
+from .waits import Waits
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -47,7 +48,8 @@ _DOING = "creating the publication"
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """Return the Plan. ``options``: lock_timeout (s), lock_retries, wait_timeout (s), state (present, absent)."""
+    """Return the Plan. ``options``: lock_timeout (s), lock_retries, wait_timeout (s), state (present, absent),
+    progress_file."""
     name = names.publication_name(migration.name)
     if options["state"] == "absent":
         return _plan_absent(migration, name, options["lock_timeout"])
@@ -128,9 +130,10 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         patience = Patience(options["lock_timeout"], options["lock_retries"])
         oids = tuple(table.oid for table in wanted)
         piece = Locked(oids, create, HARMLESS_TO_ALTER, after=_still_writable(migration, _DOING))
-        each_under_lock(migration.source, [piece], patience, _DOING)
+        waits = _waits(migration, options)
+        each_under_lock(migration.source, [piece], patience, _DOING, tell=waits)
         _record(migration, name, {table.oid for table in wanted})
-        return {"waited": round(waited, 3)}
+        return {"waited": round(waited, 3), "warnings": waits.warnings}
 
     notes = []
     if unready:
@@ -144,6 +147,10 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         notes=tuple(notes),
         warnings=_unstreamed(migration.source_server.version),
     )
+
+
+def _waits(migration: Migration, options: Mapping[str, Any]) -> Waits:
+    return Waits(migration.store, "prepared", str(options.get("progress_file") or ""))
 
 
 def _unstreamed(server_version: int) -> tuple[str, ...]:
@@ -248,11 +255,10 @@ def _plan_alter(
         if added:
             _require_identities(migration)
             wait_for_running(migration.source, options["wait_timeout"], "waiting to add to the publication", name)
-        each_under_lock(
-            migration.source, work, Patience(options["lock_timeout"], options["lock_retries"]), "changing the"
-        )
+        patience, waits = Patience(options["lock_timeout"], options["lock_retries"]), _waits(migration, options)
+        each_under_lock(migration.source, work, patience, "changing the", tell=waits)
         _record(migration, name, {table.oid for table in wanted})
-        return {}
+        return {"warnings": waits.warnings}
 
     return Plan(
         changes=(
@@ -277,7 +283,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     publication = SqlChange("source", f"publication {name}", "there", None, (statement,))
     bookkeeping = changes_to_drop(migration.source, migration.name)
     # The fence is recorded in what this drops: the fence of a dead cutover is lifted first.
-    leaving = fence.lift_fence(migration)
+    leaving = lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
 
     def apply() -> Mapping[str, object]:

@@ -18,8 +18,10 @@ from ..names import publication_name
 from ..plan import Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Table, observe_catalog, quoted
+from ..postgres.locks import observe_holders
 from .published import KEY_REMEDY, Published, against_full, require_writes
 from .under_lock import Locked, Patience, each_under_lock
+from .waits import Waits
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -80,6 +82,24 @@ def identity_statement(table: Table, identity: Identity) -> Composed:
     return form.format(sql.Identifier(table.schema, table.name), wanted)
 
 
+_HELD = 2.0
+"""Seconds for which a transaction may have been open before it is named beforehand: most end sooner."""
+
+
+def held_tables(migration: Migration, mode: str) -> tuple[tuple[str, str], ...]:
+    """Return the tables whose identity has to change, each with a transaction that holds a lock on it. Raises ServerError."""
+    source = migration.source
+    todo = [table for table in migration.selection.leaves if wanted_identity(table, mode)]
+    if not todo or not observe_holders(source, [table.oid for table in todo]):
+        return ()
+    return tuple(
+        (str(table), one.described)
+        for table in todo
+        for one in observe_holders(source, [table.oid])
+        if one.age is None or one.age >= _HELD
+    )
+
+
 def _still_published(table: Table, wanted: Identity, publications: Collection[str]) -> str:
     """Return why ``wanted`` may not be restored while these publish the table; empty if it may."""
     if not publications or identifies_rows(replace(table, replica_identity=wanted.letter, identity_index=wanted.index)):
@@ -97,16 +117,18 @@ def _locked(table: Table, wanted: Identity) -> Locked:
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
-    """Return the Plan. ``options``: identity (full, auto), lock_timeout (s), lock_retries, state (present, absent)."""
+    """Return the Plan. ``options``: identity (full, auto), lock_timeout (s), lock_retries, state (present, absent),
+    progress_file."""
     patience = Patience(options["lock_timeout"], options["lock_retries"])
+    waits = Waits(migration.store, "prepared", str(options.get("progress_file") or ""))
     if options["state"] == "absent":
-        return _plan_absent(migration, patience)
+        return _plan_absent(migration, patience, waits)
     if not migration.spec.incremental:
         return Plan(notes=("no replica identity is needed: the migration is not incremental",))
-    return _plan_present(migration, options["identity"], patience)
+    return _plan_present(migration, options["identity"], patience, waits)
 
 
-def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
+def _plan_present(migration: Migration, mode: str, patience: Patience, waits: Waits) -> Plan:
     tables = migration.selected().leaves
     wanted = {table.oid: identity for table in tables if (identity := wanted_identity(table, mode))}
     todo = [table for table in tables if table.oid in wanted]
@@ -127,9 +149,9 @@ def _plan_present(migration: Migration, mode: str, patience: Patience) -> Plan:
                 for table in todo
             },
         )
-        each_under_lock(migration.source, work, patience, "setting the")
+        each_under_lock(migration.source, work, patience, "setting the", tell=waits)
         _verify(migration, wanted)
-        return {}
+        return {"warnings": waits.warnings}
 
     notes = []
     kept = sum(1 for table in tables if table.oid not in wanted and table.replica_identity != "f")
@@ -174,7 +196,7 @@ def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
             )
 
 
-def _plan_absent(migration: Migration, patience: Patience) -> Plan:
+def _plan_absent(migration: Migration, patience: Patience, waits: Waits) -> Plan:
     state = migration.state()
     originals: Mapping[str, Mapping[str, Any]] = dict(state.before_image).get(BEFORE, {}) if state else {}
     if not originals:
@@ -203,8 +225,9 @@ def _plan_absent(migration: Migration, patience: Patience) -> Plan:
     pieces = [_locked(table, wanted) for table, wanted in work.values()]
 
     def apply() -> Mapping[str, object]:
-        failed = _put_back(migration, work, patience)
-        return {"left_behind": [leftover.as_result() for leftover in [*leftovers, *failed]]}
+        failed = _put_back(migration, work, patience, waits)
+        left = [leftover.as_result() for leftover in [*leftovers, *failed]]
+        return {"left_behind": left, "warnings": waits.warnings}
 
     return Plan(
         changes=as_change([piece.change for piece in pieces], migration.source),
@@ -224,7 +247,9 @@ def _leftover(migration: Migration, table: Table, wanted: Identity, why: str) ->
     )
 
 
-def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], patience: Patience) -> list[Leftover]:
+def _put_back(
+    migration: Migration, work: Mapping[str, tuple[Table, Identity]], patience: Patience, waits: Waits
+) -> list[Leftover]:
     """Restore them; return those refused, which do not stop the others. Raises TimeoutExpired for busy ones."""
     published = Published(migration.source, migration.source_catalog)
     failed = {
@@ -238,7 +263,7 @@ def _put_back(migration: Migration, work: Mapping[str, tuple[Table, Identity]], 
         failed[table.oid] = _leftover(migration, table, wanted, exc.why)
 
     pieces = [_locked(table, wanted) for table, wanted in work.values() if table.oid not in failed]
-    each_under_lock(migration.source, pieces, patience, "restoring the", refused)
+    each_under_lock(migration.source, pieces, patience, "restoring the", refused, waits)
     done = {oid: entry for oid, entry in work.items() if entry[0].oid not in failed}
     _verify(migration, {table.oid: wanted for table, wanted in done.values()})
     migration.store.drop_original(BEFORE, list(done))

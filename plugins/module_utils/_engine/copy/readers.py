@@ -77,7 +77,7 @@ class SourceReaders:
         reading = SnapshotReading(await self._opened(), self._migration.source, timeout, retries)
         if self._snapshot:
             return Reader(reading, await reading.begin(self._snapshot, table), NO_LSN)
-        excluding = partial(writers_excluded, self._migration, table, timeout) if self._form == "share" else None
+        excluding = partial(writers_excluded, self._migration, table) if self._form == "share" else None
         mark, seen = await reading.begin_own(table, excluding)
         return Reader(reading, seen, mark)
 

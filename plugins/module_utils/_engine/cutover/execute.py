@@ -17,6 +17,7 @@ from .. import failpoints
 from ..errors import EngineError, StateError, TimeoutExpired
 from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
+from ..postgres.silence import unwatched
 from ..schema.triggers import enable_triggers_statements
 from ..state.copies import describe_uncopied, uncopied
 from ..state.large_objects import read_copied
@@ -25,6 +26,7 @@ from ..validate import report, sequences
 from ..validate.compare import compare_tables
 from ..validate.surplus import require_no_surplus, require_nothing_fires
 from ..writers import fence, revoke, sessions
+from ..writers.left_fence import lift_fence
 from . import opening
 from .certificate import Evidence
 from .deadline import bounded
@@ -169,7 +171,7 @@ class Cutover:
             where += (
                 "the guard lifts the fence as soon as it can reach the source."
                 if self._guard is not None
-                else "run the cutover or the release playbook again: either lifts the fence."
+                else "run the cutover playbook again, or any other but status and precheck: each lifts the fence."
             )
         exc.remedy = f"{where} {exc.remedy}"
         return exc
@@ -193,7 +195,8 @@ class Cutover:
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
         migration.store.set_json("fence", found.stored())
         self._fence = found
-        self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
+        with unwatched():
+            self._guard = start_guard(self.limits.fence, fence.undoing(migration.spec.source, migration.name, found))
         failpoints.failpoint("before fence")
         fence.raise_fence(migration.source, migration.name, found)
         self.proofs.fenced_at = time.monotonic()
@@ -309,7 +312,7 @@ class Cutover:
 
     def _reopen(self) -> None:
         if self._fence is None:  # raised by a run that is gone; this one has failed before raising its own
-            fence.lift_fence(self.migration).give_back()
+            lift_fence(self.migration).give_back()
         else:
             fence.reopen(self.migration.source, self.migration.name, self._fence)
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ..errors import StateError
+from ..postgres.silence import watching
 
 _RELEASED = b"r"
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,7 +94,8 @@ def _guard(pipe: int, tell: int, timeout: float, undo: Callable[[], bool]) -> No
         os.write(tell, _RELEASED)
         _let_go_of_everything_but(pipe)
         if not _released(pipe, timeout):
-            _undo_for(undo)
+            with watching():  # a source that says nothing is tried again too
+                _undo_for(undo)
     finally:
         os._exit(0)
 

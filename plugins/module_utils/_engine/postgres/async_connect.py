@@ -19,6 +19,7 @@ from ..errors import ConnectError, ServerError
 from ._asyncpg import asyncpg, require_asyncpg
 from ._psycopg import sql
 from .connect import condition_name
+from .open_sessions import note_async
 from .session import later_timeouts
 from .sqlstates import policy_for
 
@@ -84,6 +85,7 @@ async def open_session(like: Connection, endpoint: Endpoint, purpose: str) -> An
     require_asyncpg()
     async with explain_errors("connecting to the", str(endpoint)):
         session = await asyncpg.connect(**arguments(like, f"causeway {purpose}"))
+        note_async(session, endpoint, purpose, endpoint.patience)
         for name, value in later_timeouts(like.info.server_version).items():
             await session.execute(_text(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value))))
         if endpoint.session_role:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConnectError, EngineError, ServerError, VersionError
 from ._psycopg import pq, psycopg, require_psycopg, sql
+from .open_sessions import note
 from .session import OFF_FOR_WALSENDERS, PINNED, later_timeouts, startup_options
 from .sqlstates import policy_for
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     Connection = PgConnection[tuple[Any, ...]]
 
 End = Literal["source", "destination"]
+
+_PATIENCE = 60.0
 
 OLDEST = 100000
 """The first server_version_num that can be migrated: logical replication came with PostgreSQL 10."""
@@ -49,6 +52,15 @@ class Endpoint:
         """Return what identifies it to the operator: host, port, database and user; never password or parameters."""
         place = self.unix_socket or self.host or self.connect_params.get("service", "") or "localhost"
         return f"{self.end} {place}:{self.port}/{self.dbname} as {self.user}"
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds for which a session may get no answer before its server is looked for: tcp_user_timeout."""
+        try:
+            wanted = int(self.libpq()["tcp_user_timeout"]) / 1000
+        except (KeyError, ValueError):
+            wanted = 0.0
+        return wanted or _PATIENCE
 
     def libpq(self) -> dict[str, str]:
         """Return libpq's parameters, the password included; empty ones are left to a service file or default."""
@@ -104,6 +116,7 @@ def connect(
         connection = psycopg.connect(conninfo, autocommit=autocommit)
     except psycopg.Error as exc:
         raise _connect_error(endpoint, exc) from exc
+    note(connection, endpoint, purpose, endpoint.patience)
     try:
         _require_version(connection, endpoint)
         _settle(connection, endpoint)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TimeoutExpired
@@ -45,7 +46,8 @@ SELECT l.transactionid::text, {_SESSION}
 """
 
 _HOLDERS = f"""
-SELECT DISTINCT l.mode, {_SESSION}
+SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'Infinity'::float8 WHEN a.backend_type = 'autovacuum worker' THEN 0
+                     ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 END, {_SESSION}
   FROM pg_catalog.pg_locks l
   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
   LEFT JOIN pg_catalog.pg_locks x
@@ -78,11 +80,30 @@ def running_transactions(conn: Connection) -> Mapping[str, str]:
         return {row[0]: _described(row[1:]) for row in conn.execute(_RUNNING).fetchall()}
 
 
-def lock_holders(conn: Connection, relations: Sequence[int], harmless: Sequence[str] = ()) -> tuple[str, ...]:
-    """Describe the holders of locks on these relations, except those whose mode is among ``harmless``."""
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A session or a prepared transaction that holds a lock. ``age`` is that of a session's transaction in seconds, None
+    where it is not known, infinite for a prepared one, and 0 for autovacuum, which gives way to who waits for a second;
+    ``key`` is the same as long as it holds the lock."""
+
+    described: str
+    key: str
+    age: float | None
+
+
+def observe_holders(conn: Connection, relations: Sequence[int], harmless: Sequence[str] = ()) -> tuple[LockHolder, ...]:
+    """Return the holders of locks on these relations, except those whose mode is among ``harmless``. Raises ServerError."""
     with explain_errors("looking for lock holders at the source"):
         rows = conn.execute(_HOLDERS, (list(relations), list(harmless))).fetchall()
-    return tuple(sorted({_described(row[1:]) for row in rows}))
+    found = {
+        key: LockHolder(_described(row[1:]), key, row[0]) for row in rows for key in [f"{row[1]} {row[7]} {row[5]}"]
+    }
+    return tuple(found[key] for key in sorted(found))
+
+
+def lock_holders(conn: Connection, relations: Sequence[int], harmless: Sequence[str] = ()) -> tuple[str, ...]:
+    """Describe the holders of locks on these relations, except those whose mode is among ``harmless``."""
+    return tuple(sorted({one.described for one in observe_holders(conn, relations, harmless)}))
 
 
 def blockers_of(conn: Connection, pid: int) -> tuple[str, ...]:

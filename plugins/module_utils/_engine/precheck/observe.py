@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import names
 from ..capture.published import Published
+from ..capture.replica_identity import held_tables
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
 from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
@@ -22,9 +23,10 @@ from ..postgres.connect import explain_errors, server_error
 from ..postgres.locks import in_lock_timeout
 from ..postgres.server import identify_system
 from ..postgres.versions import has
-from ..state.advisory import holder
+from ..state.advisory import holder, is_held
 from ..state.copies import table_copies
 from ..state.progress import read_progress
+from ..writers.fence import fence_state
 from . import queries
 from .extensions import OFFERS
 from .host import observe_host
@@ -91,6 +93,7 @@ def observe(
     source = guard("source", lambda: _source(migration, guard), None)
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
+        source = replace(source, held=guard("source: locks", lambda: held_tables(migration, identity), ()))
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
     if source is not None and destination is not None:
         source = replace(source, fellows=_fellows(migration, guard, destination.account))
@@ -199,6 +202,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         slots=tuple(Slot(*row) for row in ask.rows("replication slots", queries.SLOTS)),
         published=guard("source: publications", lambda: Published(migration.source, catalog), None),
         walsender_names=ask.names("walsenders", queries.WALSENDER_NAMES),
+        fence=guard("source: fence", lambda: fence_state(migration.source, migration.name), "none"),
         walsenders=walsenders[0][0],
         limited_walsenders=walsenders[0][1],
         standbys=ask.names("standbys", queries.STANDBYS),
@@ -259,6 +263,7 @@ def _destination(migration: Migration, guard: _Guard, source: SourceView | None)
         state_failure=state_failure,
         copied=guard("destination: copies", lambda: _copied(migration, state), frozenset()),
         worker=guard("destination: worker", lambda: holder(conn, migration.name), None),
+        cutting_over=guard("destination: runs", lambda: is_held(conn, migration.name, "run"), False),
         worker_host=_worker_host(migration, guard, state),
         standing_large_objects=guard(
             "destination: large objects", lambda: _large_objects(migration, source, state), ()

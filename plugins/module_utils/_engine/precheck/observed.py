@@ -80,7 +80,8 @@ class SourceView:
     their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
     ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
-    other sessions that have the rights of the destination's account.
+    other sessions that have the rights of the destination's account; ``fence`` is the state of this migration's;
+    ``held`` are tables whose identity has to change, each with a transaction that has held a lock on it for a while.
     ``limited_walsenders`` are those walsenders whose account is no superuser; ``superuser`` says that ours is one.
     ``closed_large_objects`` are those that the account may not read: their number, and the first OIDs."""
 
@@ -94,6 +95,8 @@ class SourceView:
     walsender_names: tuple[str, ...] = ()
     published: Published | None = None
     fellows: tuple[Fellow, ...] = ()
+    fence: str = "none"
+    held: tuple[tuple[str, str], ...] = ()
     standbys: tuple[str, ...] = ()
     prepared: tuple[Transaction, ...] = ()
     long_transactions: tuple[Transaction, ...] = ()
@@ -118,7 +121,7 @@ class SourceView:
 class DestinationView:
     """The destination, and the state of this migration that is recorded there.
 
-    ``account`` is the one that logs in; ``synchronous_standbys`` are connected and count for a commit.
+    ``account`` is the one that logs in; ``cutting_over`` says that a run of this migration holds its lock now; ``synchronous_standbys`` are connected and count for a commit.
     Tables have the destination's names: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
     rows are ours, ``unwritable`` those that the account may not write. ``replica_role`` is the error of a refused
     `SET session_replication_role`; ``closed_schemas`` are those in which the account may not create objects;
@@ -148,6 +151,7 @@ class DestinationView:
     state_failure: EngineError | None = None
     copied: frozenset[DestinationName] = frozenset()
     worker: Holder | None = None
+    cutting_over: bool = False
     worker_host: str = ""
     standing_large_objects: tuple[int, ...] = ()
 

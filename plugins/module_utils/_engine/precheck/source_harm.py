@@ -141,13 +141,48 @@ def _publication_name_taken(seen: Observation, source: SourceView) -> Iterator[F
         yield Found(name, "a publication of that name", "SELECT * FROM pg_publication")
 
 
+def _held_tables(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    for table, holder in source.held:
+        yield Found(table, f"locked by {holder}", "SELECT * FROM pg_locks WHERE locktype = 'relation' AND granted")
+
+
+def _fence_left(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    opened = destination.state is not None and destination.state.opened_at
+    if source.fence not in ("fenced", "closed") or opened or destination.cutting_over:
+        return
+    closed = source.fence == "closed"
+    yield Found(
+        source.server.database,
+        f"the source is {source.fence} by a cutover of {seen.spec.name} that is gone",
+        "SELECT obj_description(oid, 'pg_publication') FROM pg_publication",
+        "Run the cutover playbook again: it resumes there." if closed else "",
+        "The application can write to neither end." if closed else "",
+    )
+
+
 CHECKS = (
+    Check(
+        "fence_left",
+        "warning",
+        "The application cannot write to the source.",
+        "Run the cutover playbook again, or migrate with causeway_fail_on: error, which restores the right to write.",
+        at_both(_fence_left),
+        incremental=True,
+    ),
     Check(
         "identity_stops_writes",
         "error",
         "The source would refuse every UPDATE and DELETE on the table, the application's too.",
         KEY_REMEDY,
         at_source(_identity_stops_writes),
+        incremental=True,
+    ),
+    Check(
+        "table_held",
+        "ignorable",
+        "The replica identity of the table has to change, which waits until this transaction has ended.",
+        "Wait until it ends, or terminate its session.",
+        at_source(_held_tables),
         incremental=True,
     ),
     Check(

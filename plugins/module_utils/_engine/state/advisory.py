@@ -4,7 +4,8 @@
 """Every advisory lock of the engine: which exist, how each is taken, and which session holds it.
 
 ``run`` keeps two playbooks apart; ``worker`` is held by the very connection that applies, so that a free lock means
-that no worker writes; ``copy`` decides which host leads a copy, ``build`` (shared) says that a joining host still
+that no worker writes; with it goes ``place`` (shared), which says for which configuration file on which host the worker
+runs; ``copy`` decides which host leads a copy, ``build`` (shared) says that a joining host still
 builds; ``state`` and ``bookkeeping`` serialize creating and dropping a schema that migrations share, and ``fence``
 moving the fence at the source, until the transaction ends.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from .. import names
-from ..errors import StateError, TimeoutExpired
+from ..errors import ConnectError, StateError, TimeoutExpired
 from ..postgres._psycopg import psycopg
 from ..postgres.connect import explain_errors
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 _RUN_PATIENCE = 3.0
 """Seconds for which the lock of a run is tried: the session of the task before may not have ended at the server yet."""
+
+_GRACE = 2.0
+"""Seconds for which a session may end by itself before it is ended."""
+
+_LOCKING = "taking the lock of the CDC worker of migration"
 
 _HOLDERS = """
 SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.client_addr::text, 'local'), coalesce(a.backend_start::text, '')
@@ -107,10 +113,30 @@ def holder(conn: Connection, name: str) -> Holder | None:
     return found[0] if found else None
 
 
-def wait_gone(conn: Connection, name: str, timeout: float) -> None:
-    """Wait until no worker applies. Raises TimeoutExpired, naming the one that still does."""
-    deadline = time.monotonic() + timeout
+def _end_former(conn: Connection, name: str, place: str) -> Holder | None:
+    """End the session that holds the worker's lock if a worker of this place has left it; return it, None for another's.
+
+    For who knows that no other worker of the place lives. A network that has lost packets may keep a session's server
+    waiting for long. Raises psycopg.Error.
+    """
+    with explain_errors("looking for former sessions of the CDC worker of migration", name):
+        here = {one.pid for one in _holders(conn, names.lock_key(place, "place"))}
+        found = next((one for one in _holders(conn, names.lock_key(name, "worker")) if one.pid in here), None)
+        if found is not None:
+            conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (found.pid,))
+    return found
+
+
+def wait_gone(conn: Connection, name: str, timeout: float, former: str = "") -> None:
+    """Wait until no worker applies. ``former`` is a place whose worker is gone: a session that it has left is ended.
+
+    Raises TimeoutExpired, naming the session that still applies.
+    """
+    began = time.monotonic()
+    deadline = began + timeout
     while (found := holder(conn, name)) is not None:
+        if former and time.monotonic() > min(began + _GRACE, deadline):
+            _end_former(conn, name, former)
         if time.monotonic() > deadline:
             raise TimeoutExpired(
                 "waiting for the CDC worker to stop in migration",
@@ -121,23 +147,37 @@ def wait_gone(conn: Connection, name: str, timeout: float) -> None:
         time.sleep(0.05)
 
 
-def lock_worker(conn: Connection, name: str, timeout: float) -> None:
+def lock_worker(conn: Connection, name: str, timeout: float, place: str) -> None:
     """Take the worker's lock on the connection that applies; it is released when the session ends.
 
-    A worker that has just died may leave a session that still finishes a statement: waits for it up to
-    ``timeout`` seconds. Raises StateError, naming the holder.
+    A session of this ``place``, where we alone are the worker, is a former one of ours: it is ended. Another worker that
+    has just died may leave a session that still finishes a statement: waits for it up to ``timeout`` seconds. Raises
+    StateError, naming the holder, and ConnectError where it is a former session of ours that does not end.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     key = names.lock_key(name, "worker")
+    former: Holder | None = None
+    with explain_errors(_LOCKING, name):
+        _try(conn, names.lock_key(place, "place"), "pg_try_advisory_lock_shared")
     while True:
-        with explain_errors("taking the lock of the CDC worker of migration", name):
+        with explain_errors(_LOCKING, name):
             if _try(conn, key):
                 return
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > min(_GRACE, timeout):
+            former = _end_former(conn, name, place)
+        if waited > timeout and former is not None:
+            raise ConnectError(
+                _LOCKING,
+                name,
+                f"pid {former.pid}, a former session of this worker, has been told to end and has not ended yet",
+                "The worker tries again. Should it never end, find out at the destination what it waits for.",
+            )
+        if waited > timeout:
             found = holder(conn, name)
             who = f"pid {found.pid} ({found.application}) from {found.address}" if found else "another session"
             raise StateError(
-                "taking the lock of the CDC worker of migration",
+                _LOCKING,
                 name,
                 f"{who} applies already",
                 "One worker is enough. If its host is gone, end that session at the destination.",

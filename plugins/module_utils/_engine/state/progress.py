@@ -29,6 +29,9 @@ Direction = Literal["forward"]
 
 TABLE: Final = "cdc_progress"
 
+UNREPLICATED: Final = {"synchronous_commit": "local"}
+"""Settings of a session that only reports: what a worker says of itself waits for no standby."""
+
 FORWARD: Final[Direction] = "forward"
 """From the source to the destination: the only direction that has a progress row so far."""
 
@@ -139,6 +142,23 @@ def show_whole_progress(store: StateStore) -> ShownProgress | None:
     return ShownProgress(*row) if row else None
 
 
+HEARD: Final = 30.0
+"""Seconds for which what a worker says of itself counts: it does so twice a second."""
+
+_MEASURED: Final = ("lag_bytes", "lag_seconds", "source_rate", "apply_rate")
+
+
+def as_known(values: Mapping[str, Any], age: float | None, *, lives: bool) -> Mapping[str, Any]:
+    """Return what a worker has said as far as it counts now: what it measured is None, once it has not been heard of.
+
+    ``lives`` says whether a session holds its lock; one that does and is silent is in state ``unknown``. Pure.
+    """
+    if lives and age is not None and age <= HEARD:
+        return values
+    unknown = {name: None for name in _MEASURED if name in values}
+    return {**values, **unknown, **({"state": "unknown"} if lives and values.get("state") == "running" else {})}
+
+
 def read_slot_report(store: StateStore) -> SlotReport:
     """Return what the slot monitor recorded; an empty report where it never did. Raises ServerError."""
     row = _fetch(
@@ -230,13 +250,13 @@ def record_state(store: StateStore, token: str, state: str, error: Mapping[str, 
 def record_heartbeat(
     store: StateStore, token: str, received: Lsn, lag: tuple[int, float] | None, rates: Rates | None
 ) -> Mapping[str, int] | None:
-    """Record that the worker is alive, with lag and rates as far as they are known.
+    """Record that the worker is alive, with lag and rates; NULL for what is not known now.
 
     Returns the `COUNTERS`; None where the row is no longer this worker's. Raises psycopg.Error.
     """
     query = sql.SQL(
-        "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = coalesce(%s, lag_bytes),"
-        " lag_seconds = coalesce(%s, lag_seconds), source_rate = %s, apply_rate = %s,"
+        "UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), lag_bytes = %s,"
+        " lag_seconds = %s, source_rate = %s, apply_rate = %s,"
         " received = greatest(received, %s::pg_lsn) WHERE migration = %s AND token = %s RETURNING {}"
     ).format(progress_table(store), sql.SQL(", ").join([sql.Identifier(name) for name in COUNTERS]))
     measured = (*(lag or (None, None)), rates.source if rates else None, rates.apply if rates else None)

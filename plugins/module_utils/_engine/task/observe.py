@@ -16,7 +16,7 @@ from ..cdc.control.pidfile import held_by
 from ..errors import EngineError
 from ..postgres._psycopg import psycopg
 from ..state.advisory import Holder, holder
-from ..state.progress import show_progress
+from ..state.progress import as_known, show_progress, show_whole_progress
 from ..state.task import ControlRow, read_control
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ def observe_task(migration: Migration, folder: Path) -> ObservedTask:
     store = migration.store
     if store.load() is None:
         return ObservedTask(None, None, process, {})
-    progress = show_progress(store)
+    progress, whole, worker = show_progress(store), show_whole_progress(store), holder(store.conn, store.name)
+    progress = as_known(progress, whole.age if whole else None, lives=worker is not None)
     return ObservedTask(
-        *(read_control(store), holder(store.conn, store.name), process, progress),
+        *(read_control(store), worker, process, progress),
         _retained(migration) if progress else None,
     )
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cdc.control.config import CONFIG_FILE, LOG_FILE, PID_FILE
-from ..cdc.control.pidfile import held_by
+from ..cdc.control.pidfile import held_by, place_of
 from ..errors import StateError, TimeoutExpired
+from ..postgres.silence import unwatched
 from ..state.advisory import holder, wait_gone
 from ..state.progress import TABLE as PROGRESS_TABLE
 from ..state.progress import create_progress, read_progress
@@ -71,7 +72,8 @@ class Detached:
         """Start the process, in a session of its own. Raises StateError."""
         argv = [self._python, "-m", "_engine.daemon", "--config", str(self._folder / CONFIG_FILE)]
         environment = worker_environment(os.environ, str(self._engine))
-        self._pid = launch(argv, environment, self._folder, self._folder / _OUTPUT_FILE)
+        with unwatched():  # it forks
+            self._pid = launch(argv, environment, self._folder, self._folder / _OUTPUT_FILE)
 
     def gone(self) -> str:
         """Return the last line of its output once it has ended; empty while it is alive."""
@@ -175,6 +177,10 @@ def _last_line(path: Path) -> str:
     return lines[-1][:300] if lines else "it said nothing"
 
 
+_AT_LEAST = 5.0
+"""Seconds for which a session may end after its process, however long that took."""
+
+
 def end_process(migration: Migration, folder: Path, timeout: float) -> None:
     """Stop the process on this host, and wait until it has ended and no session applies.
 
@@ -187,8 +193,6 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             pass  # it has ended by itself
-    if migration.store.load() is not None:
-        wait_gone(migration.destination, migration.name, timeout)
     while held_by(folder / PID_FILE) is not None:
         if time.monotonic() > deadline:
             raise TimeoutExpired(
@@ -198,3 +202,6 @@ def end_process(migration: Migration, folder: Path, timeout: float) -> None:
                 "Wait longer, or end that process: nothing that was committed is lost.",
             )
         time.sleep(0.05)
+    if migration.store.load() is not None:
+        left = max(_AT_LEAST, deadline - time.monotonic())
+        wait_gone(migration.destination, migration.name, left, former=place_of(folder / CONFIG_FILE))

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerError, StateError, TimeoutExpired
-from ..plan import SqlChange
 from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
-from ..state.fence_state import fence_statement, move_fence, read_fence
+from ..state.fence_state import move_fence, read_fence
 from .attempts import roles_that_write
 from .grants import Grant, grant_of, grant_statements, observe_grants, observe_writers, revoke_statements
 
@@ -70,11 +69,11 @@ def observe(migration: Migration) -> Fence:
     """Return what has to be revoked now, and what to restore later: also what a fence of a dead run revoked."""
     conn = migration.source
     # This first: what the guard restores meanwhile is then read twice instead of missed.
-    earlier, earlier_roles = _left_standing(migration)
+    earlier, earlier_roles = left_standing(migration)
     tables = migration.selected().tables
     taken = _effective_grants(conn, tables)
     writers = observe_writers(conn, tables)
-    login, ourselves = _accounts(conn, migration.name)
+    login, ourselves = accounts(conn, migration.name)
     superusers = {w.role for w in writers if w.superuser}
     passes = {w.role for w in writers if w.role in superusers or _passes(w, superusers)}
     roles = {w.role for w in writers if w.can_login and w.role not in passes}
@@ -92,14 +91,14 @@ def _passes(writer: Writer, superusers: set[str]) -> bool:
     return any(group == _WRITES_ALL or group in superusers for group in (writer.role, *writer.through))
 
 
-def _accounts(conn: Connection, name: str) -> tuple[str, str]:
+def accounts(conn: Connection, name: str) -> tuple[str, str]:
     """Return session_user and current_user."""
     with explain_errors(_DOING, name):
         row = conn.execute("SELECT session_user::text, current_user::text").fetchone()
     return row or ("", "")
 
 
-def _left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
+def left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
     """Return what a fence that is still in state fenced revoked, and the roles whose sessions it ended."""
     if fence_state(migration.source, migration.name) != "fenced":
         return (), ()
@@ -189,43 +188,6 @@ def undoing(endpoint: Endpoint, name: str, fence: Fence) -> Callable[[], bool]:
             return reopen(conn, name, fence)
 
     return undo
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """What a release has to restore first, as a change to show (None if nothing) and the function that does it."""
-
-    change: SqlChange | None
-    give_back: Callable[[], object]
-
-
-def lift_fence(migration: Migration) -> Leaving:
-    """Return how to lift a fence that is still raised, before a release removes its state.
-
-    Raises StateError where the source is closed for good and the destination was not opened: the application could not
-    write to either end.
-    """
-    conn, name = migration.source, migration.name
-    now = fence_state(conn, name)
-    state = migration.state()
-    if now == "closed" and state is not None and not state.opened_at:
-        raise StateError(
-            "releasing migration",
-            name,
-            "its cutover has closed the source and not yet opened the destination",
-            "Run the cutover again: it resumes there. If the destination is not to be used after all, run"
-            f" {fence_statement(conn, name, 'fenced').as_string(conn)} at the source; release then restores the right to"
-            " write.",
-        )
-    if now != "fenced":
-        return Leaving(None, lambda: None)
-    grants, roles = _left_standing(migration)
-    login, ourselves = _accounts(conn, name)
-    fence = Fence(ourselves, login, (), grants, roles, ())
-    shown = [str(grant) for grant in grants]
-    statements = grant_statements(grants, ourselves)
-    change = SqlChange("source", "right to write the selected tables", None, shown, statements)
-    return Leaving(change, lambda: reopen(conn, name, fence))
 
 
 def found_bypassing(conn: Connection, tables: tuple[Table, ...], fence: Fence) -> tuple[str, ...]:

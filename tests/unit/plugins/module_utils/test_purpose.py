@@ -37,11 +37,12 @@ class Call:
         self.opened = opened
         self.spec = SimpleNamespace(restart=restart)
         self.name = "orders"
+        self.lifted = Plan()
         made = (Change("source", "slot", None, "there"),) if changes else ()
         self.plan = Plan(made, {"seen": 1}, self._note("apply", {"done": 2}), record=self._note("record", {"kept": 3}))
 
     def _note(self, what: str, answer: Mapping[str, object] | None = None) -> Any:
-        def noted(*dummy: object) -> Any:
+        def noted(*dummy: object, **dummies: object) -> Any:
             self.asked.append(what)
             return answer or ()
 
@@ -72,8 +73,9 @@ class Call:
         module = SimpleNamespace(params={}, check_mode=self.check, no_log_values=set(), exit_json=leave)
         module.warn = self.warned.append
         monkeypatch.setattr(_module, "AnsibleModule", lambda **dummy: module)
-        monkeypatch.setattr(_module, "spec_of", lambda dummy: None)
+        monkeypatch.setattr(_module, "spec_of", lambda dummy: self)
         monkeypatch.setattr(_module, "Migration", lambda dummy: self)
+        monkeypatch.setattr(_module, "plan_lifted", lambda dummy: self.lifted)
         with pytest.raises(Exited):
             _module.run({}, lambda *dummy: self.plan, lambda dummy: purpose)
         return answers[0]
@@ -116,6 +118,32 @@ def test_an_opened_destination_ends_the_run_unless_the_migration_begins_again(mo
     assert (answer["changed"], answer["opened_at"], call.asked) == (False, "yesterday", ["lock"])
     again.run(monkeypatch, MAKES)
     assert again.asked == ["lock", "require released", "registration", "register", "apply", "record"]
+
+
+LEFT = (Change("source", "right to write", None, ["INSERT"]),)
+
+
+def test_a_fence_that_was_left_is_lifted_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call(changes=False)
+    call.lifted = Plan(LEFT, apply=call._note("lift", {"lifted": 1}), warnings=("it was fenced",))
+    answer = call.run(monkeypatch, MAKES)
+    assert call.asked == ["lock", "lift", "registration", "register", "record"]
+    assert answer["changed"] and call.warned == ["it was fenced"]
+
+
+def test_a_run_without_the_lock_of_its_own_takes_it_to_lift(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call(changes=False)
+    call.lifted = Plan(LEFT, apply=call._note("lift", {"lifted": 1}))
+    call.run(monkeypatch, Purpose(writes=False))
+    assert call.asked[:2] == ["lock", "lift"]
+
+
+@pytest.mark.parametrize(("purpose", "check"), [(MAKES, True), (LOOKS, False), (Purpose(lifts=False), False)])
+def test_a_dry_run_and_what_looks_lift_nothing(monkeypatch: pytest.MonkeyPatch, purpose: Purpose, check: bool) -> None:
+    call = Call(changes=False, check=check)
+    call.lifted = Plan(LEFT, apply=call._note("lift", {"lifted": 1}))
+    assert call.run(monkeypatch, purpose)["changed"] is (purpose is MAKES)
+    assert "lift" not in call.asked
 
 
 def test_absent_takes_back() -> None:

@@ -15,13 +15,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...errors import LossError
+from ...errors import ConnectError, LossError, StateError
 from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import explain_errors
 from ...postgres.lsn import Lsn, format_lsn
 from ...state.advisory import lock_worker
-from ...state.progress import FORWARD, Direction, Progress, progress_table, read_progress
+from ...state.progress import FORWARD, HEARD, Direction, Progress, progress_table, read_progress, show_whole_progress
 
 if TYPE_CHECKING:
     from ...postgres.connect import Connection
@@ -44,12 +44,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The worker that applies: a token that no other worker has, and where to find the process."""
+    """The worker that applies: a token that no other worker has, and where to find the process. ``place`` is where no
+    other worker runs (`cdc.control.pidfile`)."""
 
     token: str
     host: str
     pid: int
     engine: str
+    place: str = ""
 
 
 class ProgressStore:
@@ -76,9 +78,19 @@ class ProgressStore:
     def take_lock(self, timeout: float) -> None:
         """Take the worker's lock on the connection that applies, waiting up to ``timeout`` seconds.
 
-        Raises StateError, naming the holder.
+        Raises StateError, naming the holder; ConnectError, which is tried again, where its worker is not heard of.
         """
-        lock_worker(self._conn, self._name, timeout)
+        try:
+            lock_worker(self._conn, self._name, timeout, self._claimant.place)
+        except StateError as exc:
+            seen = show_whole_progress(self.store)
+            age = seen.age if seen else None
+            if age is not None and age < HEARD:
+                raise
+            since = f"for {age:.0f} s" if age is not None else "so far"
+            raise ConnectError(
+                exc.doing, exc.what, f"{exc.why}, and its worker has not been heard of {since}", exc.remedy
+            ) from exc
 
     def begin(self) -> None:
         """Make the row this worker's, under the lock: from here on this worker reports the failures.

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def is_held(path: Path) -> bool:
@@ -23,6 +27,17 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def place_of(config: Path) -> str:
+    """Return what tells the place of a worker from all others: host, boot and configuration file.
+
+    Whoever holds the file of the process beside that configuration is the only worker of the place.
+    """
+    boot = ""
+    with suppress(OSError):
+        boot = _BOOT.read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()}:{boot}:{os.path.realpath(config)}"
 
 
 def hold(path: Path) -> int | None:

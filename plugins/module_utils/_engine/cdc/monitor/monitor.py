@@ -23,7 +23,7 @@ from ...large_objects.writes import LargeObjectWatch
 from ...postgres._psycopg import psycopg, sql
 from ...postgres.connect import connect
 from ...postgres.lsn import Lsn
-from ...state.progress import record_heartbeat
+from ...state.progress import UNREPLICATED, record_heartbeat
 from ...state.store import StateStore
 from ...state.task import ControlRow, channel, read_control
 from .metrics import Reading
@@ -119,7 +119,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                with connect(self._load().destination, f"watch {self._name}") as conn:
+                with connect(self._load().destination, f"watch {self._name}", settings=UNREPLICATED) as conn:
                     self._watch(conn)
             except (EngineError, psycopg.Error):
                 # The session that applies meets the same failure, and reports it.

@@ -22,7 +22,7 @@ from ...postgres._psycopg import psycopg
 from ...postgres.connect import connect
 from ...slot.health import OK, WARNING, LevelMeter, Sample, report, unseen
 from ...slot.sampling import sample_slot
-from ...state.progress import record_slot_report
+from ...state.progress import UNREPLICATED, record_slot_report
 from ...state.store import StateStore
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class SlotWatch:
         while not self._closing.is_set() and self._end is None:
             try:
                 config = self._load()
-                with connect(config.destination, f"guard {config.name}") as conn:
+                with connect(config.destination, f"guard {config.name}", settings=UNREPLICATED) as conn:
                     self._watch(StateStore(conn, config.state_schema, config.name))
             except (EngineError, psycopg.Error):
                 # The session that applies meets the same failure, and reports it.

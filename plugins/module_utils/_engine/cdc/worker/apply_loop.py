@@ -177,7 +177,7 @@ def open_apply_loop(
     limits = control.settings.batch_limits()
     ours = heartbeat_tables(point.source)
     batcher = Batcher(point.marks, ours, limits, point.applied, parts=parts, marker_prefix=markers.PREFIX)
-    stream = ReplicationStream(point.walsender, point.sender_timeout, batcher, point.confirmable)
+    stream = ReplicationStream(point.walsender, point.patience, batcher, point.confirmable)
     stack.callback(stream.close)
     tables = TargetTables(
         store.conn,
@@ -190,7 +190,7 @@ def open_apply_loop(
         cut_by={oid: part.column for oid, part in parts.items()},
     )
     applier = Applier(store.conn, sessions.progress, store.name, tables, control.settings.conflict_policy)
-    wait_until_slot_inactive(point.source, point.slot, _SLOT_TIMEOUT)
+    wait_until_slot_inactive(point.source, point.slot, store.name, _SLOT_TIMEOUT)
     messages = sends_messages(point.source)
     stream.start(point.slot, point.publication, binary=point.binary, messages=messages)
     return ApplyLoop(

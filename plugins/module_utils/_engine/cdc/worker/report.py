@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...errors import EngineError
 from ...postgres._psycopg import psycopg
 from ...postgres.connect import connect
-from ...state.progress import record_state
+from ...state.progress import UNREPLICATED, record_state
 from ...state.store import StateStore
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Reporter:
     def _record(self, config: WorkerConfig, state: str, error: EngineError, *, event: bool) -> None:
         """Write state and error to the destination if reachable. Consecutive failures write a single event."""
         try:
-            with connect(config.destination, f"report {config.name}") as conn:
+            with connect(config.destination, f"report {config.name}", settings=UNREPLICATED) as conn:
                 store = StateStore(conn, config.state_schema, config.name)
                 if store.load() is not None:
                     record_state(store, self._token, state, error.as_result())

@@ -44,14 +44,15 @@ _RUN_MIGRATE = "Run the migrate playbook: it runs the steps that come before."
 class ResumePoint:
     """Where a stream is resumed, and over which sessions.
 
-    ``sender_timeout`` is the source's wal_sender_timeout in seconds; ``marks`` the snapshot LSN of every table's copy,
+    ``patience`` is the seconds after which a stream that says nothing is looked for: the source's wal_sender_timeout, or
+    less; ``marks`` the snapshot LSN of every table's copy,
     by source OID; ``applied`` the position up to which changes are applied at the destination, ``confirmable`` the one
     from which the stream is requested; ``binary`` whether values come in binary format.
     """
 
     source: Connection
     walsender: Connection
-    sender_timeout: float
+    patience: float
     slot: str
     publication: str
     marks: dict[int, Lsn]
@@ -94,7 +95,7 @@ def resume(stack: ExitStack, config: WorkerConfig, sessions: Sessions, log: logg
     return ResumePoint(
         source=source,
         walsender=walsender,
-        sender_timeout=sender_timeout,
+        patience=min(sender_timeout or config.source.patience, config.source.patience),
         slot=str(slot["name"]),
         publication=publication,
         marks=marks,
@@ -172,16 +173,30 @@ def resume_position(
     return confirmable
 
 
-def wait_until_slot_inactive(source: Connection, slot: str, timeout: float) -> None:
+_SLOT_READER = """
+SELECT s.active_pid, coalesce(a.application_name = %s AND a.usename = session_user, false)
+  FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+ WHERE s.slot_name = %s
+"""
+_GRACE = 2.0
+"""Seconds for which a walsender may end by itself before it is ended."""
+
+
+def wait_until_slot_inactive(source: Connection, slot: str, name: str, timeout: float) -> None:
     """Wait until no session reads the slot: the walsender of a connection just closed may not have ended yet.
 
+    One that a former session of this migration's worker has left is ended: under the worker's lock there is no other.
     Returns after ``timeout`` seconds in any case: START_REPLICATION reports a session that still reads it. Raises
     ServerError.
     """
-    deadline = time.monotonic() + timeout
-    query = "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+    began = time.monotonic()
     with explain_errors("waiting for the replication slot", slot):
-        while (row := source.execute(query, (slot,)).fetchone()) and row[0] and time.monotonic() < deadline:
+        while (row := source.execute(_SLOT_READER, (f"causeway stream {name}"[:63], slot)).fetchone()) and row[0]:
+            waited = time.monotonic() - began
+            if waited > timeout:
+                return
+            if row[1] and waited > _GRACE:
+                source.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (row[0],))
             time.sleep(0.02)
 
 

@@ -23,6 +23,7 @@ from ...failpoints import failpoint
 from ...postgres._psycopg import pq, psycopg, sql
 from ...postgres.connect import refusal, server_error
 from ...postgres.lsn import NO_LSN, Lsn, format_lsn
+from ...postgres.open_sessions import streams
 from ...postgres.sqlstates import policy_for
 from ..changes.pgoutput import PG_EPOCH_UNIX_US, standby_status_update
 from ..changes.receiver import DRY, ENDED, Receiver
@@ -72,7 +73,8 @@ def start_command(slot: str, publication: str, start: Lsn, *, binary: bool, mess
 class ReplicationStream:
     """One START_REPLICATION, from ``start`` to ``close``. A new connection needs a new one, and a new ``batcher``.
 
-    ``timeout`` is the source's wal_sender_timeout in seconds, 0 when it has none: feedback goes at a third of it.
+    ``timeout`` is the seconds after which a source that says nothing is looked for, at most its wal_sender_timeout:
+    feedback goes at a third of it.
     The stream begins at position ``start``, which is durable at the destination.
     """
 
@@ -81,6 +83,7 @@ class ReplicationStream:
     ) -> None:
         self._walsender = walsender
         self._interval = min(timeout / 3, 10.0) if timeout > 0 else 10.0
+        self._timeout = timeout
         self._limit = queue_bytes
         self._changed = threading.Condition()  # held while the receiver is touched
         self._receiver = Receiver(batcher, start)
@@ -88,6 +91,7 @@ class ReplicationStream:
         self._taker_waits = self._dry = False
         self._outsized = False  # the batch that was taken last, until the next is wanted
         self._failure: Exception | None = None
+        self._heard = False  # since the last feedback
         self._closing = False
         self._confirmed: Lsn = start
         self._sent: Lsn = start
@@ -117,6 +121,7 @@ class ReplicationStream:
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise refusal(result, "starting the stream from slot", slot)
         self._walsender.pgconn.nonblocking = 1
+        streams(self._walsender, self._timeout)
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
         self._thread.start()
 
@@ -219,6 +224,7 @@ class ReplicationStream:
                 raise self._ended()
             if got == DRY and self._wait_for_source(pgconn.socket, woken):
                 pgconn.consume_input()
+                self._heard = True
         self._send_feedback()
 
     def _wait_for_source(self, source: int, woken: int) -> bool:
@@ -259,7 +265,9 @@ class ReplicationStream:
         news = confirmed > self._sent
         if news:
             failpoint("before feedback sent")
-        pgconn.put_copy_data(standby_status_update(written, confirmed, confirmed, now_us))
+        # An idle source says nothing as long as we answer: it is asked to, or a dead one would look the same.
+        asks, self._heard = not self._heard, False
+        pgconn.put_copy_data(standby_status_update(written, confirmed, confirmed, now_us, reply_requested=asks))
         pgconn.flush()
         if news:
             failpoint("after feedback sent")

@@ -12,12 +12,14 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...errors import EngineError, StateError
 from ...postgres._psycopg import psycopg
 from ...postgres.connect import connect, server_error
 from ...postgres.lsn import Lsn, format_lsn
+from ...postgres.silence import Ended, explained, watching
 from ...state.progress import asked_or_alive_recently, record_state
 from ...state.store import StateStore
 from ...state.task import read_control, set_wanted
@@ -26,6 +28,7 @@ from ..apply.session import pin_applying_session
 from ..changes.compiled import running_engine
 from ..control.config import WorkerConfig, load_config
 from ..control.lifecycle import RECOVERY_DAYS, FailureStreak, WorkerStep, after_failure, kind_of
+from ..control.pidfile import place_of
 from ..monitor.metrics import Metrics, Reading
 from ..monitor.monitor import Positions, Watcher
 from ..monitor.slot_monitor import SlotWatch
@@ -61,6 +64,7 @@ class Worker:
         self._metrics = Metrics(self._reading)
         self._ran = self._rested = False
         self._token = secrets.token_hex(12)
+        self._place = place_of(Path(config_path))
         self._reporter = Reporter(self._token, log, supervision, self._reading)
         self._slot_monitor = SlotWatch(lambda: load_config(self._path), self._token, log)
         self._done: Lsn = 0
@@ -69,9 +73,14 @@ class Worker:
     def run(self) -> int:
         """Work until stopped, or until a failure that waiting does not cure. Returns the exit status."""
         try:
-            return self._work()
+            with watching(self._gave_up):
+                return self._work()
         finally:
             self._slot_monitor.close()
+
+    def _gave_up(self, ended: Ended) -> None:
+        """Log a session that got no answer: also one that only watches, whose end shows nowhere else."""
+        self._log.warning("given up: %s", ended, extra={"event": "silence", "fields": {"end": ended.end}})
 
     def _work(self) -> int:
         while True:
@@ -81,10 +90,11 @@ class Worker:
                 config = load_config(self._path)
                 step = self._connected(config)
             except EngineError as exc:
-                if not self._should_retry(exc, config):
+                if not self._should_retry(explained(exc), config):
                     return EXIT_FAILED
             except psycopg.Error as exc:
-                if not self._should_retry(server_error(exc, "applying changes at the", "destination"), config):
+                error = server_error(exc, "applying changes at the", "destination")
+                if not self._should_retry(explained(error), config):
                     return EXIT_FAILED
             except Exception as exc:  # noqa: BLE001 - any exception must show as a failed task
                 self._log.exception("a bug of the worker")
@@ -119,7 +129,9 @@ class Worker:
                 self._log.error("there is no %s of this name", "migration" if migration is None else "CDC task")
                 return WorkerStep.LEAVE
             progress = ProgressStore(
-                conn, store, Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine))
+                conn,
+                store,
+                Claimant(self._token, socket.gethostname(), os.getpid(), running_engine(config.engine), self._place),
             )
             if progress.load() is None:
                 self._log.error("the CDC task has no progress row")

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...capture.snapshot import POSITION
 from ...capture.snapshot_import import SNAPSHOT_GONE, import_statement
+from ...capture.under_lock import LOOK, SHORT, Patience, Turns
 from ...errors import EngineError, ServerError, TimeoutExpired
 from ...postgres._asyncpg import asyncpg
 from ...postgres._psycopg import sql
 from ...postgres.async_connect import explain_errors as explain_async_errors
 from ...postgres.connect import explain_errors
-from ...postgres.locks import lock_holders, named
+from ...postgres.locks import lock_holders, named, observe_holders
 from ...postgres.lsn import Lsn, parse_lsn
 from . import table_fingerprint
 from .columns import Format
@@ -49,8 +52,10 @@ _BESIDE_OUR_LOCK = ("AccessShareLock", "RowShareLock", "ShareLock")
 NO_TABLE = ("42P01", "3F000", "42809")
 """SQLSTATEs of a lock on a table that has gone: no such relation, no such schema, another kind of relation."""
 
-Excluding = Callable[[], AbstractContextManager[None]]
-"""Opens a context in which no session can write to the table that is about to be read; it blocks."""
+Excluding = Callable[[float], AbstractContextManager[None]]
+"""Opens a context in which no session can write to the table that is about to be read; it blocks for so many seconds."""
+
+_OWN = "reading under a snapshot of its own table"
 
 
 class TableChanged(EngineError):
@@ -111,13 +116,13 @@ def not_locked(ordinary: Connection, table: Table, seconds: float) -> TimeoutExp
     )
 
 
-def not_excluded(ordinary: Connection, table: Table, attempts: int, seconds: float) -> TimeoutExpired:
+def not_excluded(ordinary: Connection, table: Table, seconds: float) -> TimeoutExpired:
     """Return the error for a table that was written to all the time, naming the sessions that write."""
     who = named(lock_holders(ordinary, [table.oid], _BESIDE_OUR_LOCK))
     return TimeoutExpired(
         "briefly locking against writers table",
         str(table),
-        f"no SHARE lock was granted within {seconds:g} s in {attempts} attempts: {who}",
+        f"no SHARE lock was granted within {seconds:g} s: {who}",
         "Wait until these transactions end, or raise lock_timeout or lock_retries; what is copied stays.",
         sqlstate="55P03",
     )
@@ -150,20 +155,39 @@ class SnapshotReading:
 
         Return the WAL position after the snapshot too: behind ``excluding`` it is the table's snapshot LSN.
         """
-        excluded = False
+        if excluding is not None:
+            return await self._begin_excluding(table, excluding)
         for attempt in range(self._lock_retries + 1):
             await _pause(attempt)
-            async with explain_async_errors("reading under a snapshot of its own table", str(table)):
-                # The lock takes no snapshot, and comes first: nothing may queue between it and the lock against writers.
-                excluded = await self._locked(table)
-                if excluded and (mark := await self._take_snapshot(table, excluding)):
+            async with explain_async_errors(_OWN, str(table)):
+                if await self._locked(table) and (mark := await self._take_snapshot(table)):
                     return mark, await self._compared(table)
-        waited = self._lock_timeout
-        if excluded:
-            raise await asyncio.to_thread(not_excluded, self._ordinary, table, self._lock_retries + 1, waited)
-        raise await asyncio.to_thread(not_locked, self._ordinary, table, (self._lock_retries + 1) * waited)
+        raise await asyncio.to_thread(not_locked, self._ordinary, table, (self._lock_retries + 1) * self._lock_timeout)
 
-    async def _take_snapshot(self, table: Table, excluding: Excluding | None) -> Lsn:
+    async def _begin_excluding(self, table: Table, excluding: Excluding) -> tuple[Lsn, Fingerprint]:
+        """Do as `begin_own` behind ``excluding``, for which writers queue as little as behind any lock of ours."""
+        patience, turns = Patience(self._lock_timeout, self._lock_retries), Turns()
+        deadline = time.monotonic() + patience.total
+        wait, excluded = min(SHORT, patience.timeout), False
+        while True:
+            if wait:
+                began = time.monotonic()
+                async with explain_async_errors(_OWN, str(table)):
+                    # The lock takes no snapshot, and comes first: nothing may queue between it and the other one.
+                    excluded = await self._locked(table)
+                    if excluded and (mark := await self._take_snapshot(table, partial(excluding, wait))):
+                        return mark, await self._compared(table)
+                turns.failed(wait, time.monotonic() - began, time.monotonic())
+            if time.monotonic() > deadline:
+                failure = not_excluded if excluded else not_locked
+                raise await asyncio.to_thread(failure, self._ordinary, table, patience.total)
+            await asyncio.sleep(LOOK)
+            holders = await asyncio.to_thread(observe_holders, self._ordinary, [table.oid], _BESIDE_OUR_LOCK)
+            wait = turns.next_wait(holders, time.monotonic(), patience.timeout)
+
+    async def _take_snapshot(
+        self, table: Table, excluding: Callable[[], AbstractContextManager[None]] | None = None
+    ) -> Lsn:
         """Take the open transaction's snapshot; return the WAL position after it, or 0 if writers could not be excluded."""
         with ExitStack() as stack:
             try:

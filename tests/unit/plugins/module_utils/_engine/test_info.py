@@ -68,7 +68,7 @@ STALLED = {"verdict": "stalled", "sentence": "nothing was committed"}
         ),
         (
             {"fence": "fenced"},
-            "Migration shop: phase copied, the source is fenced: run the cutover playbook again, or release.",
+            "Migration shop: phase copied, the source is fenced: run the cutover playbook again; migrate and release lift the fence.",
         ),
         (
             {"fence": "closed"},

@@ -80,6 +80,7 @@ def test_a_server_before_10_is_refused_before_anything_is_asked_of_it(monkeypatc
     asked: list[str] = []
     session = Session(90624, "9.6.24")
     monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: session)
+    monkeypatch.setattr(connect, "note", lambda *dummy: None)
     monkeypatch.setattr(connect, "simple_query", lambda conn, statement, *dummy: asked.append(statement))
     with pytest.raises(VersionError) as caught:
         connect.connect(SOURCE, "module")
@@ -92,6 +93,7 @@ def test_a_server_before_10_is_refused_before_anything_is_asked_of_it(monkeypatc
 def test_a_server_from_10_on_is_not(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = Session(version)
     monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: session)
+    monkeypatch.setattr(connect, "note", lambda *dummy: None)
     monkeypatch.setattr(connect, "simple_query", lambda *dummy: [])
     assert connect.connect(SOURCE, "module") is session
 
@@ -110,6 +112,7 @@ def test_a_walsender_turns_off_what_changes_the_stream(
         return [(value,)] if "current_setting" in statement else []
 
     monkeypatch.setattr(psycopg, "connect", lambda *dummy, **other: Session(110009))
+    monkeypatch.setattr(connect, "note", lambda *dummy: None)
     monkeypatch.setattr(connect, "simple_query", answer)
     connect.connect(SOURCE, "stream", replication=True)
     statement = 'SET "polar_publish_via_partition_root" = off'

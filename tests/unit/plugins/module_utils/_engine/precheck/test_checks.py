@@ -495,6 +495,21 @@ def _one_account(seen: Seen) -> None:
     seen.destination = {"account": "mover"}
 
 
+@case("table_held", "ignorable")
+def _held(seen: Seen) -> None:
+    seen.source = {"held": (("shop.log", "pid 7 (report, user app, idle in transaction) in a transaction since noon"),)}
+
+
+@case("fence_left", "warning")
+def _fenced(seen: Seen) -> None:
+    seen.source = {"fence": "fenced"}
+
+
+@case("fence_left", "warning")
+def _closed_by_a_cutover(seen: Seen) -> None:
+    seen.source = {"fence": "closed"}
+
+
 @case("publication_name_taken", "error")
 def _taken_publication(seen: Seen) -> None:
     seen.source = {"leftovers": (("publication", "causeway_orders"),)}

@@ -14,6 +14,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.flow.r
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.markers import Marker, wait_applied
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.state.progress import (
     Progress,
+    as_known,
     progress_table,
     read_progress,
 )
@@ -69,3 +70,25 @@ def test_a_marker_is_waited_for_until_it_is_applied_or_the_task_has_ended() -> N
     assert stopped.value.remedy == "Look."
     with pytest.raises(TimeoutExpired):
         wait_applied(store(None, ROW)[0], marker, 0, poll=0)
+
+
+SAID = {"state": "running", "applied": "0/5", "lag_bytes": 0, "lag_seconds": 0.0, "source_rate": 1.0, "apply_rate": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("age", "lives", "state", "lag"),
+    [
+        (1.0, True, "running", 0),
+        (31.0, True, "unknown", None),
+        (None, True, "unknown", None),
+        (1.0, False, "running", None),
+    ],
+)
+def test_what_a_worker_measured_counts_as_long_as_it_is_heard_of(
+    age: float | None, lives: bool, state: str, lag: int | None
+) -> None:
+    known = as_known(SAID, age, lives=lives)
+    assert (known["state"], known["lag_bytes"], known["applied"]) == (state, lag, "0/5")
+    assert (known["apply_rate"] is None) is (lag is None)
+    assert as_known({}, None, lives=False) == {}
+    assert as_known({"state": "retrying"}, 90.0, lives=True)["state"] == "retrying"

@@ -29,7 +29,7 @@ class Destination:
         store = SimpleNamespace(load=object, event=lambda phase, what, dummy: self.written.append((phase, what)))
         self.store: Any = store
 
-        def connect(*dummy: object) -> Any:
+        def connect(*dummy: object, **dummies: object) -> Any:
             if not reachable:
                 raise ConnectError("connecting to", "b", "no route", "")
             return contextlib.nullcontext()
