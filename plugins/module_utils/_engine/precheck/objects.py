@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
-from . import extensions
+from . import schema_phase
 from .finding import Check, Found, at_source
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ CHECKS = (
         "GRANT SELECT ON LARGE OBJECT … TO the account, or membership in the owner; or causeway_large_objects: false.",
         at_source(_large_objects_closed),
     ),
-    *extensions.CHECKS,
+    *schema_phase.EXTENSIONS,
     Check(
         "source_select",
         "error",

@@ -16,6 +16,7 @@ from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
 from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
 from ..objects.mapping import DestinationName
+from ..objects.owners import observe_giving
 from ..postgres._psycopg import psycopg
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
@@ -26,7 +27,6 @@ from ..state.advisory import holder
 from ..state.copies import table_copies
 from ..state.progress import read_progress
 from . import queries
-from .extensions import OFFERS
 from .host import observe_host
 from .observed import (
     DestinationView,
@@ -38,6 +38,7 @@ from .observed import (
     SourceView,
     Transaction,
 )
+from .schema_phase import OFFERS
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -82,6 +83,7 @@ def observe(
     large_objects: bool = True,
     identity: str = "auto",
     revoke_writer: bool = True,
+    privileges: bool = True,
 ) -> Observation:
     """Observe everything once. Writes nothing; every failure is recorded in the result, none is raised."""
     host = observe_host(migration.spec, runner, client_bin, worker_home)
@@ -92,7 +94,10 @@ def observe(
     if source is not None and migration.spec.incremental:
         guard("replication", lambda: _replication(migration), None)
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
+    giving = None
     if source is not None and destination is not None:
+        selection, ends = source.selection, (migration.source, migration.destination)
+        giving = guard("owners", lambda: observe_giving(*ends, selection, migration.mapping), None)
         source = replace(source, fellows=_fellows(migration, guard, destination.account))
     return Observation(
         migration.spec,
@@ -104,6 +109,8 @@ def observe(
         identity,
         revoke_writer,
         migration.mapping,
+        giving,
+        privileges,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..errors import EngineError
     from ..objects.extensions import Extension, Offer
     from ..objects.mapping import DestinationName, ObjectMapping, TableMapping
+    from ..objects.owners import Giving
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
@@ -181,7 +182,8 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that one call observed. A part that could not be observed is None or empty, and ``failures`` says why."""
+    """All that one call observed. A part that could not be observed is None or empty, and ``failures`` says why.
+    ``giving`` is what giving objects to their owners needs; ``privileges`` says that they are given."""
 
     spec: MigrationSpec
     host: HostView
@@ -192,6 +194,8 @@ class Observation:
     identity: str = "auto"
     revoke_writer: bool = True
     mapping: ObjectMapping = IDENTITY
+    giving: Giving | None = None
+    privileges: bool = True
 
     def mapped(self, table: Table) -> TableMapping:
         """What a table of the source is called at the destination."""
