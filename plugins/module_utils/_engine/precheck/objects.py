@@ -165,7 +165,7 @@ def _source_identity_owner(dummy: Observation, source: SourceView) -> Iterator[F
     for owner, tables in source.foreign_owners:
         yield Found(
             owner,
-            f"owns {tables} of the selected tables, and the account is not a member",
+            f"owns {tables} of the selected tables and sequences, and the account is not a member",
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class",
             f'GRANT "{owner}" TO "{source.server.user}";',
         )

@@ -193,7 +193,7 @@ def _stale_collations(ask: _Asker, version: int) -> tuple[str, ...]:
 def _source(migration: Migration, guard: _Guard) -> SourceView:
     ask = _Asker(guard, migration.source, "source")
     server, catalog, selection = migration.source_server, migration.source_catalog, migration.selection
-    relations = [table.oid for table in selection.tables]
+    relations, written = ([one.oid for one in them] for them in (selection.tables, selection.written))
     schemas = sorted({table.schema for table in selection.tables} | set(selection.schemas))
     rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
     account = ask.rows("account", queries.ACCOUNT) or [(True, False)]
@@ -221,7 +221,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         superuser=account[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
-        foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),
+        foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (written,))),
         may_create=rights[0][0],
         large_objects=ask.value("large objects", queries.LARGE_OBJECTS, 0),
         closed_large_objects=guard("source: large objects", lambda: closed_objects(migration.source), _NONE_CLOSED),

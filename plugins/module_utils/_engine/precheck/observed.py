@@ -77,8 +77,8 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
-    their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
+    """The source. ``foreign_owners`` are owners of selected tables and sequences that the account is no member of, with their
+    number. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
     ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
     other sessions that have the rights of the destination's account.

@@ -145,10 +145,12 @@ SELECT n.nspname::text, c.relname::text
  ORDER BY 1, 2
 """
 
+# From a sequence that only a superuser may draw from, the fence takes nothing.
 FOREIGN_OWNERS = """
-SELECT pg_catalog.pg_get_userbyid(relowner)::text, pg_catalog.count(*)::int
-  FROM pg_catalog.pg_class
- WHERE oid::bigint = ANY (%s) AND NOT pg_catalog.pg_has_role(relowner, 'USAGE')
+SELECT pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.count(*)::int
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+ WHERE c.oid::bigint = ANY (%s) AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+   AND NOT (c.relkind = 'S' AND c.relacl IS NULL AND r.rolsuper)
  GROUP BY 1 ORDER BY 1
 """
 
