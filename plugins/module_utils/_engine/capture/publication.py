@@ -285,7 +285,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     state = migration.state()
     recorded = dict(state.before_image).get(BEFORE) if state else None
     if not recorded:
-        return Plan(result={"left_behind": []})
+        return Plan(result={"left_behind": [], "source_rights": []})
     found = observe_publication(migration.source, name)
     ours = found is not None and recorded.get("oid") in (None, found.oid)
     statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
@@ -294,6 +294,8 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     # The fence is recorded in what this drops: the fence of a dead cutover is lifted first.
     leaving = fence.lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
+    # The record of what a cutover took goes with the migration; it says what would have to be granted again.
+    taken = [text.as_string(migration.source) for text in fence.restoring_statements(migration)]
 
     def apply() -> Mapping[str, object]:
         left: list[Leftover] = []
@@ -314,7 +316,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     note = f"publication {name} was recreated by another session and is left in place"
     return Plan(
         changes=as_change([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
-        result={"publication": name, "left_behind": []},
+        result={"publication": name, "left_behind": [], "source_rights": taken},
         apply=apply,
         notes=(note,) if found is not None and not ours else (),
     )

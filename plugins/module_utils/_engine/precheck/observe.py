@@ -14,13 +14,12 @@ from .. import names
 from ..capture.published import Published
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
-from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
+from ..objects.extensions import Extension, needed_extensions, not_there, observe_offers, try_to_create
 from ..objects.mapping import DestinationName
 from ..objects.owners import observe_giving
 from ..postgres._psycopg import psycopg
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
-from ..postgres.locks import in_lock_timeout
 from ..postgres.server import identify_system
 from ..postgres.versions import has
 from ..state.advisory import holder
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from ..state.store import MigrationState
 
 Answer = TypeVar("Answer")
-
-_PROBE_WAIT = 2.0
-"""Seconds for which making an extension on trial waits for a lock."""
 
 _NO_OFFERS: Mapping[str, Offer] = {}
 
@@ -221,6 +217,7 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         superuser=account[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
+        fenced=tuple(ask.rows("owners' rights", queries.FENCED, (written,))),
         foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (written,))),
         may_create=rights[0][0],
         large_objects=ask.value("large objects", queries.LARGE_OBJECTS, 0),
@@ -316,25 +313,11 @@ def _offers(conn: Connection, missing: tuple[Extension, ...]) -> Mapping[str, Of
 def _refused_extensions(
     migration: Migration, missing: tuple[Extension, ...], offers: Mapping[str, Offer], catalog: Catalog
 ) -> dict[str, EngineError]:
-    """Return why extensions cannot be made: each is made as the schema phase would, in a transaction that is rolled back.
-
-    Neither rolsuper nor a grant says whether a server allows it. Raises ServerError.
-    """
-    conn, schemas = migration.destination, {"pg_catalog", *catalog.schemas}
-    found: dict[str, EngineError] = {}
+    """Return why extensions that the schema phase would make cannot be made. Raises ServerError."""
     todo = [replace(one, schema=migration.mapping.schema(one.schema)) for one in missing if one.name in offers]
     if not todo or "schema" not in migration.spec.types or migration.destination_server.in_recovery:
         return {}
-    with explain_errors("trying to make extensions at the", "destination"), conn.transaction(force_rollback=True):
-        in_lock_timeout(conn, _PROBE_WAIT)
-        for extension in todo:
-            try:
-                with conn.transaction():  # a savepoint: what others of them require stays for the next
-                    for statement in create_statements(extension, offers[extension.name], schemas):
-                        conn.execute(statement)
-            except psycopg.Error as exc:
-                found[extension.name] = server_error(exc, "making at the destination the extension", extension.name)
-    return found
+    return try_to_create(migration.destination, todo, offers, {"pg_catalog", *catalog.schemas})
 
 
 def _copied(migration: Migration, state: MigrationState | None) -> frozenset[DestinationName]:

@@ -54,8 +54,11 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
+    """A publication of the source. ``comment`` is the state of the fence where it is a migration's."""
+
     name: str
     all_tables: bool
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Sessions:
 @dataclass(frozen=True, slots=True)
 class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables and sequences that the account is no member of, with their
-    number. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
+    number. ``fenced`` are the owners that may not write to their own: owner, TABLE or SEQUENCE, the names as SQL. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
     ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
     other sessions that have the rights of the destination's account.
@@ -109,6 +112,7 @@ class SourceView:
     closed_schemas: tuple[str, ...] = ()
     unreadable: tuple[Name, ...] = ()
     foreign_owners: tuple[tuple[str, int], ...] = ()
+    fenced: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     may_create: bool = True
     large_objects: int = 0
     closed_large_objects: tuple[int, tuple[int, ...]] = (0, ())

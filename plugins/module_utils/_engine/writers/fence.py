@@ -228,6 +228,17 @@ def lift_fence(migration: Migration) -> Leaving:
     return Leaving(change, lambda: reopen(conn, name, fence))
 
 
+def restoring_statements(migration: Migration) -> tuple[Composed, ...]:
+    """Return the statements that grant again, in one transaction, what a fence has taken that is closed for good; none
+    where there is no such fence, or no record of it. Raises ServerError."""
+    conn, state = migration.source, migration.state()
+    if state is None or fence_state(conn, migration.name) != "closed":
+        return ()
+    taken = tuple(grant_of(entry) for entry in (state.fence or {}).get("grants", []))
+    with explain_errors("reading what the fence has taken from the", "source"):
+        return grant_statements(_grantable(conn, taken), _accounts(conn, migration.name)[1])
+
+
 def found_bypassing(conn: Connection, tables: tuple[Table, ...], fence: Fence) -> tuple[str, ...]:
     """Return the roles that can write behind the fence and that it does not know of, superusers apart. Raises ServerError.
 

@@ -503,6 +503,11 @@ def _full_for_all(seen: Seen) -> None:
     seen.source = {"published": Sends(Publishing("other", True, False))}
 
 
+@case("source_fenced", "error")
+def _source_fenced(seen: Seen) -> None:
+    seen.source = {"fenced": (("app", "TABLE", ("shop.t",)),)}
+
+
 @case("synchronous_standby_names", "error")
 def _waits_for_us(seen: Seen) -> None:
     seen.source_settings = {"synchronous_standby_names": "ANY 1 (*)"}
@@ -1471,3 +1476,34 @@ def test_once_the_schema_is_made_no_right_to_create_is_asked_of_the_owner() -> N
     assert "owner_may_not_create" in seen.findings()
     seen.destination = {"state": state("schema")}
     assert "owner_may_not_create" not in seen.findings()
+
+
+FENCED = {"fenced": (("app", "TABLE", ("shop.t", 'shop."U"')), ("app", "SEQUENCE", ("shop.n",)))}
+
+
+def test_rights_that_nobody_holds_a_record_of_are_granted_by_hand() -> None:
+    seen = Seen()
+    seen.source = FENCED
+    fixes = [one.fix for one in catalogue.judge(seen.observation())]
+    assert fixes == [
+        'GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE shop.t, shop."U" TO app;',
+        "GRANT USAGE, UPDATE ON SEQUENCE shop.n TO app;",
+    ]
+
+
+@pytest.mark.parametrize(("comment", "said"), [("fenced", "either lifts it"), ("closed", "from its record")])
+def test_what_another_migration_may_still_need_is_not_granted_behind_its_back(comment: str, said: str) -> None:
+    seen = Seen()
+    seen.source = {**FENCED, "publications": (Publication("causeway_other", False, f"causeway: {comment}"),)}
+    for one in catalogue.judge(seen.observation()):
+        assert one.id == "source_fenced"
+        assert said in one.fix and "causeway_other" in one.fix and "GRANT" not in one.fix
+
+
+def test_a_cutover_goes_on_behind_its_own_fence() -> None:
+    seen = Seen()
+    own = Publication("causeway_orders", False, "causeway: closed")
+    seen.source = {**FENCED, "publications": (own,), "leftovers": (("publication", "causeway_orders"),)}
+    assert set(seen.findings()) == {"source_fenced", "publication_name_taken"}
+    seen.destination = {"state": state("replicating", fence={"grants": []})}
+    assert seen.findings() == {}
