@@ -79,7 +79,7 @@ _CREATE = """
 SELECT r.rolname::text, n.nspname::text,
        pg_catalog.pg_has_role(n.nspowner, 'USAGE')
        OR pg_catalog.has_schema_privilege(n.oid, 'CREATE WITH GRANT OPTION')
-  FROM pg_catalog.unnest(%s::text[], %s::text[]) wanted (role, schema)
+  FROM unnest(%s::text[], %s::text[]) wanted (role, schema)
   JOIN pg_catalog.pg_roles r ON r.rolname::text = wanted.role
   JOIN pg_catalog.pg_namespace n ON n.nspname::text = wanted.schema
  WHERE NOT pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')

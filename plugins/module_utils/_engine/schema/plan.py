@@ -77,7 +77,7 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
         },
         apply=make,
         notes=_notes(section, comparison),
-        warnings=todo.warnings,
+        warnings=todo.warnings + (work.grants_left_out(source, destination) if section == "pre_data" else ()),
     )
 
 

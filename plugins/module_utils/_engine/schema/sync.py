@@ -25,7 +25,7 @@ from ..objects.extensions import (
 )
 from ..objects.owners import RoleInSchema, granting, lacking_create, revoking
 from ..plan import Change
-from ..postgres.catalog import qualified
+from ..postgres.catalog import qualified, quoted
 from ..postgres.connect import connect
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from .adjust import adjust
@@ -251,6 +251,20 @@ class SchemaSync:
                 for thing in comparison.dangling
             ]
         return Steps(tuple(steps), tuple(warnings))
+
+    def grants_left_out(self, source: Inventory, destination: Inventory) -> tuple[str, ...]:
+        """Return the warnings about grants on schemas that exist and on which our account may grant nothing."""
+        found = []
+        for schema in self.schemas if self.privileges else ():
+            there = destination.schemas.get(name := self.migration.mapping.schema(schema))
+            granted = source.schemas[schema].grants if schema in source.schemas else frozenset()
+            missing = sorted(granted - there.grants) if there and not there.ours else []
+            if missing:
+                found.append(
+                    f"Schema {quoted(name)} exists at the destination, and the account may grant nothing on it. Grant there,"
+                    f" as its owner, what is granted at the source: {', '.join(missing)}."
+                )
+        return tuple(found)
 
     def _with_right_to_create(self, steps: list[SchemaStep], destination: Inventory) -> list[SchemaStep]:
         """Return the steps with those that let each new owner create in its schema while objects are given to it.
