@@ -13,8 +13,8 @@ short_description: Cut the application over to the destination, with proof, or e
 version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
-  - Revokes the right to write the selected tables from every role that holds it at the source, also through membership, and
-    ends their sessions.
+  - Revokes the right to write the selected tables, and to draw from the selected sequences, from every role that holds it
+    at the source, also through membership, and ends their sessions.
   - Writes a marker into the stream and waits until it has been applied, sets the sequences and reads them back, and
     compares the contents of both ends, which no longer change.
   - Only then closes the source for good, disarms the CDC task, restores the state of triggers, revokes the right to write

@@ -57,6 +57,12 @@ options:
       - Whether the cutover will revoke the account's right to write (O(causeway.postgresql.pg_cutover#module:revoke_writer)).
     type: bool
     default: true
+  privileges:
+    description:
+      - Whether objects will be given to their owners (O(causeway.postgresql.pg_schema_sync#module:privileges)).
+    type: str
+    choices: [keep, skip]
+    default: keep
   worker_home:
     description:
       - Folder on the worker host that will hold the worker's configuration and log. If omitted, its space is not checked.
@@ -199,6 +205,7 @@ def planner(migration: Migration, options: Mapping[str, Any], runner: Runner) ->
         large_objects=options["large_objects"],
         identity=options["identity"],
         revoke_writer=options["revoke_writer"],
+        privileges=options["privileges"] == "keep",
     )
     return plan(migration, runner, wanted)
 
@@ -210,6 +217,7 @@ def main() -> None:
         "large_objects": {"type": "bool", "default": True},
         "identity": {"type": "str", "choices": ["full", "auto"], "default": "auto"},
         "revoke_writer": {"type": "bool", "default": True},
+        "privileges": {"type": "str", "choices": ["keep", "skip"], "default": "keep"},
         "worker_home": {"type": "path"},
         **client_arguments(),
     }

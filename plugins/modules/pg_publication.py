@@ -112,6 +112,14 @@ waited:
   returned: when the publication was created
   type: float
   sample: 0.02
+source_rights:
+  description:
+    - The statements that grant again, in one transaction at the source, what the fence of a cutover has taken for good. They
+      come from the migration's record, which the release drops.
+  returned: with O(state=absent)
+  type: list
+  elements: str
+  sample: ['GRANT INSERT, UPDATE ON TABLE "sales"."orders" TO "app"']
 left_behind:
   description: What could not be undone, why, and the statements that do it by hand.
   returned: with O(state=absent)

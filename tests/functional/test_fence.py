@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from support.clusters.pairs import End, Pair
+from support.waiting import until
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError, StateError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
@@ -90,7 +93,7 @@ def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
         found = fence.observe(migration)
         assert set(found.roles) >= {shop.owner[0], shop.app[0]}
         fence.raise_fence(migration.source, "shop", found)
-        tables = migration.selected().tables
+        tables = migration.selected().written
         fence.require_taken(migration.source, tables)
         assert sessions.end_sessions(migration.source, found, tables, 5) == 1
         with pytest.raises(psycopg.OperationalError):
@@ -104,12 +107,86 @@ def test_an_application_with_our_own_account_is_fenced_too(shop: Shop) -> None:
     assert not refused(shop, shop.owner, "INSERT INTO sales.a VALUES (1)")
 
 
+SEQUENCES = """
+CREATE SEQUENCE sales.receipt; GRANT USAGE ON SEQUENCE sales.receipt TO {app};
+CREATE SEQUENCE sales.ticket; GRANT UPDATE ON SEQUENCE sales.ticket TO {app} WITH GRANT OPTION;
+CREATE SEQUENCE sales.anyone; GRANT ALL ON SEQUENCE sales.anyone TO PUBLIC;
+CREATE TABLE sales.counted (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n serial);
+GRANT USAGE ON SEQUENCE sales.counted_id_seq, sales.counted_n_seq TO {app};
+GRANT SELECT ON SEQUENCE sales.receipt TO {app};
+SET ROLE {app}; GRANT UPDATE ON SEQUENCE sales.ticket TO PUBLIC
+"""
+RIGHTS = "SELECT relname, array(SELECT i::text FROM unnest(relacl) i ORDER BY 1) FROM pg_class"
+RIGHTS += " WHERE relnamespace = 'sales'::regnamespace AND relkind = 'S' ORDER BY 1"
+DRAWN = ("receipt", "ticket", "anyone", "counted_id_seq", "counted_n_seq")
+
+
+def test_nobody_draws_a_number_behind_the_fence(shop: Shop) -> None:
+    shop.source.run(f"SET ROLE {shop.owner[0]}; {SEQUENCES.format(app=shop.app[0])}; RESET ROLE")
+    rights = shop.source.query(RIGHTS)
+    draws = [f"SELECT nextval('sales.{name}')" for name in DRAWN]
+    sets = [f"SELECT setval('sales.{name}', 7)" for name in ("ticket", "anyone")]
+    with shop.migration() as migration:
+        found = fence.observe(migration)
+        fence.raise_fence(migration.source, "shop", found)
+        fence.require_taken(migration.source, migration.selected().written)
+        for role in (shop.app, shop.owner):
+            assert all(refused(shop, role, statement) for statement in (*draws, *sets))
+        assert not refused(shop, shop.app, "SELECT last_value FROM sales.receipt")
+        assert fence.reopen(migration.source, "shop", found)
+    # a NULL ACL and its default written out are the same rights
+    owner = shop.owner[0]
+    written = {name: acl or [f"{owner}=rwU/{owner}"] for name, acl in rights}
+    assert dict(shop.source.query(RIGHTS)) == written
+    assert not any(refused(shop, shop.app, statement) for statement in (*draws, *sets))
+
+
+def test_a_statement_that_goes_on_drawing_is_ended(shop: Shop) -> None:
+    shop.source.run(
+        f"SET ROLE {shop.owner[0]}; {SEQUENCES.format(app=shop.app[0])}; RESET ROLE;"
+        f"GRANT pg_signal_backend TO {shop.owner[0]}"
+    )
+    ended = threading.Event()
+
+    def draw() -> None:
+        with contextlib.suppress(psycopg.Error), shop.connect(shop.app) as session:
+            session.execute("SELECT sum(nextval('sales.receipt')) FROM generate_series(1, 1000000000)")
+        ended.set()
+
+    with shop.migration() as migration:
+        threading.Thread(target=draw, daemon=True).start()
+        until(lambda: shop.source.value("SELECT last_value > 1000 FROM sales.receipt"))
+        found = fence.observe(migration)
+        fence.raise_fence(migration.source, "shop", found)
+        sessions.end_sessions(migration.source, found, migration.selected().written, 10)
+        assert ended.wait(10)
+        before = shop.source.value("SELECT last_value FROM sales.receipt")
+        time.sleep(0.2)
+        assert shop.source.value("SELECT last_value FROM sales.receipt") == before
+        assert fence.reopen(migration.source, "shop", found)
+
+
+@pytest.mark.parametrize(
+    ("statement", "stops"), [("SELECT nextval('sales.receipt')", False), ("ALTER SEQUENCE sales.receipt RESTART", True)]
+)
+def test_what_is_prepared_stops_us_only_where_it_can_still_change_a_sequence(
+    shop: Shop, statement: str, stops: bool
+) -> None:
+    shop.source.run(f"SET ROLE {shop.owner[0]}; {SEQUENCES.format(app=shop.app[0])}; RESET ROLE")
+    shop.source.run(f"BEGIN; {statement}; PREPARE TRANSACTION 'drawn'")
+    try:
+        with shop.migration() as migration, pytest.raises(StateError) if stops else contextlib.nullcontext():
+            sessions.require_nothing_prepared(migration.source, migration.selected().written)
+    finally:
+        shop.source.run("ROLLBACK PREPARED 'drawn'")
+
+
 def test_sessions_that_we_may_not_end_are_an_error_and_not_overlooked(shop: Shop) -> None:
     with shop.migration() as migration, shop.connect(shop.app) as application:
         application.execute("INSERT INTO sales.a VALUES (1)")
         found = fence.observe(migration)
         fence.raise_fence(migration.source, "shop", found)
-        tables = migration.selected().tables
+        tables = migration.selected().written
         with pytest.raises(ServerError, match="GRANT pg_signal_backend"):
             sessions.end_sessions(migration.source, found, tables, 2)
         shop.source.sql.execute(sql.SQL("GRANT pg_signal_backend TO {}").format(sql.Identifier(shop.owner[0])))

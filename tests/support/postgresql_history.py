@@ -15,7 +15,8 @@ from collections.abc import Mapping
 _FUNCTIONS = """
 acldefault aclexplode age array_agg array_dims bool_and bool_or clock_timestamp concat_ws convert_to count current_database
 current_setting decode encode format format_type generate_series has_any_column_privilege has_database_privilege
-has_function_privilege has_schema_privilege has_table_privilege jsonb_agg jsonb_build_array jsonb_build_object
+has_function_privilege has_schema_privilege has_sequence_privilege has_table_privilege jsonb_agg jsonb_build_array
+jsonb_build_object
 jsonb_each_text jsonb_set left length lo_close lo_from_bytea lo_get lo_lseek64 lo_open lo_put lo_unlink
 make_interval max md5 min now obj_description pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock
 pg_advisory_xact_lock pg_backend_pid pg_blocking_pids pg_cancel_backend pg_collation_actual_version

@@ -22,6 +22,7 @@ from ..postgres.catalog import Name, Table, observe_catalog, qualified
 from ..postgres.locks import wait_for_running
 from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
+from ..writers.fence import restoring_statements
 from ..writers.left_fence import lift_fence
 from .observed_publication import Publication, observe_publication
 from .publication_ddl import (
@@ -276,7 +277,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     state = migration.state()
     recorded = dict(state.before_image).get(BEFORE) if state else None
     if not recorded:
-        return Plan(result={"left_behind": []})
+        return Plan(result={"left_behind": [], "source_rights": []})
     found = observe_publication(migration.source, name)
     ours = found is not None and recorded.get("oid") in (None, found.oid)
     statement = sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name))
@@ -285,6 +286,8 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     # The fence is recorded in what this drops: the fence of a dead cutover is lifted first.
     leaving = lift_fence(migration)
     reopening = [leaving.change] if leaving.change else []
+    # The record of what a cutover took goes with the migration; it says what would have to be granted again.
+    taken = [text.as_string(migration.source) for text in restoring_statements(migration)]
 
     def apply() -> Mapping[str, object]:
         left: list[Leftover] = []
@@ -305,7 +308,7 @@ def _plan_absent(migration: Migration, name: str, lock_timeout: float) -> Plan:
     note = f"publication {name} was recreated by another session and is left in place"
     return Plan(
         changes=as_change([*reopening, *([publication] if ours else []), *bookkeeping], migration.source),
-        result={"publication": name, "left_behind": []},
+        result={"publication": name, "left_behind": [], "source_rights": taken},
         apply=apply,
         notes=(note,) if found is not None and not ours else (),
     )

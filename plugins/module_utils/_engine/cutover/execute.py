@@ -190,7 +190,7 @@ class Cutover:
         # Catching up may have taken long: a partition created since is fenced too, a table created since stops us.
         migration.refresh_catalog()
         require_alike(migration)
-        sessions.require_nothing_prepared(migration.source, migration.selected().tables)
+        sessions.require_nothing_prepared(migration.source, migration.selected().written)
         found = fence.observe(migration)
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
         migration.store.set_json("fence", found.stored())
@@ -206,10 +206,10 @@ class Cutover:
         migration.store.event("cutover", "source fenced", {"roles": list(found.roles)})
 
     def _end_sessions(self) -> None:
-        source, tables = self.migration.source, self.migration.selected().tables
-        fence.require_taken(source, tables)
-        self.proofs.sessions_ended = sessions.end_sessions(source, self._found(), tables, self._left())
-        self._name_bypassing(fence.found_bypassing(source, tables, self._found()))
+        source, selection = self.migration.source, self.migration.selected()
+        fence.require_taken(source, selection.written)
+        self.proofs.sessions_ended = sessions.end_sessions(source, self._found(), selection.written, self._left())
+        self._name_bypassing(fence.found_bypassing(source, selection.tables, self._found()))
         self._done(sessions_ended=True)
 
     def _name_bypassing(self, roles: tuple[str, ...]) -> None:
@@ -266,7 +266,7 @@ class Cutover:
     def _close(self) -> None:
         """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""
         migration = self.migration
-        fence.require_taken(migration.source, migration.selected().tables)
+        fence.require_taken(migration.source, migration.selected().written)
         drain(migration, write_marker(migration.store, migration.source), self._left())
         if changes_applied(migration.store) != self._counted:
             raise StateError(

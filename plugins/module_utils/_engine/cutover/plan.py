@@ -104,7 +104,7 @@ def _require_ready(migration: Migration, state: MigrationState, limits: Limits) 
     if not state.reached("validated"):
         raise _not_yet(migration, f"it has reached phase {state.phase}, and the contents were never compared")
     require_alike(migration)
-    require_nothing_prepared(migration.source, migration.selected().tables)
+    require_nothing_prepared(migration.source, migration.selected().written)
     control = read_control(migration.store)
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
         raise _not_yet(migration, "its CDC worker is not running")

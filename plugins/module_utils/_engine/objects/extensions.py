@@ -9,18 +9,23 @@ phase share these rules, so that precheck never refuses what the schema phase wo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..postgres._psycopg import sql
-from ..postgres.connect import explain_errors
+from ..postgres._psycopg import psycopg, sql
+from ..postgres.connect import explain_errors, server_error
+from ..postgres.locks import in_lock_timeout
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
 
+    from ..errors import EngineError
     from ..postgres.connect import Connection
     from .selection import Selection
+
+_PROBE_WAIT = 2.0
+"""Seconds for which making an extension on trial waits for a lock."""
 
 # ``chosen`` is what is selected: tables by OID, all else by its schema, and what belongs to either (indexes, defaults,
 # constraints, triggers, rules, policies, row and array types). ``needed`` follows all dependencies of an object, to the
@@ -149,6 +154,25 @@ def create_statements(extension: Extension, offer: Offer | None, schemas: Collec
     if extension.schema in schemas:
         return (create,)
     return (sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema), create)
+
+
+def try_to_create(
+    conn: Connection, extensions: Iterable[Extension], offers: Mapping[str, Offer], schemas: Collection[str]
+) -> dict[str, EngineError]:
+    """Return by name why extensions cannot be created: each is, as the schema phase would, in a transaction that is rolled
+    back. Neither rolsuper nor a grant says whether a server allows it. Raises ServerError.
+    """
+    found: dict[str, EngineError] = {}
+    with explain_errors("trying to make extensions at the", "destination"), conn.transaction(force_rollback=True):
+        in_lock_timeout(conn, _PROBE_WAIT)
+        for extension in extensions:
+            try:
+                with conn.transaction():  # a savepoint: what others of them require stays for the next
+                    for statement in create_statements(extension, offers[extension.name], schemas):
+                        conn.execute(statement)
+            except psycopg.Error as exc:
+                found[extension.name] = server_error(exc, "making at the destination the extension", extension.name)
+    return found
 
 
 def other_version(extension: Extension, offer: Offer | None) -> str:

@@ -42,6 +42,11 @@ class Selection:
     problems: tuple[Problem, ...]
 
     @property
+    def written(self) -> tuple[Table | Sequence, ...]:
+        """Return all that the application writes to: the tables, and the sequences that it draws from."""
+        return (*self.tables, *self.sequences)
+
+    @property
     def leaves(self) -> tuple[Table, ...]:
         """Return the tables that hold rows: those that are copied, streamed and compared."""
         return tuple(table for table in self.tables if table.holds_rows)

@@ -80,6 +80,7 @@ ABILITIES: Final[Mapping[str, int]] = {
     "snapshots that list what runs": 130000,
     "scan of a range of ctid": 140000,
     "GRANT SET ON PARAMETER": 150000,
+    "membership WITH SET": 160000,
     "identities without generated columns": 180000,
     "NOT VALID foreign keys of partitioned tables": 180000,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
 from ..postgres.versions import has
+from . import schema_phase
 from .finding import Check, Found, at_both, at_destination
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ CHECKS = (
         "GRANT CREATE on the database or the schema to the account.",
         at_both(_destination_create),
     ),
+    *schema_phase.OWNERS,
     Check(
         "destination_write",
         "error",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..objects.mapping import tables_there
 from ..postgres.catalog import qualified
-from . import extensions
+from . import schema_phase
 from .finding import Check, Found, at_source
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _source_identity_owner(dummy: Observation, source: SourceView) -> Iterator[F
     for owner, tables in source.foreign_owners:
         yield Found(
             owner,
-            f"owns {tables} of the selected tables, and the account is not a member",
+            f"owns {tables} of the selected tables and sequences, and the account is not a member",
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class",
             f'GRANT "{owner}" TO "{source.server.user}";',
         )
@@ -271,7 +271,7 @@ CHECKS = (
         "GRANT SELECT ON LARGE OBJECT … TO the account, or membership in the owner; or causeway_large_objects: false.",
         at_source(_large_objects_closed),
     ),
-    *extensions.CHECKS,
+    *schema_phase.EXTENSIONS,
     Check(
         "source_select",
         "error",

@@ -15,12 +15,12 @@ from ..capture.published import Published
 from ..capture.replica_identity import held_tables
 from ..errors import ConnectError, EngineError
 from ..large_objects.objects import closed_objects, standing_objects
-from ..objects.extensions import Extension, create_statements, needed_extensions, not_there, observe_offers
+from ..objects.extensions import Extension, needed_extensions, not_there, observe_offers, try_to_create
 from ..objects.mapping import DestinationName
+from ..objects.owners import observe_giving
 from ..postgres._psycopg import psycopg
 from ..postgres.catalog import holding_rows
 from ..postgres.connect import explain_errors, server_error
-from ..postgres.locks import in_lock_timeout
 from ..postgres.server import identify_system
 from ..postgres.versions import has
 from ..state.advisory import holder, is_held
@@ -28,7 +28,6 @@ from ..state.copies import table_copies
 from ..state.progress import read_progress
 from ..writers.fence import fence_state
 from . import queries
-from .extensions import OFFERS
 from .host import observe_host
 from .observed import (
     DestinationView,
@@ -40,6 +39,7 @@ from .observed import (
     SourceView,
     Transaction,
 )
+from .schema_phase import OFFERS
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from ..state.store import MigrationState
 
 Answer = TypeVar("Answer")
-
-_PROBE_WAIT = 2.0
-"""Seconds for which making an extension on trial waits for a lock."""
 
 _NO_OFFERS: Mapping[str, Offer] = {}
 
@@ -84,6 +81,7 @@ def observe(
     large_objects: bool = True,
     identity: str = "auto",
     revoke_writer: bool = True,
+    privileges: bool = True,
 ) -> Observation:
     """Observe everything once. Writes nothing; every failure is recorded in the result, none is raised."""
     host = observe_host(migration.spec, runner, client_bin, worker_home)
@@ -95,7 +93,10 @@ def observe(
         guard("replication", lambda: _replication(migration), None)
         source = replace(source, held=guard("source: locks", lambda: held_tables(migration, identity), ()))
     destination = guard("destination", lambda: _destination(migration, guard, source), None)
+    giving = None
     if source is not None and destination is not None:
+        selection, ends = source.selection, (migration.source, migration.destination)
+        giving = guard("owners", lambda: observe_giving(*ends, selection, migration.mapping), None)
         source = replace(source, fellows=_fellows(migration, guard, destination.account))
     return Observation(
         migration.spec,
@@ -107,6 +108,8 @@ def observe(
         identity,
         revoke_writer,
         migration.mapping,
+        giving,
+        privileges,
     )
 
 
@@ -189,7 +192,7 @@ def _stale_collations(ask: _Asker, version: int) -> tuple[str, ...]:
 def _source(migration: Migration, guard: _Guard) -> SourceView:
     ask = _Asker(guard, migration.source, "source")
     server, catalog, selection = migration.source_server, migration.source_catalog, migration.selection
-    relations = [table.oid for table in selection.tables]
+    relations, written = ([one.oid for one in them] for them in (selection.tables, selection.written))
     schemas = sorted({table.schema for table in selection.tables} | set(selection.schemas))
     rights = ask.rows("database privileges", queries.DATABASE_PRIVILEGES) or [(True, True)]
     account = ask.rows("account", queries.ACCOUNT) or [(True, False)]
@@ -218,7 +221,8 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         superuser=account[0][1],
         closed_schemas=ask.names("schema privileges", queries.CLOSED_SCHEMAS, (schemas, "USAGE")),
         unreadable=tuple(ask.rows("table privileges", queries.WITHOUT_PRIVILEGE, (relations, ["SELECT"]))),
-        foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (relations,))),
+        fenced=tuple(ask.rows("owners' rights", queries.FENCED, (written,))),
+        foreign_owners=tuple(ask.rows("owners", queries.FOREIGN_OWNERS, (written,))),
         may_create=rights[0][0],
         large_objects=ask.value("large objects", queries.LARGE_OBJECTS, 0),
         closed_large_objects=guard("source: large objects", lambda: closed_objects(migration.source), _NONE_CLOSED),
@@ -314,25 +318,11 @@ def _offers(conn: Connection, missing: tuple[Extension, ...]) -> Mapping[str, Of
 def _refused_extensions(
     migration: Migration, missing: tuple[Extension, ...], offers: Mapping[str, Offer], catalog: Catalog
 ) -> dict[str, EngineError]:
-    """Return why extensions cannot be made: each is made as the schema phase would, in a transaction that is rolled back.
-
-    Neither rolsuper nor a grant says whether a server allows it. Raises ServerError.
-    """
-    conn, schemas = migration.destination, {"pg_catalog", *catalog.schemas}
-    found: dict[str, EngineError] = {}
+    """Return why extensions that the schema phase would make cannot be made. Raises ServerError."""
     todo = [replace(one, schema=migration.mapping.schema(one.schema)) for one in missing if one.name in offers]
     if not todo or "schema" not in migration.spec.types or migration.destination_server.in_recovery:
         return {}
-    with explain_errors("trying to make extensions at the", "destination"), conn.transaction(force_rollback=True):
-        in_lock_timeout(conn, _PROBE_WAIT)
-        for extension in todo:
-            try:
-                with conn.transaction():  # a savepoint: what others of them require stays for the next
-                    for statement in create_statements(extension, offers[extension.name], schemas):
-                        conn.execute(statement)
-            except psycopg.Error as exc:
-                found[extension.name] = server_error(exc, "making at the destination the extension", extension.name)
-    return found
+    return try_to_create(migration.destination, todo, offers, {"pg_catalog", *catalog.schemas})
 
 
 def _copied(migration: Migration, state: MigrationState | None) -> frozenset[DestinationName]:

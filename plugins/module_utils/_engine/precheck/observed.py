@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..errors import EngineError
     from ..objects.extensions import Extension, Offer
     from ..objects.mapping import DestinationName, ObjectMapping, TableMapping
+    from ..objects.owners import Giving
     from ..objects.selection import Selection
     from ..postgres.catalog import Catalog, Name, Table
     from ..postgres.server import Server
@@ -53,8 +54,11 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
+    """A publication of the source. ``comment`` is the state of the fence where it is a migration's."""
+
     name: str
     all_tables: bool
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,8 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """The source. ``foreign_owners`` are owners of selected tables that the account is no member of, with the number of
-    their tables. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
+    """The source. ``foreign_owners`` are owners of selected tables and sequences that the account is no member of, with their
+    number. ``fenced`` are the owners that may not write to their own: owner, TABLE or SEQUENCE, the names as SQL. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
     the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
     ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
     other sessions that have the rights of the destination's account; ``fence`` is the state of this migration's;
@@ -111,6 +115,7 @@ class SourceView:
     closed_schemas: tuple[str, ...] = ()
     unreadable: tuple[Name, ...] = ()
     foreign_owners: tuple[tuple[str, int], ...] = ()
+    fenced: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     may_create: bool = True
     large_objects: int = 0
     closed_large_objects: tuple[int, tuple[int, ...]] = (0, ())
@@ -185,7 +190,8 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that one call observed. A part that could not be observed is None or empty, and ``failures`` says why."""
+    """All that one call observed. A part that could not be observed is None or empty, and ``failures`` says why.
+    ``giving`` is what giving objects to their owners needs; ``privileges`` says that they are given."""
 
     spec: MigrationSpec
     host: HostView
@@ -196,6 +202,8 @@ class Observation:
     identity: str = "auto"
     revoke_writer: bool = True
     mapping: ObjectMapping = IDENTITY
+    giving: Giving | None = None
+    privileges: bool = True
 
     def mapped(self, table: Table) -> TableMapping:
         """What a table of the source is called at the destination."""

@@ -68,7 +68,10 @@ SELECT pid, '', coalesce(usename::text, ''), coalesce(datname::text, ''), coales
  ORDER BY xact_start
 """
 
-PUBLICATIONS = "SELECT pubname::text, puballtables FROM pg_catalog.pg_publication ORDER BY 1"
+PUBLICATIONS = """
+SELECT pubname::text, puballtables, coalesce(pg_catalog.obj_description(oid, 'pg_publication'), '')
+  FROM pg_catalog.pg_publication ORDER BY 1
+"""
 
 # Leftovers of the reference tool, and a publication of our own name.
 LEFTOVERS = r"""
@@ -145,11 +148,24 @@ SELECT n.nspname::text, c.relname::text
  ORDER BY 1, 2
 """
 
+# From a sequence that only a superuser may draw from, the fence takes nothing.
 FOREIGN_OWNERS = """
-SELECT pg_catalog.pg_get_userbyid(relowner)::text, pg_catalog.count(*)::int
-  FROM pg_catalog.pg_class
- WHERE oid::bigint = ANY (%s) AND NOT pg_catalog.pg_has_role(relowner, 'USAGE')
+SELECT pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.count(*)::int
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+ WHERE c.oid::bigint = ANY (%s) AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+   AND NOT (c.relkind = 'S' AND c.relacl IS NULL AND r.rolsuper)
  GROUP BY 1 ORDER BY 1
+"""
+
+# Owners that may not write to what is theirs. A superuser may, whatever was revoked.
+FENCED = """
+SELECT pg_catalog.pg_get_userbyid(c.relowner)::text, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+       pg_catalog.array_agg(pg_catalog.format('%%I.%%I', n.nspname, c.relname) ORDER BY n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid::bigint = ANY (%s)
+   AND NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.relowner, c.oid, 'USAGE, UPDATE')
+                          ELSE pg_catalog.has_table_privilege(c.relowner, c.oid, 'INSERT') END
+ GROUP BY 1, 2 ORDER BY 1, 2 DESC
 """
 
 DATABASE_PRIVILEGES = """

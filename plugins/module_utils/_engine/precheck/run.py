@@ -34,6 +34,7 @@ class PrecheckOptions:
     large_objects: bool = True
     identity: str = "auto"
     revoke_writer: bool = True
+    privileges: bool = True
 
 
 def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
@@ -61,6 +62,7 @@ def plan(migration: Migration, runner: Runner, wanted: PrecheckOptions) -> Plan:
         large_objects=wanted.large_objects,
         identity=wanted.identity,
         revoke_writer=wanted.revoke_writer,
+        privileges=wanted.privileges,
     )
     findings = catalogue.without_ignored(catalogue.judge(seen), wanted.ignore)
     stopped_by = catalogue.stopping(findings, wanted.fail_on)

@@ -14,6 +14,7 @@ from ..capture.published import KEY_REMEDY, against_full
 from ..capture.replica_identity import wanted_identity
 from ..postgres.catalog import quoted
 from ..postgres.versions import has
+from ..state.fence_state import fence_of
 from ..state.source_schema import MESSAGES
 from ..units import duration
 from .finding import Check, Found, at_both, at_destination, at_source
@@ -158,6 +159,29 @@ def _fence_left(seen: Observation, source: SourceView, destination: DestinationV
         "Run the cutover playbook again: it resumes there." if closed else "",
         "The application can write to neither end." if closed else "",
     )
+_FENCED = {
+    "fenced": "a cutover runs behind this fence, or has died there: run the cutover or the release of that migration again;"
+    " either lifts it.",
+    "closed": "it was cut over. Where the source is to be used again after all, release that migration: the release returns"
+    " the statements that restore from its record what its fence has taken.",
+}
+
+
+def _source_fenced(seen: Observation, source: SourceView) -> Iterator[Found]:
+    own = names.publication_name(seen.spec.name)
+    ours = seen.destination.state if seen.destination else None
+    states = {one.name: known for one in source.publications if (known := fence_of(one.comment)) in _FENCED}
+    if ours is not None and ours.fence and (own in states or not has(source.server.version, MESSAGES)):
+        return  # our own cutover goes on behind its own fence
+    told = " ".join(f"The fence of {name} is {states[name]}: {_FENCED[states[name]]}" for name in sorted(states))
+    for owner, kind, objects in source.fenced:
+        rights = "USAGE, UPDATE" if kind == "SEQUENCE" else "INSERT, UPDATE, DELETE, TRUNCATE"
+        yield Found(
+            owner,
+            f"may not write to {len(objects)} of its own {kind.lower()}s: {', '.join(objects[:5])}",
+            "SELECT relname, relacl FROM pg_class",
+            told or f"GRANT {rights} ON {kind} {', '.join(objects)} TO {quoted(owner)};",
+        )
 
 
 CHECKS = (
@@ -192,6 +216,14 @@ CHECKS = (
         "Replace it by a publication that names its tables, or give each table a replica identity.",
         at_source(_publication_for_all_tables),
         incremental=True,
+    ),
+    Check(
+        "source_fenced",
+        "error",
+        "An earlier cutover, or the owner itself, has revoked the owner's right: it would be missing at the destination too,"
+        " and the copy could not write there.",
+        "GRANT the rights back at the source, or release the migration whose fence has taken them.",
+        at_source(_source_fenced),
     ),
     Check(
         "synchronous_standby_names",

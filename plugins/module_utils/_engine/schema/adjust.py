@@ -26,10 +26,12 @@ _GRANTS = ("ACL", "DEFAULT ACL")
 
 @dataclass(frozen=True, slots=True)
 class Adjusted:
-    """The statements of one entry, possibly none, and the missing roles because of which something was left out."""
+    """The statements of one entry, possibly none, and the missing roles because of which something was left out.
+    ``owner`` is the role that the last statement gives the object to, empty for none."""
 
     statements: tuple[str, ...]
     missing_roles: frozenset[str] = frozenset()
+    owner: str = ""
 
 
 def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
@@ -49,7 +51,7 @@ def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privile
         return Adjusted((text,))
     if entry.owner not in roles:
         return Adjusted((text,), frozenset([entry.owner]))
-    return Adjusted((text, entry.owner_text))
+    return Adjusted((text, entry.owner_text), owner=entry.owner)
 
 
 def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:

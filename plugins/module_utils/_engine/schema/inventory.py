@@ -123,7 +123,9 @@ SELECT n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
 """
 
 _SCHEMAS = """
-SELECT n.nspname, pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
+SELECT n.nspname, pg_catalog.pg_has_role(n.nspowner, 'USAGE')
+       OR pg_catalog.has_schema_privilege(n.oid, 'CREATE WITH GRANT OPTION')
+          AND pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION'),
        ARRAY(SELECT g.rolname || ' ' || a.privilege_type
                FROM pg_catalog.aclexplode(n.nspacl) a JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
               WHERE a.grantee <> n.nspowner)
@@ -133,7 +135,7 @@ SELECT n.nspname, pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Whether our account has the owner's rights, and the grants (``role PRIVILEGE``) but those to PUBLIC."""
+    """Whether our account may grant all rights on it, as its owner or by grant options, and the grants (``role PRIVILEGE``) but those to PUBLIC."""
 
     ours: bool
     grants: frozenset[str]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from ..failpoints import failpoint
 from ..plan import Change, Plan
 from ..postgres._psycopg import sql
 from ..postgres.catalog import qualified
@@ -71,12 +72,12 @@ def plan(migration: Migration, options: Mapping[str, Any], runner: Runner) -> Pl
         changes=tuple(changes),
         result={
             "section": section,
-            "objects": [step.what for step in todo.steps],
+            "objects": todo.objects,
             "kept_tables": [qualified(name) for name in comparison.kept],
         },
         apply=make,
         notes=_notes(section, comparison),
-        warnings=todo.warnings,
+        warnings=todo.warnings + (work.grants_left_out(source, destination) if section == "pre_data" else ()),
     )
 
 
@@ -112,7 +113,7 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
     todo = work.steps(work.compared(script, source, destination), destination)
     answer: dict[str, object] = {}
     if [step.statements for step in todo.steps] != planned:
-        answer["objects"] = [step.what for step in todo.steps]
+        answer["objects"] = todo.objects
         answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
     _restore(work, todo, script.standard_strings, mark)
     work.migration.store.advance(phase)
@@ -152,6 +153,7 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
         for number, statement in enumerate(step.statements):
             with explain_errors("creating at the destination", step.what, _remedy(step, number)):
                 conn.execute(statement.encode("utf-8", "surrogateescape"))
+    failpoint("before section committed")
     done = [step.missing for step in todo.steps if step.missing]
     tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
     if tables:
@@ -160,7 +162,7 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
     if mark:
         store.record_schema_mark(mark)
     if todo.steps:
-        store.event(work.section, "schema objects created", {"section": work.section, "objects": len(todo.steps)})
+        store.event(work.section, "schema objects created", {"section": work.section, "objects": len(todo.objects)})
 
 
 _REMEDIES = {
@@ -174,6 +176,8 @@ _REMEDIES = {
 
 def _remedy(step: SchemaStep, number: int) -> str:
     """Return what to do about a statement that failed; empty if its SQLSTATE says more."""
+    if step.right:
+        return "Let the schema's owner, or a superuser, grant it to them at the destination, or set privileges: skip."
     kind = step.missing.entry.kind if step.missing else ""
     if step.missing and number and kind not in ("ACL", "FK CONSTRAINT"):
         owner = step.missing.entry.owner

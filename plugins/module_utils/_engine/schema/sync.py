@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..capture.snapshot import DEFAULT_WAIT, Snapshot, open_snapshot, patiently
 from ..errors import StateError, TimeoutExpired
@@ -23,8 +23,9 @@ from ..objects.extensions import (
     other_version,
     standing_extensions,
 )
+from ..objects.owners import RoleInSchema, granting, lacking_create, revoking
 from ..plan import Change
-from ..postgres.catalog import qualified
+from ..postgres.catalog import qualified, quoted
 from ..postgres.connect import connect
 from ..postgres.locks import BESIDE_A_READER, REMEDY, lock_holders, named
 from .adjust import adjust
@@ -52,15 +53,19 @@ LOCK_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class SchemaStep:
-    """One missing object and the SQL that creates it, in the order of execution."""
+    """One missing object and the SQL that creates it, in the order of execution. ``owner`` is the role that the last
+    statement gives it to, empty for none. ``right`` is what a step that creates nothing does: granted, revoked."""
 
     missing: MissingObject | None
     what: str
     statements: tuple[str, ...]
+    owner: str = ""
+    right: Literal["", "granted", "revoked"] = ""
 
     def as_change(self) -> Change:
         """Return it as a change of the plan."""
-        return Change("destination", self.what, None, "present", self.statements)
+        before = "granted" if self.right == "revoked" else None
+        return Change("destination", self.what, before, self.right or "present", self.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,11 @@ class Steps:
 
     steps: tuple[SchemaStep, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def objects(self) -> list[str]:
+        """Return what is created, without the rights that are granted for its sake and revoked again."""
+        return [step.what for step in self.steps if not step.right]
 
 
 class SchemaSync:
@@ -222,17 +232,18 @@ class SchemaSync:
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
             if adjusted.statements:
-                steps.append(SchemaStep(missing, missing.what, adjusted.statements))
+                steps.append(SchemaStep(missing, missing.what, adjusted.statements, adjusted.owner))
         warnings = [
             f"Role {role} does not exist at the destination: {count} owner or grant statements that name it are left"
             f" out, and what it owns belongs to {destination.user}."
             for role, count in sorted(without.items())
         ]
         if self.section == "pre_data":
-            position = next((n for n, s in enumerate(steps) if s.missing and s.missing.entry.kind != "SCHEMA"), 0)
             made = self._extensions(destination)
+            position = _behind_schemas(steps)
             steps[position:position] = made.steps
             warnings += made.warnings
+        steps = self._with_right_to_create(steps, destination)
         if self.section == "foreign_keys":
             warnings += [
                 f"Foreign key {thing.identity} is left out: {qualified(thing.target)} is neither selected nor at the"
@@ -240,6 +251,51 @@ class SchemaSync:
                 for thing in comparison.dangling
             ]
         return Steps(tuple(steps), tuple(warnings))
+
+    def grants_left_out(self, source: Inventory, destination: Inventory) -> tuple[str, ...]:
+        """Return the warnings about grants on schemas that exist and on which our account may grant nothing."""
+        found = []
+        for schema in self.schemas if self.privileges else ():
+            there = destination.schemas.get(name := self.migration.mapping.schema(schema))
+            granted = source.schemas[schema].grants if schema in source.schemas else frozenset()
+            missing = sorted(granted - there.grants) if there and not there.ours else []
+            if missing:
+                found.append(
+                    f"Schema {quoted(name)} exists at the destination, and the account may grant nothing on it. Grant there,"
+                    f" as its owner, what is granted at the source: {', '.join(missing)}."
+                )
+        return tuple(found)
+
+    def _with_right_to_create(self, steps: list[SchemaStep], destination: Inventory) -> list[SchemaStep]:
+        """Return the steps with those that let each new owner create in its schema while objects are given to it.
+
+        PostgreSQL asks that of `ALTER … OWNER TO`. A section is one transaction: no other session ever sees the right, and
+        nothing is left of it when this run dies. The source's grants come last, as in its dump, so that what is revoked
+        here is never one of them.
+        """
+        conn, there = self.migration.destination, self.migration.mapping.schema
+        made, wanted = {}, set()
+        for step in steps:
+            if step.missing and step.missing.entry.kind == "SCHEMA":
+                made[there(step.missing.entry.tag)] = step.owner or destination.user
+            elif step.missing and step.owner:
+                wanted.add(RoleInSchema(step.owner, there(step.missing.entry.schema)))
+        lacking = {one for one in wanted if made.get(one.schema, one.role) != one.role}
+        lacking |= set(lacking_create(conn, wanted - lacking))
+        if not lacking:
+            return steps
+        roles, schemas = ({getattr(one, part) for one in lacking} for part in ("role", "schema"))
+        what = f"right of {', '.join(sorted(roles))} to create in {', '.join(sorted(schemas))}"
+        granted, revoked = ([s.as_string(conn) for s in of(lacking)] for of in (granting, revoking))
+        first = _behind_schemas(steps)
+        acls = [step for step in steps[first:] if step.missing and step.missing.entry.kind == "ACL"]
+        return [
+            *steps[:first],
+            SchemaStep(None, what, tuple(granted), right="granted"),
+            *(step for step in steps[first:] if not (step.missing and step.missing.entry.kind == "ACL")),
+            SchemaStep(None, what, tuple(revoked), right="revoked"),
+            *acls,
+        ]
 
     def _extensions(self, destination: Inventory) -> Steps:
         """Return the steps that create the extensions that the destination lacks, after all schemas of the selection."""
@@ -258,3 +314,8 @@ class SchemaSync:
                     f" {one.version}, which the source has."
                 )
         return Steps(tuple(steps), tuple(warnings))
+
+
+def _behind_schemas(steps: Sequence[SchemaStep]) -> int:
+    """Return the place behind the last schema and extension: the comment on a schema stands before the next schema."""
+    return max((n for n, s in enumerate(steps, 1) if s.missing is None or s.missing.entry.kind == "SCHEMA"), default=0)

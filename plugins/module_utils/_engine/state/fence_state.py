@@ -65,14 +65,19 @@ def move_fence(source: Connection, name: str, to: str, origins: Sequence[str]) -
     return True
 
 
+def fence_of(comment: str) -> str:
+    """Return the fence's state that a publication's comment says; ``none`` for any other comment. Pure."""
+    known = _COMMENT.fullmatch(comment)
+    return known[1] if known else "none"
+
+
 def _read(source: Connection, name: str) -> str | None:
     """Return the state; None where there is nothing that could carry it. Raises psycopg.Error."""
     if sends_messages(source):
         row = source.execute(_READ, (names.publication_name(name),)).fetchone()
         if row is None:
             return None
-        known = _COMMENT.fullmatch(row[0] or "")
-        return known[1] if known else "none"
+        return fence_of(row[0] or "")
     there = source.execute("SELECT pg_catalog.to_regclass(%s)", (heartbeat_table().as_string(source),)).fetchone()
     if there is None or there[0] is None:
         return None

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fence, which stops the application from writing to the source: raised, lifted, or made final.
 
-The fence revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables from every role that holds them, owners and
-PUBLIC included (`writers.sessions` ends the sessions that were writing). Its state is kept at the source
+The fence revokes INSERT, UPDATE, DELETE and TRUNCATE on the selected tables, and USAGE and UPDATE on the selected sequences,
+from every role that holds them, owners and PUBLIC included (`writers.sessions` ends the sessions that were writing). A
+number that is drawn at the source after the destination's sequences were set would be given twice. Its state is kept at the source
 (`state.fence_state`), changed in the very transaction that revokes or grants: `fenced` goes to `reopened` or to
 `closed`, once.
 """
@@ -12,7 +13,7 @@ PUBLIC included (`writers.sessions` ends the sessions that were writing). Its st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..migration import Migration
     from ..postgres.catalog import Table
     from ..postgres.connect import Connection
-    from .grants import Writer
+    from .grants import Relation, Writer
 
 _LOCK_TIMEOUT = 2.0
 _WRITES_ALL = "pg_write_all_data"
@@ -70,9 +71,8 @@ def observe(migration: Migration) -> Fence:
     conn = migration.source
     # This first: what the guard restores meanwhile is then read twice instead of missed.
     earlier, earlier_roles = left_standing(migration)
-    tables = migration.selected().tables
-    taken = _effective_grants(conn, tables)
-    writers = observe_writers(conn, tables)
+    taken = _effective_grants(conn, migration.selected().written)
+    writers = observe_writers(conn, migration.selected().tables)
     login, ourselves = accounts(conn, migration.name)
     superusers = {w.role for w in writers if w.superuser}
     passes = {w.role for w in writers if w.role in superusers or _passes(w, superusers)}
@@ -107,11 +107,11 @@ def left_standing(migration: Migration) -> tuple[tuple[Grant, ...], tuple[str, .
     return tuple(grant_of(entry) for entry in stored.get("grants", [])), tuple(stored.get("roles", []))
 
 
-def _effective_grants(conn: Connection, tables: tuple[Table, ...]) -> tuple[Grant, ...]:
+def _effective_grants(conn: Connection, relations: Iterable[Relation]) -> tuple[Grant, ...]:
     """Return the entries by which a role can write. Those of superusers are left out: a REVOKE does not stop them."""
     with explain_errors("reading who may write to the selected objects"):
         superusers = {row[0] for row in conn.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
-    return tuple(grant for grant in observe_grants(conn, tables) if grant.grantee not in superusers)
+    return tuple(grant for grant in observe_grants(conn, relations) if grant.grantee not in superusers)
 
 
 def fence_state(conn: Connection, name: str) -> str:
@@ -190,6 +190,17 @@ def undoing(endpoint: Endpoint, name: str, fence: Fence) -> Callable[[], bool]:
     return undo
 
 
+def restoring_statements(migration: Migration) -> tuple[Composed, ...]:
+    """Return the statements that grant again, in one transaction, what a fence has taken that is closed for good; none
+    where there is no such fence, or no record of it. Raises ServerError."""
+    conn, state = migration.source, migration.state()
+    if state is None or fence_state(conn, migration.name) != "closed":
+        return ()
+    taken = tuple(grant_of(entry) for entry in (state.fence or {}).get("grants", []))
+    with explain_errors("reading what the fence has taken from the", "source"):
+        return grant_statements(_grantable(conn, taken), accounts(conn, migration.name)[1])
+
+
 def found_bypassing(conn: Connection, tables: tuple[Table, ...], fence: Fence) -> tuple[str, ...]:
     """Return the roles that can write behind the fence and that it does not know of, superusers apart. Raises ServerError.
 
@@ -213,9 +224,9 @@ def close(conn: Connection, name: str) -> None:
             )
 
 
-def require_taken(conn: Connection, tables: tuple[Table, ...]) -> None:
-    """Raise StateError where any role but a superuser still holds a right to write."""
-    left = _effective_grants(conn, tables)
+def require_taken(conn: Connection, relations: Iterable[Relation]) -> None:
+    """Raise StateError where any role but a superuser still holds a right to write to tables or draw from sequences."""
+    left = _effective_grants(conn, relations)
     if left:
         raise StateError(
             "fencing the source",

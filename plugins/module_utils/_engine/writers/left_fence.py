@@ -69,7 +69,7 @@ def lift_fence(migration: Migration) -> Leaving:
     fence = Fence(ourselves, login, (), grants, roles, ())
     shown = [str(grant) for grant in grants]
     statements = grant_statements(grants, ourselves)
-    change = SqlChange("source", "right to write the selected tables", None, shown, statements)
+    change = SqlChange("source", "right to write the selected objects", None, shown, statements)
     return Leaving(change, lambda: reopen(conn, name, fence))
 
 

@@ -5,6 +5,8 @@
 
 A right is checked when a statement begins, after the statement has locked its table. So a session that passed the check
 before the fence holds a writer's lock then, even through a view or a function of another owner; a later one is refused.
+The same goes for sequences: nextval() locks as a writer does, and a statement that calls it again and again may not see
+the revoked right until its transaction ends.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from ..postgres.locks import named
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..postgres.catalog import Table
     from ..postgres.connect import Connection
     from .fence import Fence
+    from .grants import Relation
 
 _DOING = "ending the sessions of the fenced roles"
 _POLL = 0.01
@@ -37,8 +39,9 @@ SELECT pid FROM pg_catalog.pg_stat_activity
 
 _WRITING_NOW = """
 SELECT DISTINCT l.virtualtransaction, l.pid, coalesce(a.usename::text, 'unknown'), coalesce(a.application_name, ''),
-       coalesce(p.gid, '')
+       coalesce(p.gid, ''), c.relkind <> 'S' OR l.mode <> 'RowExclusiveLock'
   FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_class c ON c.oid = l.relation
   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
   LEFT JOIN pg_catalog.pg_locks x
     ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction
@@ -51,18 +54,19 @@ SELECT DISTINCT l.virtualtransaction, l.pid, coalesce(a.usename::text, 'unknown'
 """
 
 
-def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], timeout: float) -> int:
-    """End the sessions of the fenced roles and every transaction that was writing, and wait until they are gone. To be
-    called after the fence was raised, so that later ones are refused.
+def end_sessions(conn: Connection, fence: Fence, relations: Sequence[Relation], timeout: float) -> int:
+    """End the sessions of the fenced roles and every transaction that was writing to ``relations``, tables and sequences,
+    and wait until they are gone. To be called after the fence was raised, so that later ones are refused.
 
     Returns how many sessions there were. Raises TimeoutExpired, and StateError for a prepared transaction, which
     outlives its session.
     """
     deadline = time.monotonic() + timeout
     with explain_errors(_DOING):
-        writing = _writing(conn, tables)
+        writing = _writing(conn, relations)
         sessions = _sessions(conn, fence)
     _refuse_prepared(writing)
+    writing = [row for row in writing if row[1] is not None]
     ours = {pid: f"pid {pid} of a fenced role" for pid in sessions}
     others = {row[1]: f"pid {row[1]} ({row[3]}, user {row[2]})" for row in writing if row[1] not in ours}
     for pid in ours:
@@ -73,7 +77,7 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
     transactions = {row[0] for row in writing}
     while True:
         with explain_errors(_DOING):
-            left = {row[0]: others.get(row[1]) or f"pid {row[1]}" for row in _writing(conn, tables)}
+            left = {row[0]: others.get(row[1]) or f"pid {row[1]}" for row in _writing(conn, relations)}
             alive = [ours[pid] for pid in _sessions(conn, fence) if pid in ours]
         alive += [left[transaction] for transaction in transactions & left.keys()]
         if not alive:
@@ -88,10 +92,11 @@ def end_sessions(conn: Connection, fence: Fence, tables: tuple[Table, ...], time
         time.sleep(_POLL)
 
 
-def require_nothing_prepared(conn: Connection, tables: tuple[Table, ...]) -> None:
-    """Raise StateError where a prepared transaction has written to one of ``tables``."""
+def require_nothing_prepared(conn: Connection, relations: Sequence[Relation]) -> None:
+    """Raise StateError where a prepared transaction has written to a table, or altered a sequence, of ``relations``. One
+    that has drawn from a sequence is harmless: what is drawn stays drawn, however it ends."""
     with explain_errors("looking for prepared transactions at the source"):
-        writing = _writing(conn, tables)
+        writing = _writing(conn, relations)
     _refuse_prepared(writing)
 
 
@@ -100,8 +105,8 @@ def _sessions(conn: Connection, fence: Fence) -> list[int]:
     return [row[0] for row in conn.execute(_SESSIONS, (roles, fence.login)).fetchall()]
 
 
-def _writing(conn: Connection, tables: tuple[Table, ...]) -> list[Any]:
-    return conn.execute(_WRITING_NOW, ([table.oid for table in tables],)).fetchall()
+def _writing(conn: Connection, relations: Sequence[Relation]) -> list[Any]:
+    return conn.execute(_WRITING_NOW, ([relation.oid for relation in relations],)).fetchall()
 
 
 def _terminate(conn: Connection, pid: int, *, tolerant: bool) -> None:
@@ -116,7 +121,7 @@ def _terminate(conn: Connection, pid: int, *, tolerant: bool) -> None:
 
 
 def _refuse_prepared(writing: Sequence[Any]) -> None:
-    prepared = sorted({row[4] or row[0] for row in writing if row[1] is None})
+    prepared = sorted({row[4] or row[0] for row in writing if row[1] is None and row[5]})
     if prepared:
         raise StateError(
             "fencing the source",

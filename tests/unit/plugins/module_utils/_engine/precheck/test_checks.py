@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.object
     IDENTITY,
     ColumnMapping,
     ObjectMapping,
+)
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.owners import (
+    Giving,
+    Known,
+    Owners,
+    RoleInSchema,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.rules import compile_rules
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.selection import select
@@ -170,6 +176,21 @@ class Sends:
         return self.publishing
 
 
+OURS, THEIRS = Known(superuser=False, ours=True), Known(superuser=False, ours=False)
+IN_SHOP = RoleInSchema("app", "shop")
+
+
+def giving(
+    roles: Mapping[str, Known] | None = None,
+    lacking: Mapping[RoleInSchema, bool] | None = None,
+    inside: tuple[RoleInSchema, ...] = (IN_SHOP,),
+    schemas: tuple[RoleInSchema, ...] = (IN_SHOP,),
+    open_schemas: frozenset[str] = frozenset(),
+) -> Giving:
+    """What giving the tables of shop to app needs; a schema exists at the destination, unless a case says otherwise."""
+    return Giving(Owners(inside, schemas, open_schemas), {"app": OURS, **(roles or {})}, lacking or {})
+
+
 OFFERED = Offer("1.8", frozenset({"1.7", "1.8"}), trusted=True)
 
 
@@ -194,6 +215,8 @@ class Seen:
         self.identity = "auto"
         self.revoke_writer = True
         self.mapping = IDENTITY
+        self.giving = giving()
+        self.privileges = True
 
     def observation(self) -> Observation:
         spec: dict[str, Any] = {
@@ -245,6 +268,8 @@ class Seen:
             identity=self.identity,
             revoke_writer=self.revoke_writer,
             mapping=self.mapping,
+            giving=self.giving,
+            privileges=self.privileges,
         )
 
     def findings(self) -> dict[str, Any]:
@@ -478,6 +503,11 @@ def _full_for_all(seen: Seen) -> None:
     seen.source = {"published": Sends(Publishing("other", True, False))}
 
 
+@case("source_fenced", "error")
+def _source_fenced(seen: Seen) -> None:
+    seen.source = {"fenced": (("app", "TABLE", ("shop.t",)),)}
+
+
 @case("synchronous_standby_names", "error")
 def _waits_for_us(seen: Seen) -> None:
     seen.source_settings = {"synchronous_standby_names": "ANY 1 (*)"}
@@ -694,6 +724,26 @@ def _create(seen: Seen) -> None:
 @case("destination_write", "error")
 def _write(seen: Seen) -> None:
     seen.destination = {"unwritable": (("shop", "t"),)}
+
+
+@case("owner_role_missing", "warning")
+def _owner_missing(seen: Seen) -> None:
+    seen.giving = giving(inside=(IN_SHOP, RoleInSchema("clerk", "shop")))
+
+
+@case("owner_not_ours", "error")
+def _owner_not_ours(seen: Seen) -> None:
+    seen.giving = giving({"app": THEIRS})
+
+
+@case("owner_may_not_create", "error")
+def _owner_may_not_create(seen: Seen) -> None:
+    seen.giving = giving(lacking={IN_SHOP: False}, open_schemas=frozenset({"shop"}))
+
+
+@case("owner_loses_create", "ignorable")
+def _owner_loses_create(seen: Seen) -> None:
+    seen.giving = giving(lacking={IN_SHOP: True}, open_schemas=frozenset({"shop"}))
 
 
 @case("destination_temp_privilege", "error")
@@ -1390,4 +1440,85 @@ def test_the_account_counts_only_where_it_loses_its_right_to_write() -> None:
     seen.source, seen.destination = {"fellows": (Fellow("app", 1, ()),)}, {"account": "mover"}
     assert "a member of mover" in seen.findings()["account_of_application"].as_result()["evidence"]["answer"]
     seen.revoke_writer = False
+    assert seen.findings() == {}
+
+
+NEW_SCHEMA = {"catalog": Catalog("destination", {}, {}, {})}
+
+
+@pytest.mark.parametrize(
+    ("role", "known", "there", "fix"),
+    [
+        ("app", THEIRS, {}, "GRANT app TO mover;"),
+        ("Größe", THEIRS, NEW_SCHEMA, 'GRANT "Größe" TO mover;'),
+        ("pg_database_owner", THEIRS, NEW_SCHEMA, "ALTER DATABASE orders OWNER TO mover;"),
+        (
+            "postgres",
+            Known(superuser=True, ours=False),
+            NEW_SCHEMA,
+            "CREATE SCHEMA shop AUTHORIZATION postgres; GRANT CREATE, USAGE ON SCHEMA shop TO mover WITH GRANT OPTION;",
+        ),
+    ],
+)
+def test_who_is_to_own_a_new_schema_must_be_ours(role: str, known: Known, there: dict[str, Any], fix: str) -> None:
+    seen = Seen()
+    seen.destination = there
+    seen.giving = giving({role: known}, schemas=(RoleInSchema(role, "shop"),))
+    found = seen.findings()["owner_not_ours"]
+    assert (found.object, found.fix) == (role, fix)
+
+
+def test_the_owner_of_a_schema_that_exists_stays_as_it_is() -> None:
+    seen = Seen()
+    seen.giving = giving({"postgres": THEIRS}, schemas=(RoleInSchema("postgres", "shop"),))
+    assert seen.findings() == {}
+
+
+@pytest.mark.parametrize("left_out", [{"privileges": False}, {"spec": {"types": frozenset({"full", "incremental"})}}])
+def test_where_nothing_is_given_away_nothing_is_asked(left_out: dict[str, Any]) -> None:
+    seen = Seen()
+    seen.giving = giving({"app": THEIRS, "gone": THEIRS}, {IN_SHOP: False}, open_schemas=frozenset({"shop"}))
+    for name, value in left_out.items():
+        setattr(seen, name, value)
+    assert not {"owner_role_missing", "owner_not_ours", "owner_may_not_create", "owner_loses_create"} & set(
+        seen.findings()
+    )
+
+
+def test_once_the_schema_is_made_no_right_to_create_is_asked_of_the_owner() -> None:
+    seen = Seen()
+    seen.giving = giving(lacking={IN_SHOP: False})
+    assert "owner_may_not_create" in seen.findings()
+    seen.destination = {"state": state("schema")}
+    assert "owner_may_not_create" not in seen.findings()
+
+
+FENCED = {"fenced": (("app", "TABLE", ("shop.t", 'shop."U"')), ("app", "SEQUENCE", ("shop.n",)))}
+
+
+def test_rights_that_nobody_holds_a_record_of_are_granted_by_hand() -> None:
+    seen = Seen()
+    seen.source = FENCED
+    fixes = [one.fix for one in catalogue.judge(seen.observation())]
+    assert fixes == [
+        'GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE shop.t, shop."U" TO app;',
+        "GRANT USAGE, UPDATE ON SEQUENCE shop.n TO app;",
+    ]
+
+
+@pytest.mark.parametrize(("comment", "said"), [("fenced", "either lifts it"), ("closed", "from its record")])
+def test_what_another_migration_may_still_need_is_not_granted_behind_its_back(comment: str, said: str) -> None:
+    seen = Seen()
+    seen.source = {**FENCED, "publications": (Publication("causeway_other", False, f"causeway: {comment}"),)}
+    for one in catalogue.judge(seen.observation()):
+        assert one.id == "source_fenced"
+        assert said in one.fix and "causeway_other" in one.fix and "GRANT" not in one.fix
+
+
+def test_a_cutover_goes_on_behind_its_own_fence() -> None:
+    seen = Seen()
+    own = Publication("causeway_orders", False, "causeway: closed")
+    seen.source = {**FENCED, "publications": (own,), "leftovers": (("publication", "causeway_orders"),)}
+    assert set(seen.findings()) == {"source_fenced", "publication_name_taken"}
+    seen.destination = {"state": state("replicating", fence={"grants": []})}
     assert seen.findings() == {}
