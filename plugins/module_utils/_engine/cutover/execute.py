@@ -34,6 +34,7 @@ from .resolver import CutoverStep, Facts, next_step
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from ..drift.comparison import Drift
     from ..migration import Migration
 
 _AGAIN = "Run the cutover again: it resumes from here."
@@ -60,9 +61,10 @@ class Limits:
 class Cutover:
     """One run. Its facts are what it has done itself; the fence's state is read at the source before every step."""
 
-    def __init__(self, migration: Migration, limits: Limits) -> None:
+    def __init__(self, migration: Migration, limits: Limits, drift: Drift) -> None:
         self.migration = migration
         self.limits = limits
+        self.drift = drift
         self.proofs = Evidence()
         self.warnings: list[str] = []
         self.facts = Facts()
@@ -187,6 +189,7 @@ class Cutover:
         # Catching up may have taken long: a partition created since is fenced too, a table created since stops us.
         migration.refresh_catalog()
         require_copied(migration)
+        self.drift.require_unchanged(f"{_DOING} {migration.name}:")
         sessions.require_nothing_prepared(migration.source, migration.selected().tables)
         found = fence.observe(migration)
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
@@ -243,6 +246,7 @@ class Cutover:
     def _compare(self) -> None:
         """Compare all selected tables: nothing is written at either end now, so this is exact."""
         migration = self.migration
+        self._compare_definitions()
         tables = migration.selected().leaves
         verdicts = compare_tables(migration, tables, live=False, parallel=self.limits.parallel)
         report.record(migration, tables, verdicts)
@@ -252,6 +256,16 @@ class Cutover:
             raise report.difference(wrong, verdicts, {"tables": rows})
         self.proofs.verdicts = verdicts
         self._done(compared=True)
+
+    def _compare_definitions(self) -> None:
+        """See that no definition was changed since they were compared, before the fence; compare them where they were not,
+        since this run has taken over a fence."""
+        if self.drift.seen is None:
+            self.drift.require_equal(f"{_DOING} {self.migration.name}:", fenced=True)
+        else:
+            self.drift.require_unchanged(f"{_DOING} {self.migration.name}:")
+        if self.drift.seen is not None:
+            self.proofs.definitions = self.drift.seen.certified()
 
     def _close(self) -> None:
         """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""

@@ -38,6 +38,7 @@ COLUMNS: Final[Mapping[str, int]] = {
     "pg_available_extension_versions.trusted": 130000,
     "pg_replication_slots.wal_status": 130000,
     "pg_replication_slots.safe_wal_size": 130000,
+    "pg_attribute.attcompression": 140000,
     "pg_range.rngmultitypid": 140000,
     "pg_database.datcollversion": 150000,
     "pg_publication_rel.prattrs": 150000,

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .compare import MissingObject
 
-_REPLICA_IDENTITY = re.compile(r"^ALTER TABLE ONLY [^\n]* REPLICA IDENTITY [^\n]*;$\n*", re.MULTILINE)
+REPLICA_IDENTITY = re.compile(
+    r"^ALTER TABLE ONLY (?P<table>[^\n]*) REPLICA IDENTITY (?P<identity>FULL|NOTHING|USING INDEX [^\n]*);$\n*",
+    re.MULTILINE,
+)
 _ENABLE = re.compile(r"^(ALTER TABLE [^\n]*) ENABLE (?:ALWAYS|REPLICA) ((?:TRIGGER|RULE) [^\n]*;)\Z", re.MULTILINE)
 _ROLE = r'("(?:[^"]|"")+"|[^\s";]+)'
 _GRANTEE = re.compile(rf" (?:TO|FROM) {_ROLE}(?: WITH GRANT OPTION)?(?: CASCADE)?;\Z")
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE {_ROLE} ")
-_SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
+SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
 _GRANTS = ("ACL", "DEFAULT ACL")
 
 
@@ -40,7 +43,7 @@ def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privile
         return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
     text = entry.text
     if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
-        text = _REPLICA_IDENTITY.sub("", text).strip()
+        text = REPLICA_IDENTITY.sub("", text).strip()
     elif entry.kind in ("TRIGGER", "RULE") and missing.thing and missing.thing.detail in ("A", "R"):
         text = _ENABLE.sub(r"\1 DISABLE \2", text)
     elif entry.kind == "FK CONSTRAINT" and not_valid and missing.thing and "valid" in missing.thing.detail:
@@ -56,14 +59,22 @@ def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
     """Return the grants to existing roles. The grantor is left out: it would need that role's own session."""
     statements, absent = [], set()
     for statement in re.split(r"(?<=;)\n+", text):
-        if _SESSION.match(statement) or not statement.strip():
+        if SESSION.match(statement) or not statement.strip():
             continue
-        named = [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
-        lacking = {name for name in map(unquoted, named) if name not in roles and name != "PUBLIC"}
+        lacking = lacking_roles(statement, roles)
         absent |= lacking
-        if not lacking and not (named_only and ("PUBLIC" in named or statement.startswith("REVOKE"))):
+        if not lacking and not (named_only and ("PUBLIC" in _named(statement) or statement.startswith("REVOKE"))):
             statements.append(statement.strip())
     return Adjusted(tuple(statements), frozenset(absent))
+
+
+def lacking_roles(statement: str, roles: Collection[str]) -> set[str]:
+    """Return the roles that a GRANT, REVOKE or ALTER DEFAULT PRIVILEGES names and that are not among ``roles``."""
+    return {name for name in map(unquoted, _named(statement)) if name not in roles and name != "PUBLIC"}
+
+
+def _named(statement: str) -> list[str]:
+    return [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
 
 
 def unquoted(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,6 +39,7 @@ from .triggers import name_of
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..postgres.connect import Connection, Endpoint
     from ..postgres.lsn import Lsn
     from ..runner import Runner
     from .toc import Script
@@ -69,6 +70,29 @@ class Steps:
 
     steps: tuple[SchemaStep, ...]
     warnings: tuple[str, ...]
+
+
+def patient_dump(
+    runner: Runner,
+    programs: Programs,
+    end: tuple[Connection, Endpoint],
+    wanted: DumpRequest,
+    tables: Sequence[int],
+    attempts: int = LOCK_ATTEMPTS,
+) -> Script:
+    """Dump one end, again while one of ``tables`` (OIDs) is locked against reading. Raises TimeoutExpired, ServerError."""
+    for attempt in range(attempts):
+        try:
+            return dump(runner, programs, *end, wanted)
+        except TablesLocked as exc:
+            holders = lock_holders(end[0], tables, BESIDE_A_READER)
+            if not holders and "timeout" not in exc.why:
+                raise
+            if attempt == attempts - 1:
+                why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
+                raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
+        time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
+    raise RuntimeError("unreachable")
 
 
 class SchemaSync:
@@ -109,21 +133,15 @@ class SchemaSync:
 
         Raises TimeoutExpired, ServerError.
         """
-        attempts = attempts or LOCK_ATTEMPTS
-        conn = self.migration.source
         tables = [table.oid for table in self.selection.tables]
-        for attempt in range(attempts):
-            try:
-                return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
-            except TablesLocked as exc:
-                holders = lock_holders(conn, tables, BESIDE_A_READER)
-                if not holders and "timeout" not in exc.why:
-                    raise
-                if attempt == attempts - 1:
-                    why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
-                    raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
-            time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
-        raise RuntimeError("unreachable")
+        return patient_dump(
+            self.runner,
+            self.programs,
+            (self.migration.source, self.migration.spec.source),
+            self.wanted(source, snapshot),
+            tables,
+            attempts or LOCK_ATTEMPTS,
+        )
 
     def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
         """Dump under a slot's snapshot, again if the schema changed; return its LSN too.

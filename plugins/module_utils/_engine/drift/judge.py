@@ -1,0 +1,144 @@
+# Copyright (c) 2026, Causeway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which differences there are between the definitions of both ends, and who made them. Pure.
+
+Both ends' prints are equal, or each is what it was when this migration created the object: else there is a difference.
+The second matters where the versions print otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..schema.adjust import lacking_roles
+from ..schema.normal_form import OWNER, Definition, Key, grants, owner_in, without_roles
+from .difference import Difference
+from .fixes import fix
+
+if TYPE_CHECKING:
+    from ..state.validation import FactName, RecordedDefinition
+
+_STATE = {"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the judgement depends on besides the definitions.
+
+    ``alike``: both ends print by the same major version. ``made``: this migration creates the schema. ``roles`` are the
+    destination's. ``asleep`` holds triggers and rules that are disabled until the opening, by the name of their fact, with
+    their state. ``unreachable`` are foreign keys to tables that are not moved.
+    """
+
+    alike: bool
+    made: bool
+    roles: Collection[str]
+    asleep: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    unreachable: Collection[Key] = ()
+
+
+def judge(
+    source: Mapping[Key, Definition],
+    destination: Mapping[Key, Definition],
+    recorded: Mapping[FactName, RecordedDefinition],
+    known: Circumstances,
+) -> tuple[Difference, ...]:
+    """Return all differences, by key."""
+    names = {Key(*name) for name in recorded}
+    found: list[Difference] = []
+    for key in sorted(source.keys() | destination.keys() | names):
+        found += _differences(
+            key, source.get(key), destination.get(key), recorded.get((key.kind, key.schema, key.name)), known
+        )
+    return tuple(found)
+
+
+def _differences(
+    key: Key,
+    here: Definition | None,
+    there: Definition | None,
+    record: RecordedDefinition | None,
+    known: Circumstances,
+) -> Iterator[Difference]:
+    """Yield the difference in one fact, if there is one."""
+    if here is not None and key.kind == OWNER and owner_in(here.text) not in known.roles:
+        yield _without_role(key, owner_in(here.text))
+        return
+    wanted = _expected(here, known)
+    if here is not None and wanted is not here:
+        for role in sorted({role for one in grants(here.text) for role in lacking_roles(one, known.roles)}):
+            yield _without_role(key, role)
+    standing = _awake(there, known)
+    if (wanted.text if wanted else None) == (standing.text if standing else None):
+        return
+    if here is not None and there is None and key in known.unreachable:
+        yield Difference("definition_not_moved", "warning", str(key), "it references a table that is not moved", "")
+        return
+    moved_on = record is not None and (here is None or here.digest != record.source)
+    damaged = record is not None and bool(record.destination) and (there is None or there.digest != record.destination)
+    if not known.alike and record is not None and record.destination and not moved_on and not damaged:
+        return
+    yield _named(key, wanted, standing, record, known, moved_on=moved_on)
+
+
+def _named(
+    key: Key,
+    here: Definition | None,
+    there: Definition | None,
+    record: RecordedDefinition | None,
+    known: Circumstances,
+    *,
+    moved_on: bool,
+) -> Difference:
+    """Return the difference, under the id that says who made it."""
+    remedy = fix(key, here.text if here else "", there.text if there else "")
+    if here is None and record is None:
+        cause = "the destination has it, and the source does not"
+        return Difference("definition_only_at_destination", "warning", str(key), cause, remedy)
+    if moved_on:
+        cause = "it was dropped at the source" if here is None else "it was changed at the source"
+        cause += " since the schema phase"
+        return Difference("definition_changed_at_source", "error", str(key), cause, remedy)
+    if record is not None:
+        cause = "the destination lacks it" if there is None else "the destination's is not what the source has"
+        return Difference("definition_changed_at_destination", "error", str(key), cause, remedy)
+    if there is None and known.made:
+        cause = "the destination lacks it: it was created at the source since the schema phase, or never arrived"
+        return Difference("definition_changed_at_source", "error", str(key), cause, remedy)
+    cause = "the destination lacks it" if there is None else "both ends have it, and not the same"
+    if there is not None and not known.alike:
+        return Difference(
+            "definition_differs", "note", str(key), f"{cause}, or their versions print it otherwise", remedy
+        )
+    return Difference("definition_differs", "warning", str(key), cause, remedy)
+
+
+def _without_role(key: Key, role: str) -> Difference:
+    cause = f"role {role} does not exist at the destination"
+    name = '"' + role.replace('"', '""') + '"'
+    return Difference("definition_not_moved", "warning", f"{key} for {role}", cause, f"CREATE ROLE {name};")
+
+
+def _expected(here: Definition | None, known: Circumstances) -> Definition | None:
+    """Return what the destination should have of a fact of the source: grants without those to roles it lacks."""
+    if here is None or here.key.kind not in ("ACL", "DEFAULT ACL"):
+        return here
+    text = without_roles(here.text, known.roles)
+    if text == here.text:
+        return here
+    return Definition(here.key, text) if text else None
+
+
+def _awake(there: Definition | None, known: Circumstances) -> Definition | None:
+    """Return a fact of the destination with the state that a trigger or rule gets back at the opening."""
+    if there is None:
+        return None
+    state = known.asleep.get((there.key.schema, there.key.name))
+    if state is None or there.key.kind not in ("TRIGGER", "RULE"):
+        return there
+    return Definition(
+        there.key, there.text.replace(f" DISABLE {there.key.kind} ", f" {_STATE[state]} {there.key.kind} ")
+    )
