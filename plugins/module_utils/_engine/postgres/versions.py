@@ -81,6 +81,7 @@ ABILITIES: Final[Mapping[str, int]] = {
     "snapshots that list what runs": 130000,
     "scan of a range of ctid": 140000,
     "GRANT SET ON PARAMETER": 150000,
+    "locale provider of a database": 150000,
     "identities without generated columns": 180000,
     "NOT VALID foreign keys of partitioned tables": 180000,
 }

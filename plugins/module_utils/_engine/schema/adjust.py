@@ -8,7 +8,7 @@ validated. Pure; every change is to a statement that pg_dump itself put at the e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,15 +35,23 @@ class Adjusted:
     missing_roles: frozenset[str] = frozenset()
 
 
-def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
+def adjust(
+    missing: MissingObject,
+    *,
+    roles: Collection[str],
+    user: str,
+    privileges: bool,
+    not_valid: bool,
+    identities: Mapping[str, str] | None = None,
+) -> Adjusted:
     """Return the SQL of an entry. ``roles`` are the destination's, ``user`` is our own there; ``not_valid`` says that
-    foreign keys are validated later."""
+    foreign keys are validated later; ``identities`` are `normal_form.original_identities`."""
     entry = missing.entry
     if entry.kind in _GRANTS:
         return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
     text = entry.text
     if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
-        text = REPLICA_IDENTITY.sub("", text).strip()
+        text = _with_own_identity(text, missing, identities or {})
     elif entry.kind in ("TRIGGER", "RULE") and missing.thing and missing.thing.detail in ("A", "R"):
         text = _ENABLE.sub(r"\1 DISABLE \2", text)
     elif entry.kind == "FK CONSTRAINT" and not_valid and missing.thing and "valid" in missing.thing.detail:
@@ -53,6 +61,27 @@ def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privile
     if entry.owner not in roles:
         return Adjusted((text,), frozenset([entry.owner]))
     return Adjusted((text, entry.owner_text))
+
+
+def _with_own_identity(text: str, missing: MissingObject, identities: Mapping[str, str]) -> str:
+    """Return the statements of a table or index with the replica identity that the source had before this migration set
+    another."""
+    if not missing.thing:
+        return text
+    table = all_quoted(*missing.thing.relation)
+    if table not in identities:
+        return text
+    text = REPLICA_IDENTITY.sub("", text).strip()
+    own = f"USING INDEX {all_quoted(missing.thing.own_name)}"
+    original = identities[table]
+    if original and (original == own if missing.entry.kind != "TABLE" else original in ("FULL", "NOTHING")):
+        text += f"\n\nALTER TABLE ONLY {table} REPLICA IDENTITY {original};"
+    return text
+
+
+def all_quoted(*names: str) -> str:
+    """Return a name as pg_dump prints it under ``--quote-all-identifiers``."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:

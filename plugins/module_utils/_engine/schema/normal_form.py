@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..state.validation import record_source
-from .adjust import REPLICA_IDENTITY, SESSION, lacking_roles, unquoted
+from .adjust import REPLICA_IDENTITY, SESSION, all_quoted, lacking_roles, unquoted
 from .compare import NOT_MOVED
 from .triggers import name_of
 
@@ -125,7 +125,7 @@ def remember_definitions(migration: Migration, items: Sequence[MissingObject], *
     ServerError.
     """
     found = normal_form(item.entry for item in items if not item.stands)
-    tables = {_all_quoted(key.schema, key.name) for key in found if key.kind == "TABLE"}
+    tables = {all_quoted(key.schema, key.name) for key in found if key.kind == "TABLE"}
     originals = {name: text for name, text in original_identities(migration).items() if name in tables}
     found = with_identities(found, originals)
     if found:
@@ -141,14 +141,9 @@ def original_identities(migration: Migration) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in (state.before_image.get("identities", {}) if state else {}).values():
         letter, index = str(one["identity"]), str(one.get("index") or "")
-        table = _all_quoted(*name_of(str(one["table"])))
-        found[table] = {"f": "FULL", "n": "NOTHING", "i": f"USING INDEX {_all_quoted(index)}"}.get(letter, "")
+        table = all_quoted(*name_of(str(one["table"])))
+        found[table] = {"f": "FULL", "n": "NOTHING", "i": f"USING INDEX {all_quoted(index)}"}.get(letter, "")
     return found
-
-
-def _all_quoted(*names: str) -> str:
-    """Return a name as pg_dump prints it under ``--quote-all-identifiers``."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def without_roles(text: str, roles: Collection[str]) -> str:

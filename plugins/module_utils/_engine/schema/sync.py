@@ -31,6 +31,7 @@ from .adjust import adjust
 from .compare import Comparison, MissingObject, Section, compare
 from .deferred_indexes import held_back
 from .inventory import Inventory, observe_standing
+from .normal_form import original_identities
 from .partitioned_foreign_keys import PartitionedKey, by_partitions
 from .pg_dump import DumpRequest, Programs, TablesLocked, dump, find_programs
 from .post_load import may_be_not_valid
@@ -225,6 +226,7 @@ class SchemaSync:
         """
         steps = []
         without: dict[str, int] = {}
+        identities = original_identities(self.migration)
         for missing in comparison.missing[self.section]:
             key = missing.thing.oid if missing.thing and missing.entry.kind == "FK CONSTRAINT" else 0
             if partitions and key in partitions:
@@ -236,6 +238,7 @@ class SchemaSync:
                 user=destination.user,
                 privileges=self.privileges,
                 not_valid=may_be_not_valid(missing.thing, destination),
+                identities=identities,
             )
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1
