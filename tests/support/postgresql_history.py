@@ -158,6 +158,7 @@ _CATALOGS: Mapping[str, str] = {
         "typanalyze typalign typstorage typnotnull typbasetype typtypmod typndims typcollation typdefaultbin "
         "typdefault typacl"
     ),
+    "pg_user_mappings": "umid srvid srvname umuser usename umoptions",
 }
 
 CATALOGS: Mapping[str, frozenset[str]] = {

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,11 @@ from ..postgres.connect import explain_errors
 from ..schema.triggers import name_of
 from ..state.validation import read_definitions
 from .catalog_fingerprint import Detail, changed, detail, total
+from .database_level import observe_items
 from .definitions import Definitions, Facts, keys_of
 from .difference import Difference, counting, refusal, require_known
 from .judge import Circumstances, judge
+from .judge_items import judge_items
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -135,14 +137,23 @@ class Drift:
             if made:
                 raise
             told = Difference("definitions_not_compared", "warning", "all definitions", exc.why, exc.remedy)
-            return Compared((told,), 0, self._ignore)
+            return Compared((told, *self._database_level(state)), 0, self._ignore)
         recorded = read_definitions(migration.store) if state else {}
         source = reader.source()
         destination = reader.destination({*source.found, *keys_of(recorded)})
         here, there = (_without_fenced(one) if fenced else one.found for one in (source, destination))
         records = {name: one for name, one in recorded.items() if not fenced or not _may_be_fenced(*name[::2])}
         found = judge(here, there, records, self._circumstances(state, source))
-        return Compared(found, len(here), self._ignore)
+        return Compared((*found, *self._database_level(state)), len(here), self._ignore)
+
+    def _database_level(self, state: MigrationState | None) -> Iterator[Difference]:
+        migration = self._migration
+        database = migration.destination_server.database
+        here, there = (
+            observe_items(self._session(end), end, migration.name, database) for end in ("source", "destination")
+        )
+        asleep = state.before_image.get("event_triggers", {}) if state else {}
+        return judge_items(here, there, migration.destination, asleep)
 
     def _circumstances(self, state: MigrationState | None, source: Facts) -> Circumstances:
         migration = self._migration

@@ -20,6 +20,8 @@ IDS: Mapping[str, str] = {
     "definition_only_at_destination": "The source has no such object: it may refuse or change what the source accepts.",
     "definition_not_moved": "The destination lacks it, since the migration does not move what it needs.",
     "definitions_not_compared": "What is not compared may differ.",
+    "database_level": "It belongs to no schema, so that the schema phase does not create it.",
+    "subscription_at_source": "Rows that it receives after the cutover arrive at the source and nowhere else.",
 }
 """All ids, and why each matters. docs/definitions.md has a row for each."""
 
