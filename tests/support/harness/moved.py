@@ -234,7 +234,7 @@ def make_moved(
         moved.task(wait="caught_up")
         migration.run("pg_schema_sync", section="indexes", **more)
         migration.run("pg_schema_sync", section="foreign_keys", **more)
-        migration.run("pg_data_validate")
+        migration.run("pg_data_validate", **more)
         return moved
 
     yield make

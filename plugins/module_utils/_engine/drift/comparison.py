@@ -15,7 +15,7 @@ from ..schema.triggers import name_of
 from ..state.validation import read_definitions
 from .catalog_fingerprint import Detail, changed, detail, total
 from .database_level import observe_items
-from .definitions import Definitions, Facts, keys_of
+from .definitions import Definitions, Facts, keeps_privileges, keys_of
 from .difference import Difference, counting, refusal, require_known
 from .judge import Circumstances, judge
 from .judge_items import judge_items
@@ -129,8 +129,7 @@ class Drift:
     def _compared(self, state: MigrationState | None, *, fenced: bool) -> Compared:
         migration = self._migration
         made = "schema" in migration.spec.types
-        kept = state.before_image.get("privileges", {}).get("kept", True) if state else True
-        reader = Definitions(migration, self._runner, self._client_bin, privileges=bool(kept))
+        reader = Definitions(migration, self._runner, self._client_bin, privileges=keeps_privileges(state))
         try:
             reader.programs()
         except DriverError as exc:

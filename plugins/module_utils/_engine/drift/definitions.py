@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..runner import Runner
     from ..schema.pg_dump import Programs
     from ..schema.toc import Entry
+    from ..state.store import MigrationState
 
 _RELATIONS = """
 SELECT n.nspname, c.relname, c.relkind::text, c.oid::bigint
@@ -118,6 +119,11 @@ def of_interest(entries: Sequence[Entry], whole: Collection[str], known: Collect
 
 def _within(entry: Entry, whole: Collection[str]) -> bool:
     return (entry.tag if entry.kind == "SCHEMA" else entry.schema) in whole
+
+
+def keeps_privileges(state: MigrationState | None) -> bool:
+    """Return whether the schema phase gave owners and grants (``privileges: keep``)."""
+    return bool(state.before_image.get("privileges", {}).get("kept", True)) if state else True
 
 
 def keys_of(names: Iterable[tuple[str, str, str]]) -> set[Key]:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .toc import Entry
 
 _BETWEEN = re.compile(r"(?<=;)\n+")
+_GRANT = re.compile(
+    r"^(?P<verb>(?:ALTER DEFAULT PRIVILEGES .*? )?(?:GRANT|REVOKE) )(?P<rights>(?:[A-Z ]+(?:\((?:[^()\"]|\"[^\"]*\")*\))?,?)+)"
+    r"(?P<rest> ON .*;)\Z"
+)
+_RIGHT = re.compile(r"[A-Z ]+(?:\((?:[^()\"]|\"[^\"]*\")*\))?")
+_OPTION = " WITH GRANT OPTION;"
 _OWNER = re.compile(r" OWNER TO (.*);\Z")
 _GRANTS = ("ACL", "DEFAULT ACL")
 IDENTITY, OWNER = "REPLICA IDENTITY", "OWNER"
@@ -94,9 +100,37 @@ def facts(entry: Entry) -> Iterator[tuple[Key, str]]:
 
 
 def grants(text: str) -> list[str]:
-    """Return the GRANT and REVOKE statements of an entry, without those that say who grants."""
-    statements = (statement.strip() for statement in _BETWEEN.split(text))
-    return [one for one in statements if one and not SESSION.match(one)]
+    """Return the GRANT and REVOKE statements of an entry, one for each right, whoever granted it.
+
+    Two roles may grant the same right; here one does. So a right that another statement gives too is left out.
+    """
+    found: dict[str, None] = {}
+    for statement in (one.strip() for one in _BETWEEN.split(text)):
+        if statement and not SESSION.match(statement):
+            found.update(dict.fromkeys(_single(statement)))
+    return [one for one in found if not any(wider in found and wider != one for wider in _wider(one))]
+
+
+def _single(statement: str) -> Iterator[str]:
+    """Yield a statement for each right that this one gives or takes; itself where its form is another."""
+    parts = _GRANT.match(statement)
+    if parts is None:
+        yield statement
+        return
+    for right in _RIGHT.findall(parts["rights"]):
+        yield f"{parts['verb']}{right.strip()}{parts['rest']}"
+
+
+def _wider(statement: str) -> Iterator[str]:
+    """Yield the statements that give this right and more: every right on the object, and the option to grant it."""
+    parts = _GRANT.match(statement)
+    if parts is None or parts["verb"].endswith("REVOKE "):
+        return
+    bare = parts["rest"].removesuffix(_OPTION) + ";" if parts["rest"].endswith(_OPTION) else parts["rest"]
+    with_option = bare.removesuffix(";") + _OPTION
+    for rights, rest in ((parts["rights"], with_option), ("ALL", parts["rest"]), ("ALL", with_option)):
+        if rest == with_option or rest == parts["rest"]:
+            yield f"{parts['verb']}{rights}{rest}"
 
 
 def owner_in(text: str) -> str:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.normal_form import (
     IDENTITY,
     OWNER,
     Key,
+    grants,
     normal_form,
     owner_in,
     with_identities,
@@ -50,6 +53,30 @@ def test_grants_have_no_order_and_no_grantor() -> None:
     (fact,) = first.values()
     assert without_roles(fact.text, {"r"}) == 'GRANT SELECT ON TABLE "s"."t" TO "r";'
     assert without_roles(fact.text, {"x"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('GRANT SELECT,INSERT ON TABLE "s"."t" TO "r";', ["SELECT", "INSERT"]),
+        ('GRANT ALL ON TABLE "s"."t" TO "r";\nGRANT INSERT ON TABLE "s"."t" TO "r";', ["ALL"]),
+        ('GRANT INSERT ON TABLE "s"."t" TO "r" WITH GRANT OPTION;\nGRANT INSERT ON TABLE "s"."t" TO "r";', ["INSERT+"]),
+        ('GRANT SELECT("a b"),UPDATE("c,(d") ON TABLE "s"."t" TO "r";', ['SELECT("a b")', 'UPDATE("c,(d")']),
+        (
+            'GRANT INSERT ON TABLE "s"."t" TO "r" WITH GRANT OPTION;\nGRANT ALL ON TABLE "s"."t" TO "r";',
+            ["INSERT+", "ALL"],
+        ),
+    ],
+)
+def test_a_right_that_two_roles_grant_is_one(text: str, expected: list[str]) -> None:
+    ends = {"+": ' ON TABLE "s"."t" TO "r" WITH GRANT OPTION;', "": ' ON TABLE "s"."t" TO "r";'}
+    assert grants(text) == [f"GRANT {one.rstrip('+')}{ends['+' if one.endswith('+') else '']}" for one in expected]
+    default = 'ALTER DEFAULT PRIVILEGES FOR ROLE "o" IN SCHEMA "s" GRANT SELECT,USAGE ON SEQUENCES TO "r";'
+    assert len(grants(default)) == 2
+    assert grants('REVOKE ALL ON TABLE "s"."t" FROM "r";\nGRANT SELECT ON TABLE "s"."t" TO "r";') == [
+        'REVOKE ALL ON TABLE "s"."t" FROM "r";',
+        'GRANT SELECT ON TABLE "s"."t" TO "r";',
+    ]
 
 
 def test_default_privileges_of_two_roles_are_two_facts() -> None:
