@@ -169,9 +169,9 @@ def test_the_whole_way(
             for section in ("indexes", "foreign_keys"):
                 migration.run("pg_schema_sync", section=section, **client)
             migration.run("pg_sequence_sync")
-            validated = migration.run("pg_data_validate")
+            validated = migration.run("pg_data_validate", **client)
             assert {one["verdict"] for one in validated["tables"]} == {"identical"}
-            cut = migration.run("pg_cutover", timeout=60)
+            cut = migration.run("pg_cutover", timeout=60, **client)
             time.sleep(0.2)
         assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
     finally:

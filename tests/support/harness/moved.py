@@ -215,6 +215,7 @@ def make_moved(
             pair.source.endpoint,
             pair.destination.endpoint,
             [{"schema": "sales"}],
+            clients=clusters.bin_dir("18"),
         )
         home = tmp_path / pair.source.dbname
         unpack_engine(home)
@@ -234,7 +235,7 @@ def make_moved(
         moved.task(wait="caught_up")
         migration.run("pg_schema_sync", section="indexes", **more)
         migration.run("pg_schema_sync", section="foreign_keys", **more)
-        migration.run("pg_data_validate", **more)
+        migration.run("pg_data_validate")
         return moved
 
     yield make

@@ -143,6 +143,7 @@ class Drift:
         here, there = (_without_fenced(one) if fenced else one.found for one in (source, destination))
         records = {name: one for name, one in recorded.items() if not fenced or not _may_be_fenced(*name[::2])}
         found = judge(here, there, records, self._circumstances(state, source))
+        found += tuple(_unread(key) for key in sorted(destination.unread - source.found.keys()))
         return Compared((*found, *self._database_level(state)), len(here), self._ignore)
 
     def _database_level(self, state: MigrationState | None) -> Iterator[Difference]:
@@ -165,6 +166,11 @@ class Drift:
             asleep=_asleep(state.before_image) if state else {},
             unreachable=source.unreachable,
         )
+
+
+def _unread(key: Key) -> Difference:
+    cause = "the destination has it, and its account may not read it"
+    return Difference("definition_only_at_destination", "warning", str(key), cause, "")
 
 
 def _asleep(before_image: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[tuple[str, str], str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..postgres.connect import explain_errors
 from ..schema.compare import chosen
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..state.store import MigrationState
 
 _RELATIONS = """
-SELECT n.nspname, c.relname, c.relkind::text, c.oid::bigint
+SELECT n.nspname, c.relname, c.relkind::text, c.oid::bigint, pg_catalog.has_table_privilege(c.oid, 'SELECT')
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
 """
@@ -33,10 +33,12 @@ _PARENTS = ("TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts of one end, by key. ``unreachable`` are foreign keys to tables that are not selected."""
+    """The facts of one end, by key. ``unreachable`` are foreign keys to tables that are not selected; ``unread`` tables of
+    the destination that its account may not read, and so cannot dump."""
 
     found: Mapping[Key, Definition]
     unreachable: frozenset[Key] = frozenset()
+    unread: frozenset[Key] = frozenset()
 
 
 class Definitions:
@@ -76,15 +78,17 @@ class Definitions:
         conn = migration.destination
         with explain_errors("reading the relations of the", "destination"):
             relations = conn.execute(_RELATIONS, (list(work.schemas_there),)).fetchall()
-        without = self._without(relations)
+        closed = {(row[0], row[1]) for row in relations if row[2] in ("r", "p") and not row[4]}
+        without = self._without(relations) | closed
         wanted = DumpRequest(work.schemas_there, tuple(sorted(without)), work.privileges)
         oids = [row[3] for row in relations if (row[0], row[1]) not in without]
         end = (conn, migration.spec.destination)
         script = patient_dump(self._runner, self.programs(), end, wanted, oids)
         whole = {migration.mapping.schema(schema) for schema in work.selection.schemas}
-        return Facts(normal_form(of_interest(script.entries, whole, known)))
+        unread = frozenset(Key("TABLE", *name) for name in closed - self._without(relations))
+        return Facts(normal_form(of_interest(script.entries, whole, known)), unread=unread)
 
-    def _without(self, relations: Sequence[tuple[str, str, str, int]]) -> set[tuple[str, str]]:
+    def _without(self, relations: Sequence[tuple[Any, ...]]) -> set[tuple[str, str]]:
         """Return the relations of the destination that the dump leaves out: excluded ones, and tables that are not
         selected in a schema that is not selected whole."""
         migration, selection = self._migration, self._work.selection
@@ -94,7 +98,7 @@ class Definitions:
         left = {(mapping.schema(rule.schema), rule) for rule in migration.spec.rules}
         return {
             (schema, name)
-            for schema, name, kind, dummy in relations
+            for schema, name, kind, *dummy in relations
             if (schema, name) not in tables
             and (
                 (kind in ("r", "p") and schema not in whole)

@@ -22,8 +22,8 @@ MAKE, TAKE = sql.SQL("ALTER DATABASE d SET x TO 'geheim'"), sql.SQL("ALTER DATAB
 
 def judged(here: Item | None, there: Item | None, asleep: tuple[str, ...] = ()) -> list[Difference]:
     conn: Any = None
-    ends = [{item.key: item} if item else {} for item in (here, there)]
-    return list(judge_items(*ends, conn, asleep))
+    source, destination = ({item.key: item} if item else {} for item in (here, there))
+    return list(judge_items(source, destination, conn, asleep))
 
 
 def test_what_is_missing_or_differs_is_named_with_its_statement() -> None:
