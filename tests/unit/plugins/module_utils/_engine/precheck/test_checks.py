@@ -334,11 +334,13 @@ def _destination_too_old(seen: Seen) -> None:
 @case("version_not_run", "note")
 def _newer_than_any(seen: Seen) -> None:
     seen.destination_server = {"version": 190000, "product_version": "19.0"}
+    seen.host = {"tools": {"pg_dump": "19.0", "pg_restore": "19.0"}}
 
 
 @case("version_not_run", "note")
 def _newer_polardb(seen: Seen) -> None:
     seen.destination_server = {"version": 180001, "product": "PolarDB"}
+    seen.host = {"tools": {"pg_dump": "18.1", "pg_restore": "18.1"}}
 
 
 @case("source_minor_decoding_fix", "note")
@@ -734,6 +736,12 @@ def _role_default(seen: Seen) -> None:
 @case("client_tools", "error")
 def _tools(seen: Seen) -> None:
     seen.host = {"tools": {"pg_dump": "pg_dump (PostgreSQL) 16.9", "pg_restore": "17.5"}}
+
+
+@case("client_tools", "error")
+def _tools_older_than_the_destination(seen: Seen) -> None:
+    seen.source_server = {"version": 140018, "product_version": "14.18"}
+    seen.host = {"tools": {"pg_dump": "16.9", "pg_restore": "17.5"}}
 
 
 @case("client_tools", "error")
