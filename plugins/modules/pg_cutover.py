@@ -137,7 +137,8 @@ certificate:
     definitions:
       description:
         - How many facts about objects were compared (C(compared)), which errors the operator has accepted (C(accepted)), and
-          which differences were told and stop no cutover (C(told)).
+          which differences were told and stop no cutover (C(told)), and how many seconds it took behind the fence to see that
+          no definition was changed since (C(seconds)).
       type: dict
     large_objects:
       description:

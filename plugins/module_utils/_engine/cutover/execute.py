@@ -260,12 +260,14 @@ class Cutover:
     def _compare_definitions(self) -> None:
         """See that no definition was changed since they were compared, before the fence; compare them where they were not,
         since this run has taken over a fence."""
+        doing, began = f"{_DOING} {self.migration.name}:", time.monotonic()
         if self.drift.seen is None:
-            self.drift.require_equal(f"{_DOING} {self.migration.name}:", fenced=True)
+            self.drift.require_equal(doing, fenced=True)
         else:
-            self.drift.require_unchanged(f"{_DOING} {self.migration.name}:")
+            self.drift.require_unchanged(doing)
         if self.drift.seen is not None:
-            self.proofs.definitions = self.drift.seen.certified()
+            seconds = round(time.monotonic() - began, 3)
+            self.proofs.definitions = {**self.drift.seen.certified(), "seconds": seconds}
 
     def _close(self) -> None:
         """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""
