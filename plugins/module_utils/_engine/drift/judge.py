@@ -10,10 +10,10 @@ The second matters where the versions print otherwise.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..schema.adjust import lacking_roles
+from ..schema.adjust import lacking_roles, unquoted
 from ..schema.normal_form import OWNER, Definition, Key, grants, owner_in, without_roles
 from .difference import Difference
 from .fixes import fix
@@ -48,12 +48,25 @@ def judge(
 ) -> tuple[Difference, ...]:
     """Return all differences, by key."""
     names = {Key(*name) for name in recorded}
+    both = source.keys() & destination.keys()
+    stood = {key for key in both if key.kind in ("SCHEMA", "TABLE") and key not in names}
     found: list[Difference] = []
     for key in sorted(source.keys() | destination.keys() | names):
-        found += _differences(
-            key, source.get(key), destination.get(key), recorded.get((key.kind, key.schema, key.name)), known
-        )
+        record = recorded.get((key.kind, key.schema, key.name))
+        own = replace(known, made=False) if record is None and _of_standing(key, stood) else known
+        found += _differences(key, source.get(key), destination.get(key), record, own)
     return tuple(found)
+
+
+def _of_standing(key: Key, stood: Collection[Key]) -> bool:
+    """Return whether a fact is about a schema or table that existed before this migration, which leaves it as it is."""
+    if not stood:
+        return False
+    if key.name.startswith("SCHEMA "):
+        return Key("SCHEMA", "", unquoted(key.name.removeprefix("SCHEMA "))) in stood
+    parts = key.name.split(" ")
+    names = (" ".join(parts[:number]) for number in range(1, len(parts) + 1))
+    return any(Key("TABLE", key.schema, name) in stood for name in names)
 
 
 def _differences(

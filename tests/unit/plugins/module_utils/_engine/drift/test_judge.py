@@ -203,3 +203,14 @@ def test_a_fingerprint_names_what_was_changed_created_or_dropped() -> None:
 def test_the_page_has_a_row_for_each_id() -> None:
     page = (Path(__file__).resolve().parents[6] / "docs" / "definitions.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(IDS)
+
+
+def test_what_a_schema_or_table_lacks_that_stood_before_is_no_error() -> None:
+    schema, table = Key("SCHEMA", "", "public"), Key("TABLE", "public", "old table")
+    default, grant = Key("DEFAULT", "public", "old table id"), Key("ACL", "", 'SCHEMA "public"')
+    here = {key: Definition(key, "x") for key in (schema, table, default, grant)}
+    there = {key: Definition(key, "x") for key in (schema, table)}
+    found = judge(here, there, {}, ALIKE)
+    assert [(one.id, one.severity) for one in found] == [("definition_differs", "warning")] * 2
+    made = {tuple(key): RecordedDefinition("y") for key in (schema, table)}
+    assert {one.severity for one in judge(here, there, made, ALIKE)} == {"error"}  # type: ignore[arg-type]
