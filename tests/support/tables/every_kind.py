@@ -339,7 +339,7 @@ owner owned_function | ALTER FUNCTION k.owned_function() OWNER TO {other}
 owner owned_view | ALTER VIEW k.owned_view OWNER TO {other}
 owner TYPE owned | ALTER TYPE k.owned OWNER TO {other}
 owner owned_sequence | ALTER SEQUENCE k.owned_sequence OWNER TO {other}
-default acl TABLES | ALTER DEFAULT PRIVILEGES IN SCHEMA k GRANT UPDATE ON TABLES TO {app}
+default acl TABLES | ALTER DEFAULT PRIVILEGES IN SCHEMA k REVOKE SELECT ON TABLES FROM {app}
 default acl FUNCTIONS | ALTER DEFAULT PRIVILEGES FOR ROLE {app} IN SCHEMA k REVOKE EXECUTE ON FUNCTIONS FROM {other}
 table k.added | CREATE TABLE k.added ()
 index k.added_index | CREATE INDEX added_index ON k.ix (e)

@@ -47,14 +47,15 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         """Return it for display: ``function shop.price(integer)``."""
+        kind = self.kind.lower()
         if not self.schema:
-            return f"{self.kind.lower()} {self.name}"
-        what, dot, name = (
-            self.name.rpartition(" ") if self.kind in (*_GRANTS, "COMMENT", "SECURITY LABEL") else ("", "", "")
-        )
-        if dot and what.isupper():  # a grant on TABLE "orders"
-            return f"{self.kind.lower()} {what} {self.schema}.{name}"
-        return f"{self.kind.lower()} {self.schema}.{self.name}"
+            return f"{kind} {self.name}"
+        if self.kind not in (*_GRANTS, OWNER, "COMMENT", "SECURITY LABEL"):
+            return f"{kind} {self.schema}.{self.name}"
+        what, dummy, name = self.name.rpartition(" ")  # a grant on TABLE "orders"
+        if what.isupper() and self.kind != "DEFAULT ACL":
+            return f"{kind} {what} {self.schema}.{name}"
+        return f"{kind} {self.name} in schema {self.schema}"
 
 
 @dataclass(frozen=True, slots=True)

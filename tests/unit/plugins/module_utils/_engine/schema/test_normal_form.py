@@ -104,3 +104,5 @@ def test_a_key_reads_like_the_object() -> None:
     assert str(Key("FUNCTION", "s", "price(integer)")) == "function s.price(integer)"
     assert str(Key("SCHEMA", "", "s")) == "schema s"
     assert str(Key("ACL", "s", 'TABLE "t"')) == 'acl TABLE s."t"'
+    assert str(Key(OWNER, "s", "TABLE t")) == "owner TABLE s.t"
+    assert str(Key("COMMENT", "s", 'TRIGGER "x" ON "t"')) == 'comment TRIGGER "x" ON "t" in schema s'
