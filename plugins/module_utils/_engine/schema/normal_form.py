@@ -143,13 +143,14 @@ def owner_in(text: str) -> str:
 def with_identities(found: Mapping[Key, Definition], originals: Mapping[str, str]) -> dict[Key, Definition]:
     """Return the facts with the replica identities that the source had before we changed them.
 
-    ``originals`` holds the identity of each table that we changed, by its quoted name, empty for DEFAULT.
+    ``originals`` holds the identity of each table that we changed, by its quoted name, empty for DEFAULT; of those among
+    the facts the original is added.
     """
     kept = {key: one for key, one in found.items() if key.kind != IDENTITY or key.name not in originals}
-    for table, identity in originals.items():
-        if identity:
+    for table in [all_quoted(key.schema, key.name) for key in found if key.kind == "TABLE"]:
+        if originals.get(table):
             key = Key(IDENTITY, "", table)
-            kept[key] = Definition(key, identity)
+            kept[key] = Definition(key, originals[table])
     return kept
 
 
@@ -160,13 +161,10 @@ def remember_definitions(migration: Migration, items: Sequence[MissingObject], *
     ServerError.
     """
     found = normal_form(item.entry for item in items if not item.stands)
-    tables = {all_quoted(key.schema, key.name) for key in found if key.kind == "TABLE"}
-    originals = {name: text for name, text in original_identities(migration).items() if name in tables}
-    found = with_identities(found, originals)
+    found = with_identities(found, original_identities(migration))
     if found:
-        record_source(
-            migration.store, {(key.kind, key.schema, key.name): one.digest for key, one in found.items()}, anew=anew
-        )
+        digests = {(key.kind, key.schema, key.name): one.digest for key, one in found.items()}
+        record_source(migration.store, digests, anew=anew)
 
 
 def original_identities(migration: Migration) -> dict[str, str]:
