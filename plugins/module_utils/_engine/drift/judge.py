@@ -9,7 +9,7 @@ The second matters where the versions print otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def judge(
     names = {Key(*name) for name in recorded}
     both = source.keys() & destination.keys()
     stood = {key for key in both if key.kind in ("SCHEMA", "TABLE") and key not in names}
-    found: list[Difference] = []
+    found = [_without_role(role, keys) for role, keys in sorted(_lacking(source.values(), known).items())]
     for key in sorted(source.keys() | destination.keys() | names):
         record = recorded.get((key.kind, key.schema, key.name))
         own = replace(known, made=False) if record is None and _of_standing(key, stood) else known
@@ -78,12 +78,8 @@ def _differences(
 ) -> Iterator[Difference]:
     """Yield the difference in one fact, if there is one."""
     if here is not None and key.kind == OWNER and owner_in(here.text) not in known.roles:
-        yield _without_role(key, owner_in(here.text))
         return
     wanted = _expected(here, known)
-    if here is not None and wanted is not here:
-        for role in sorted({role for one in grants(here.text) for role in lacking_roles(one, known.roles)}):
-            yield _without_role(key, role)
     standing = _awake(there, known)
     if (wanted.text if wanted else None) == (standing.text if standing else None):
         return
@@ -129,10 +125,26 @@ def _named(
     return Difference("definition_differs", "warning", str(key), cause, remedy)
 
 
-def _without_role(key: Key, role: str) -> Difference:
-    cause = f"role {role} does not exist at the destination"
+def _lacking(facts: Iterable[Definition], known: Circumstances) -> dict[str, list[Key]]:
+    """Return the roles that the destination lacks, with the facts that name them as owner or in a grant."""
+    found: dict[str, list[Key]] = {}
+    for one in facts:
+        named: set[str] = set()
+        if one.key.kind == OWNER:
+            named = {owner_in(one.text)} - set(known.roles)
+        elif one.key.kind in ("ACL", "DEFAULT ACL"):
+            named = {role for statement in grants(one.text) for role in lacking_roles(statement, known.roles)}
+        for role in named:
+            found.setdefault(role, []).append(one.key)
+    return found
+
+
+def _without_role(role: str, keys: Sequence[Key]) -> Difference:
+    """Return one difference for a role that the destination lacks, however many objects name it."""
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    cause = f"it does not exist at the destination, and what names it is left out: {min(keys)}{more}"
     name = '"' + role.replace('"', '""') + '"'
-    return Difference("definition_not_moved", "warning", f"{key} for {role}", cause, f"CREATE ROLE {name};")
+    return Difference("definition_not_moved", "warning", f"role {role}", cause, f"CREATE ROLE {name};")
 
 
 def _expected(here: Definition | None, known: Circumstances) -> Definition | None:

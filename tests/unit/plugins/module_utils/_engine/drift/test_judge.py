@@ -89,7 +89,13 @@ def test_grants_to_roles_that_the_destination_lacks_are_named_once_and_do_not_co
         {},
         ALIKE,
     )
-    assert [one.id for one in found] == ["definition_not_moved"]
+    assert [one.object for one in found] == ["role gone"]
+    many = {
+        Key(OWNER, "s", f"TABLE t{n}"): Definition(Key(OWNER, "s", f"TABLE t{n}"), 'ALTER x OWNER TO "gone";')
+        for n in range(9)
+    }
+    (found_once,) = judge(many, {}, {}, ALIKE)
+    assert found_once.cause.endswith("owner TABLE s.t0 and 8 more")
 
 
 def test_rights_that_the_destination_adds_are_taken_back_by_the_fix() -> None:
