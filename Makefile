@@ -45,7 +45,7 @@ build: ## the collection's archive, in build/
 compat: ## sanity and the main job on the oldest ansible-core that meta/runtime.yml promises
 	@$(DEV) compat
 
-bench: ## measure against peers, side by side, and print the result as JSON in the last line: BENCH=clone, clone_mixed, copy_scale, tables_10k, validate, cdc_…
+bench: ## measure against peers, side by side, and print the result as JSON in the last line: BENCH=clone, clone_mixed, copy_scale, definitions, tables_10k, validate, cdc_…
 	@$(DEV) bench
 
 fuzz: ## the property tests with as many more examples as fit into FUZZ_MINUTES (30)

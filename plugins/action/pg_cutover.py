@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
 from ..plugin_utils._blocks.certificate import certificate
+from ..plugin_utils._blocks.differences import differences
 
 
 class ActionModule(ShowingAction):
-    blocks = (certificate,)
+    blocks = (certificate, differences)

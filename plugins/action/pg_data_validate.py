@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ..plugin_utils._action import ShowingAction
+from ..plugin_utils._blocks.differences import differences
 from ..plugin_utils._blocks.outcome import settled
 from ..plugin_utils._blocks.validation import verdicts
 
 
 class ActionModule(ShowingAction):
-    blocks = (settled, verdicts)
+    blocks = (settled, verdicts, differences)

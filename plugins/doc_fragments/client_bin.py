@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   client_bin:
     description:
-      - Folder of C(pg_dump) and C(pg_restore) on the worker host, of at least the source's version. If omitted, they are
-        looked up on C(PATH).
+      - Folder of C(pg_dump) and C(pg_restore) on the worker host, of at least the source's version; to compare definitions,
+        of the newer server's. If omitted, they are looked up on C(PATH).
     type: path
 """

@@ -87,6 +87,11 @@ def client_arguments() -> dict[str, Any]:
     return {"client_bin": {"type": "path"}}
 
 
+def drift_arguments() -> dict[str, Any]:
+    """Return the options of a comparison of definitions (fragments C(client_bin) and C(differences))."""
+    return {**client_arguments(), "ignore_differences": {"type": "list", "elements": "str", "default": []}}
+
+
 def worker_arguments() -> dict[str, Any]:
     """Return the folder of the CDC worker on the worker host (fragment C(worker))."""
     return {"worker_home": {"type": "path", "required": True}}

@@ -13,6 +13,9 @@ short_description: Cut the application over to the destination, with proof, or e
 version_added: 0.1.0
 author: Causeway contributors (@causeway)
 description:
+  - Compares the definitions of both ends, as C(pg_dump) prints them, and refuses, before anything is taken from the
+    application, a difference of severity C(error) that O(ignore_differences) does not accept. Behind the fence fingerprints
+    of both catalogs show that no definition has been changed since.
   - Revokes the right to write the selected tables, and to draw from the selected sequences, from every role that holds it
     at the source, also through membership, and ends their sessions.
   - Writes a marker into the stream and waits until it has been applied, sets the sequences and reads them back, and
@@ -23,6 +26,8 @@ description:
     module's process dies. Where the whole worker host has died, the next module that is run does it.
 extends_documentation_fragment:
   - causeway.postgresql.migration
+  - causeway.postgresql.client_bin
+  - causeway.postgresql.differences
 options:
   state:
     description:
@@ -129,6 +134,12 @@ certificate:
     pause_ms:
       description: Milliseconds from the fence to the opening.
       type: int
+    definitions:
+      description:
+        - How many facts about objects were compared (C(compared)), which errors the operator has accepted (C(accepted)), and
+          which differences were told and stop no cutover (C(told)), and how many seconds it took behind the fence to see that
+          no definition was changed since (C(seconds)).
+      type: dict
     large_objects:
       description:
         - How many C(objects) were copied and when (C(copied_at)). Nothing more is proved about them; C(captured) and
@@ -143,6 +154,37 @@ certificate:
       description: Every step with its name and the seconds it took.
       type: list
       elements: dict
+differences:
+  description: The differences between the definitions of both ends, and in what belongs to no schema.
+  returned: with O(state=opened), before the opening
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: What kind of difference it is.
+      type: str
+    severity:
+      description: V(error), V(warning) or V(note).
+      type: str
+    object:
+      description: Kind and name of the object, as C(pg_dump) names it.
+      type: str
+    why:
+      description: Why a difference of this id matters.
+      type: str
+    cause:
+      description: What was found, and at which end it was changed, where that is known.
+      type: str
+    fix:
+      description: SQL for the destination that removes the difference, to be read before it is executed.
+      type: str
+    ignored:
+      description: Whether O(ignore_differences) accepts it.
+      type: bool
+definitions:
+  description: How many facts about objects of the source were compared.
+  returned: with O(state=opened), before the opening
+  type: int
 left_behind:
   description: Objects of the migration that still exist, why, and the statements that drop them by hand.
   returned: with O(state=released)
@@ -155,9 +197,11 @@ statements:
   elements: dict
 """
 
+from ..module_utils._arguments import drift_arguments
 from ..module_utils._engine.cutover.execute import Limits
 from ..module_utils._engine.cutover.plan import plan_opened
 from ..module_utils._engine.cutover.release import plan_released
+from ..module_utils._engine.drift.comparison import Drift
 from ..module_utils._module import Purpose, run
 
 
@@ -165,6 +209,7 @@ def main() -> None:
     """Arguments, one call, one exit."""
     run(
         {
+            **drift_arguments(),
             "state": {"type": "str", "choices": ["opened", "released"], "default": "opened"},
             "timeout": {"type": "int", "default": 60},
             "catch_up_timeout": {"type": "int", "default": 600},
@@ -184,6 +229,7 @@ def main() -> None:
                     options["parallel"],
                     options["revoke_writer"],
                 ),
+                Drift(migration, runner, options.get("client_bin", ""), tuple(options["ignore_differences"])),
             )
         ),
         lambda dummy: Purpose(until_opened=False, registers=False, lifts=False),

@@ -20,9 +20,15 @@ description:
     held has been applied, until it is equal, or has differed without a change of its own often enough to be a difference.
   - Large objects that this migration has copied are compared too, by digests of their bytes. Later writes to them are not
     captured. With C(incremental) in O(types) a difference is only reported, else the module fails.
+  - Compares the definitions of the selected objects too, as C(pg_dump) prints them at each end, once the migration has
+    created them all. Each difference is returned with its cause and the statement that removes it. With C(incremental) in
+    O(types) differences are only reported, and M(causeway.postgresql.pg_cutover) refuses them; else those of severity
+    C(error) make the module fail.
   - Changes nothing. The verdicts on tables are recorded in the state tables.
 extends_documentation_fragment:
   - causeway.postgresql.migration
+  - causeway.postgresql.client_bin
+  - causeway.postgresql.differences
 options:
   settle_timeout:
     description:
@@ -105,12 +111,45 @@ large_objects:
     find:
       description: SQL that shows the first difference when it is run at both ends. Empty without one.
       type: str
+differences:
+  description: The differences between the definitions of both ends, and in what belongs to no schema.
+  returned: when contents were compared
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: What kind of difference it is.
+      type: str
+    severity:
+      description: V(error), V(warning) or V(note).
+      type: str
+    object:
+      description: Kind and name of the object, as C(pg_dump) names it.
+      type: str
+    why:
+      description: Why a difference of this id matters.
+      type: str
+    cause:
+      description: What was found, and at which end it was changed, where that is known.
+      type: str
+    fix:
+      description: SQL for the destination that removes the difference, to be read before it is executed.
+      type: str
+    ignored:
+      description: Whether O(ignore_differences) accepts it.
+      type: bool
+definitions:
+  description: How many facts about objects of the source were compared.
+  returned: when contents were compared
+  type: int
 identical:
   description: Whether no table differs.
   returned: when contents were compared
   type: bool
 """
 
+from ..module_utils._arguments import drift_arguments
+from ..module_utils._engine.drift.comparison import Drift
 from ..module_utils._engine.validate import report
 from ..module_utils._module import run
 
@@ -118,9 +157,16 @@ from ..module_utils._module import run
 def main() -> None:
     """Arguments, one call, one exit."""
     run(
-        {"settle_timeout": {"type": "int", "default": 300}, "parallel": {"type": "int", "default": 2}},
+        {
+            **drift_arguments(),
+            "settle_timeout": {"type": "int", "default": 300},
+            "parallel": {"type": "int", "default": 2},
+        },
         lambda migration, options, runner: report.plan(
-            migration, settle_timeout=options["settle_timeout"], parallel=options["parallel"]
+            migration,
+            Drift(migration, runner, options.get("client_bin", ""), tuple(options["ignore_differences"])),
+            settle_timeout=options["settle_timeout"],
+            parallel=options["parallel"],
         ),
     )
 

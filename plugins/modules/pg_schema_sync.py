@@ -55,6 +55,17 @@ options:
       - Megabytes of memory at the destination that these sessions share; each gets its share as C(maintenance_work_mem).
     type: int
     default: 512
+  database_level:
+    description:
+      - In section V(foreign_keys), what happens to that which belongs to the database and to no schema. With V(carry) the
+        destination gets the settings of the database and of roles in it, casts, default privileges of whole roles, rights
+        on the database and event triggers, which stay disabled until the opening. What the account may not set is a
+        warning. Nothing is taken from the destination.
+      - With V(report) nothing of it is set. M(causeway.postgresql.pg_data_validate) and M(causeway.postgresql.pg_cutover)
+        name every difference.
+    type: str
+    choices: [report, carry]
+    default: report
 attributes:
   check_mode:
     description: Nothing is written at either end. The source's schema is dumped to find out what is missing.
@@ -91,6 +102,11 @@ kept_tables:
   returned: always
   type: list
   elements: str
+carried:
+  description: What belongs to no schema and was given to the destination, or refused by it with a warning.
+  returned: with O(database_level=carry), when something was missing
+  type: list
+  elements: str
 statements:
   description: What is executed, each with its end. At most 500 of them.
   returned: always
@@ -108,8 +124,8 @@ notes:
 """
 
 from ..module_utils._arguments import client_arguments
+from ..module_utils._engine.drift.carry import plan
 from ..module_utils._engine.schema.compare import SECTIONS
-from ..module_utils._engine.schema.plan import plan
 from ..module_utils._module import run
 
 
@@ -122,6 +138,7 @@ def main() -> None:
             "privileges": {"type": "str", "choices": ["keep", "skip"], "default": "keep"},
             "jobs": {"type": "int", "default": 2},
             "memory": {"type": "int", "default": 512},
+            "database_level": {"type": "str", "choices": ["report", "carry"], "default": "report"},
         },
         plan,
     )

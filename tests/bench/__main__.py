@@ -9,7 +9,7 @@ import importlib
 import sys
 
 CDC = ("cdc_insert", "cdc_lag", "cdc_memory", "cdc_tpcb", "cdc_wide_update")
-NAMES = (*CDC, "clone", "clone_mixed", "copy_scale", "tables_10k", "validate")
+NAMES = (*CDC, "clone", "clone_mixed", "copy_scale", "definitions", "tables_10k", "validate")
 
 
 def main() -> int:

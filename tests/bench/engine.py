@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from support.harness.programs import Programs
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.capture import publication, replica_identity
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy import plan as full_copy
@@ -18,7 +17,6 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.copy.l
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.plan import Plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import run as precheck
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.runner import Outcome
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import plan as schema_plan
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.slot import plan as slot
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
@@ -29,17 +27,6 @@ PATIENCE = {"lock_timeout": 2.0, "lock_retries": 60}
 """What the modules have by default, and what the roles give them."""
 
 SLOT = {"state": "present", "failover": "auto", "former_sources": [], "wal_disk_size": 0, "wait_timeout": 60}
-
-
-class ProgramRunner:
-    """The engine's Runner, as C(_module) has it over C(run_command)."""
-
-    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
-        done = subprocess.run(argv, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
-        return Outcome(done.returncode, done.stdout, done.stderr)
-
-    def find(self, program: str, folder: str) -> str:
-        return shutil.which(program, path=folder or None) or ""
 
 
 def call(options: Mapping[str, Any], planner: Planner, *, writes: bool = True) -> Mapping[str, object]:
@@ -60,7 +47,7 @@ class Steps:
     def __init__(self, bin_dir: str, limits: Limits) -> None:
         self.bin_dir = bin_dir
         self.limits = limits
-        self._runner = ProgramRunner()
+        self._runner = Programs()
 
     def precheck(self, migration: Migration) -> Plan:
         return precheck.plan(migration, self._runner, precheck.PrecheckOptions(client_bin=self.bin_dir))

@@ -17,11 +17,14 @@ import psycopg
 import pytest
 from psycopg import sql
 from support import witness
+from support.clusters.local import Clusters
 from support.clusters.pairs import End, Pair
 from support.harness.moved import Moved
+from support.harness.programs import Programs
 
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.execute import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.plan import plan_opened
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.drift.comparison import Drift
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.names import publication_name
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
@@ -229,7 +232,7 @@ def test_the_fence_names_what_it_does_not_stop(
 
 
 def test_the_cutover_opens_says_so_and_brakes(
-    moved: Moved, make_role: Callable[..., tuple[str, str]], unseen: Callable[..., None]
+    moved: Moved, make_role: Callable[..., tuple[str, str]], unseen: Callable[..., None], clusters: Clusters
 ) -> None:
     end = moved.pair.destination
     heir = make_role(moved.pair, ends=(end,))
@@ -248,7 +251,8 @@ def test_the_cutover_opens_says_so_and_brakes(
         "restart": False,
     }
     with Migration(spec_of(options)) as migration:
-        result = plan_opened(migration, Limits(fence=60, catch_up=60, stop=10, parallel=2)).carry_out()
+        drift = Drift(migration, Programs(), clusters.bin_dir("18"), ())
+        result = plan_opened(migration, Limits(fence=60, catch_up=60, stop=10, parallel=2), drift).carry_out()
     certificate: Any = result["certificate"]
     writer = certificate["writer"]
     assert writer["verified"] and writer["read_only_sessions"] and writer["writable"]

@@ -20,17 +20,20 @@ jsonb_build_object
 jsonb_each_text jsonb_set left length lo_close lo_from_bytea lo_get lo_lseek64 lo_open lo_put lo_unlink
 make_interval max md5 min now obj_description pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock
 pg_advisory_xact_lock pg_backend_pid pg_blocking_pids pg_cancel_backend pg_collation_actual_version
-pg_control_checkpoint pg_control_system pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn
+pg_control_checkpoint pg_control_system pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_describe_object
 pg_drop_replication_slot pg_encoding_to_char pg_export_snapshot pg_get_constraintdef pg_get_userbyid
 pg_get_viewdef pg_has_role pg_identify_object pg_is_in_recovery pg_logical_emit_message pg_ls_waldir
 pg_my_temp_schema pg_notify pg_postmaster_start_time pg_relation_size pg_reload_conf pg_stat_get_last_analyze_time
 pg_stat_get_last_autoanalyze_time pg_terminate_backend pg_try_advisory_lock pg_try_advisory_lock_shared
 pg_try_advisory_xact_lock pg_wal_lsn_diff point quote_ident round row_number set_config setval shobj_description
-split_part strpos substr sum to_jsonb to_regclass txid_current txid_current_snapshot unnest version
+split_part string_agg strpos substr sum to_jsonb to_regclass txid_current txid_current_snapshot unnest version
 """
 FUNCTIONS: frozenset[str] = frozenset(_FUNCTIONS.split())
 
 _CATALOGS: Mapping[str, str] = {
+    "pg_am": "oid amname amhandler amtype",
+    "pg_amop": ("oid amopfamily amoplefttype amoprighttype amopstrategy amoppurpose amopopr amopmethod amopsortfamily"),
+    "pg_amproc": "oid amprocfamily amproclefttype amprocrighttype amprocnum amproc",
     "pg_attrdef": "oid adrelid adnum adbin",
     "pg_attribute": (
         "attrelid attname atttypid attstattarget attlen attnum attndims attcacheoff atttypmod attbyval "
@@ -40,6 +43,7 @@ _CATALOGS: Mapping[str, str] = {
     "pg_auth_members": "roleid member grantor admin_option",
     "pg_available_extension_versions": "name version installed superuser relocatable schema requires comment",
     "pg_available_extensions": "name default_version installed_version comment",
+    "pg_cast": "oid castsource casttarget castfunc castcontext castmethod",
     "pg_class": (
         "oid relname relnamespace reltype reloftype relowner relam relfilenode reltablespace relpages "
         "reltuples relallvisible reltoastrelid relhasindex relisshared relpersistence relkind relnatts "
@@ -60,15 +64,19 @@ _CATALOGS: Mapping[str, str] = {
     "pg_db_role_setting": "setdatabase setrole setconfig",
     "pg_default_acl": "oid defaclrole defaclnamespace defaclobjtype defaclacl",
     "pg_depend": "classid objid objsubid refclassid refobjid refobjsubid deptype",
+    "pg_description": "objoid classoid objsubid description",
     "pg_enum": "oid enumtypid enumsortorder enumlabel",
     "pg_event_trigger": "oid evtname evtevent evtowner evtfoid evtenabled evttags",
     "pg_extension": "oid extname extowner extnamespace extrelocatable extversion extconfig extcondition",
+    "pg_foreign_data_wrapper": "oid fdwname fdwowner fdwhandler fdwvalidator fdwacl fdwoptions",
+    "pg_foreign_server": "oid srvname srvowner srvfdw srvtype srvversion srvacl srvoptions",
     "pg_index": (
         "indexrelid indrelid indnatts indisunique indisprimary indisexclusion indimmediate indisclustered "
         "indisvalid indcheckxmin indisready indislive indisreplident indkey indcollation indclass indoption "
         "indexprs indpred"
     ),
     "pg_inherits": "inhrelid inhparent inhseqno",
+    "pg_language": "oid lanname lanowner lanispl lanpltrusted lanplcallfoid laninline lanvalidator lanacl",
     "pg_largeobject": "loid pageno data",
     "pg_largeobject_metadata": "oid lomowner lomacl",
     "pg_locks": (
@@ -101,6 +109,7 @@ _CATALOGS: Mapping[str, str] = {
         "rolname rolsuper rolinherit rolcreaterole rolcreatedb rolcanlogin rolreplication rolconnlimit "
         "rolpassword rolvaliduntil rolbypassrls rolconfig oid"
     ),
+    "pg_seclabel": "objoid classoid objsubid provider label",
     "pg_sequence": "seqrelid seqtypid seqstart seqincrement seqmax seqmin seqcache seqcycle",
     "pg_settings": (
         "name setting unit category short_desc extra_desc context vartype source min_val max_val enumvals "
@@ -131,11 +140,16 @@ _CATALOGS: Mapping[str, str] = {
         "schemaname tablename attname inherited null_frac avg_width n_distinct most_common_vals "
         "most_common_freqs histogram_bounds correlation"
     ),
+    "pg_subscription": (
+        "oid subdbid subname subowner subenabled subconninfo subslotname subsynccommit subpublications"
+    ),
+    "pg_transform": "oid trftype trflang trffromsql trftosql",
     "pg_trigger": (
         "oid tgrelid tgname tgfoid tgtype tgenabled tgisinternal tgconstrrelid tgconstrindid tgconstraint "
         "tgdeferrable tginitdeferred tgnargs tgattr tgargs tgqual tgoldtable tgnewtable"
     ),
     "pg_ts_config": "oid cfgname cfgnamespace cfgowner cfgparser",
+    "pg_ts_config_map": "mapcfg maptokentype mapseqno mapdict",
     "pg_ts_dict": "oid dictname dictnamespace dictowner dicttemplate dictinitoption",
     "pg_ts_parser": "oid prsname prsnamespace prsstart prstoken prsend prsheadline prslextype",
     "pg_ts_template": "oid tmplname tmplnamespace tmplinit tmpllexize",
@@ -145,6 +159,7 @@ _CATALOGS: Mapping[str, str] = {
         "typanalyze typalign typstorage typnotnull typbasetype typtypmod typndims typcollation typdefaultbin "
         "typdefault typacl"
     ),
+    "pg_user_mappings": "umid srvid srvname umuser usename umoptions",
 }
 
 CATALOGS: Mapping[str, frozenset[str]] = {

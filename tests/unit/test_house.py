@@ -40,7 +40,7 @@ FLOORS = (
     *("postgres", "plan", "objects", "flow", "state", "spec", "migration"),
     *("writers", "capture", "slot", "large_objects", "schema"),
     *("cdc/changes", "cdc/apply", "cdc/control", "cdc/monitor", "cdc/worker"),
-    *("copy/transfer", "copy", "task", "validate", "cutover", "precheck"),
+    *("copy/transfer", "copy", "task", "drift", "validate", "cutover", "precheck"),
     *("info", "daemon"),
 )
 # What sees every change is compiled, and decides without a server: it knows nothing but these.

@@ -33,6 +33,7 @@ def certificate(result: Result, width: int) -> list[str]:
             ("tables", number(proved.get("tables"))),
             ("rows", number(proved.get("rows"))),
             ("sequences", number(proved.get("sequences"))),
+            ("definitions", _definitions(proved.get("definitions") or {})),
             ("large objects", _large_objects(proved.get("large_objects") or {})),
             ("fenced roles", ", ".join(proved.get("fenced_roles") or ())),
             ("marker", f"{marker.get('token')} at {marker.get('position')}" if isinstance(marker, Mapping) else ""),
@@ -43,6 +44,19 @@ def certificate(result: Result, width: int) -> list[str]:
     )
     steps = [(one.get("name", ""), duration(one.get("seconds") or 0)) for one in proved.get("steps") or ()]
     return lines + (["", *table(("step", "time"), steps, width, right=(1,))] if steps else [])
+
+
+def _definitions(found: Result) -> str:
+    """Return how many facts were compared, and which differences were accepted or told; empty where none were compared."""
+    if not found:
+        return ""
+    said = [f"{count(found.get('compared') or 0)} facts compared"]
+    accepted, told = found.get("accepted") or (), found.get("told") or ()
+    said += [f"accepted: {', '.join(accepted)}"] if accepted else []
+    said += (
+        [f"{count(len(told))} differences told: {', '.join(told[:5])}{' …' if len(told) > 5 else ''}"] if told else []
+    )
+    return "; ".join(said)
 
 
 def _still_writes(writer: Result) -> str:

@@ -36,6 +36,7 @@ class Migration:
     destination: dict[str, Any]
     objects: list[dict[str, Any]]
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
+    clients: str = ""  # the folder of the client programs, for modules that compare definitions
 
     def arguments(self, more: Mapping[str, Any], *, check: bool = False) -> bytes:
         """What Ansible writes to a module's standard input."""
@@ -45,6 +46,8 @@ class Migration:
 
     def start(self, module: str, *, check: bool = False, **more: Any) -> ModuleProcess:
         """Start a module and leave it running, in a process group of its own."""
+        if self.clients and module in ("pg_data_validate", "pg_cutover"):
+            more = {"client_bin": self.clients, **more}
         return ModuleProcess(module, self.arguments(more, check=check))
 
     def finish(self, module: str, process: ModuleProcess, timeout: float = 300) -> dict[str, Any]:

@@ -215,6 +215,7 @@ def make_moved(
             pair.source.endpoint,
             pair.destination.endpoint,
             [{"schema": "sales"}],
+            clients=clusters.bin_dir("18"),
         )
         home = tmp_path / pair.source.dbname
         unpack_engine(home)

@@ -108,10 +108,10 @@ class Quickstart:
         return warnings
 
     def validate(self) -> dict[str, Any]:
-        return self.migration.run("pg_data_validate")
+        return self.migration.run("pg_data_validate", **self._client)
 
     def cut(self, **more: Any) -> dict[str, Any]:
-        return self.migration.run("pg_cutover", **{"timeout": 60, **more})
+        return self.migration.run("pg_cutover", **{"timeout": 60, **self._client, **more})
 
     def end_worker(self) -> None:
         self.migration.run("pg_cdc_task", state="absent", **self._task)

@@ -31,6 +31,7 @@ class Evidence:
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     writer: Mapping[str, object] = field(default_factory=dict)
     triggers: int = 0
+    definitions: Mapping[str, object] = field(default_factory=dict)
     fenced_on: str = ""
     steps: list[dict[str, object]] = field(default_factory=list)
 
@@ -61,6 +62,7 @@ class Evidence:
             "tables": len(self.verdicts),
             "rows": sum(verdict.source_rows for verdict in self.verdicts.values()),
             "verdict": "identical",
+            "definitions": dict(self.definitions),
             "fenced_at": self.fenced_on,
             "steps": list(self.steps),
         }

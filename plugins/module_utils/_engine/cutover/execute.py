@@ -19,24 +19,23 @@ from ..postgres.connect import explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..postgres.silence import unwatched
 from ..schema.triggers import enable_triggers_statements
-from ..state.copies import describe_uncopied, uncopied
-from ..state.large_objects import read_copied
 from ..state.markers import wait_applied, write_marker
 from ..validate import report, sequences
 from ..validate.compare import compare_tables
-from ..validate.surplus import require_no_surplus, require_nothing_fires
 from ..writers import fence, revoke, sessions
 from ..writers.left_fence import lift_fence
 from . import opening
 from .certificate import Evidence
 from .deadline import bounded
 from .drain import changes_applied, drain, see_worker_gone
+from .readiness import require_alike
 from .reopen_guard import Guard, start_guard
 from .resolver import CutoverStep, Facts, next_step
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from ..drift.comparison import Drift
     from ..migration import Migration
 
 _AGAIN = "Run the cutover again: it resumes from here."
@@ -63,9 +62,10 @@ class Limits:
 class Cutover:
     """One run. Its facts are what it has done itself; the fence's state is read at the source before every step."""
 
-    def __init__(self, migration: Migration, limits: Limits) -> None:
+    def __init__(self, migration: Migration, limits: Limits, drift: Drift) -> None:
         self.migration = migration
         self.limits = limits
+        self.drift = drift
         self.proofs = Evidence()
         self.warnings: list[str] = []
         self.facts = Facts()
@@ -190,6 +190,7 @@ class Cutover:
         # Catching up may have taken long: a partition created since is fenced too, a table created since stops us.
         migration.refresh_catalog()
         require_alike(migration)
+        self.drift.require_unchanged(f"{_DOING} {migration.name}:")
         sessions.require_nothing_prepared(migration.source, migration.selected().written)
         found = fence.observe(migration)
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
@@ -248,6 +249,7 @@ class Cutover:
     def _compare(self) -> None:
         """Compare all selected tables: nothing is written at either end now, so this is exact."""
         migration = self.migration
+        self._compare_definitions()
         tables = migration.selected().leaves
         verdicts = compare_tables(migration, tables, live=False, parallel=self.limits.parallel)
         report.record(migration, tables, verdicts)
@@ -262,6 +264,18 @@ class Cutover:
             raise error
         self.proofs.verdicts = verdicts
         self._done(compared=True)
+
+    def _compare_definitions(self) -> None:
+        """See that no definition was changed since they were compared, before the fence; compare them where they were not,
+        since this run has taken over a fence."""
+        doing, began = f"{_DOING} {self.migration.name}:", time.monotonic()
+        if self.drift.seen is None:
+            self.drift.require_equal(doing, fenced=True)
+        else:
+            self.drift.require_unchanged(doing)
+        if self.drift.seen is not None:
+            seconds = round(time.monotonic() - began, 3)
+            self.proofs.definitions = {**self.drift.seen.certified(), "seconds": seconds}
 
     def _close(self) -> None:
         """Close the source: from here on it only goes forward. The evidence is stored first: a crash may follow."""
@@ -319,31 +333,3 @@ class Cutover:
             self.migration.store.event("cutover", "source reopened", {})
         except EngineError:
             pass  # the destination may be what has failed; the source is what matters
-
-
-_MIGRATE = "Run the migrate playbook until it changes nothing, then cut over."
-
-
-def require_alike(migration: Migration) -> None:
-    """Raise what can be known without reading rows: StateError as `require_copied`, MismatchError where the destination
-    has tables or firing triggers that the source has not."""
-    require_copied(migration)
-    require_no_surplus(migration, migration.destination_catalog(), _DOING)
-    require_nothing_fires(migration, _DOING)
-
-
-def require_copied(migration: Migration) -> None:
-    """Raise StateError while a selected table has not been copied, for instance one that was created since; or while
-    only some of the large objects have been."""
-    copies = migration.copies()
-    missing = uncopied(migration.selected().leaves, copies)
-    if missing:
-        raise StateError(_DOING, migration.name, describe_uncopied(missing, copies), _MIGRATE)
-    objects = read_copied(migration.store)
-    if objects is not None and objects.state != "complete":
-        raise StateError(
-            _DOING,
-            migration.name,
-            f"its large objects are partly copied, {objects.objects} of {objects.total}",
-            _MIGRATE,
-        )

@@ -18,17 +18,22 @@ from ..writers import fence
 from ..writers.sessions import require_nothing_prepared
 from . import opening
 from .drain import require_catching_up
-from .execute import Cutover, Limits, require_alike
+from .execute import Cutover, Limits
+from .readiness import require_alike
 
 if TYPE_CHECKING:
+    from ..drift.comparison import Drift
     from ..migration import Migration
     from ..state.store import MigrationState
 
 _DOING = "cutting over migration"
 
 
-def plan_opened(migration: Migration, limits: Limits) -> Plan:
-    """Return the Plan that cuts over; once the destination has been opened, one that returns the stored certificate."""
+def plan_opened(migration: Migration, limits: Limits, drift: Drift) -> Plan:
+    """Return the Plan that cuts over; once the destination has been opened, one that returns the stored certificate.
+
+    The definitions of both ends are compared here, before anything is taken from the application. Raises EngineError.
+    """
     stored = migration.store.load()
     if stored is not None and stored.opened_at:
         return Plan(result={"opened_at": stored.opened_at, "certificate": opening.certificate_of(migration)})
@@ -45,20 +50,31 @@ def plan_opened(migration: Migration, limits: Limits) -> Plan:
     state = migration.state()
     notes = () if state else ("nothing has been migrated yet; run migrate before the cutover",)
     if state is not None:
-        _require_ready(migration, state, limits)
+        _require_ready(migration, state, limits, drift)
 
     def apply() -> Mapping[str, object]:
         if state is None:
             raise _not_yet(migration, "it has not been migrated")
-        cutover = Cutover(migration, limits)
+        cutover = Cutover(migration, limits, drift)
         certificate = cutover.run()
         return {"opened_at": certificate["opened_at"], "certificate": certificate, "warnings": cutover.warnings}
 
     found = fence.observe(migration)
-    warnings = _warnings(found)
+    warnings = _warnings(found) + _told(drift)
     if state is not None and (written := written_warning(migration.source, migration.store, state.before_image)):
         warnings += (written,)
-    return Plan(changes=_changes(migration, state, found, limits), apply=apply, notes=notes, warnings=warnings)
+    compared = drift.seen.as_result() if drift.seen else {}
+    changes = _changes(migration, state, found, limits)
+    return Plan(changes=changes, result=compared, apply=apply, notes=notes, warnings=warnings)
+
+
+def _told(drift: Drift) -> tuple[str, ...]:
+    """Return a sentence for what differs and does not stop the cutover; each difference is in the module's result."""
+    told = [one.object for one in drift.seen.differences if one.severity == "warning"] if drift.seen else []
+    if not told:
+        return ()
+    more = f" and {len(told) - 5} more" if len(told) > 5 else ""
+    return (f"The ends differ in {', '.join(told[:5])}{more}: the result says how, and what removes each difference.",)
 
 
 def _warnings(found: fence.Fence) -> tuple[str, ...]:
@@ -95,8 +111,8 @@ def _not_yet(migration: Migration, why: str) -> StateError:
     return StateError(_DOING, migration.name, why, "Run the migrate playbook until it changes nothing, then cut over.")
 
 
-def _require_ready(migration: Migration, state: MigrationState, limits: Limits) -> None:
-    """Check what must be true before the application loses any right. Raises StateError."""
+def _require_ready(migration: Migration, state: MigrationState, limits: Limits, drift: Drift) -> None:
+    """Check what must be true before the application loses any right. Raises StateError, MismatchError."""
     if fence.fence_state(migration.source, migration.name) in ("closed", "fenced"):
         # Closed, it only goes forward. Fenced by a run that is gone, a refusal here would leave the application without
         # its rights: the same is checked again behind the fence, and a failure there lifts the fence.
@@ -109,3 +125,4 @@ def _require_ready(migration: Migration, state: MigrationState, limits: Limits) 
     if control is None or control.wanted != "started" or holder(migration.destination, migration.name) is None:
         raise _not_yet(migration, "its CDC worker is not running")
     require_catching_up(migration, limits.catch_up)
+    drift.require_equal(_DOING)

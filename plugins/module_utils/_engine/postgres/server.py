@@ -13,9 +13,21 @@ from ..errors import ConnectError, MismatchError
 from ._psycopg import psycopg
 from .connect import explain_errors, simple_query
 from .lsn import Lsn, parse_lsn
+from .versions import SINCE
 
 if TYPE_CHECKING:
     from .connect import Connection, End, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Locale:
+    """What a database sorts by besides LC_COLLATE and LC_CTYPE: ``provider`` is libc, icu or builtin; ``name``, ``rules``
+    and the collation's ``version`` are empty where there are none, all of it before PostgreSQL 15."""
+
+    provider: str = "libc"
+    name: str = ""
+    rules: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class Server:
     encoding: str
     collate: str
     ctype: str
+    locale: Locale = field(default_factory=Locale)
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -61,7 +74,7 @@ SELECT coalesce(pg_catalog.current_setting('polardb_version', true),
        d.datname, d.oid::bigint, current_user::text,
        pg_catalog.pg_is_in_recovery(),
        pg_catalog.pg_postmaster_start_time()::text,
-       pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype
+       pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.to_jsonb(d)
   FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
 
@@ -101,7 +114,7 @@ def observe_server(conn: Connection, end: End) -> Server:
         settings.update(_hidden_settings(conn, HIDDEN_SETTINGS))
     if row is None:  # current_database() always has its row; a proxy that rewrites statements may not
         raise MismatchError("identifying the server at the", end, "no answer", "Name the primary, not a proxy.")
-    polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype = row
+    polar, version_text, version, short, database, oid, user, recovery, started, encoding, collate, ctype, known = row
     is_polar = bool(polar) or "(polardb " in version_text.lower()
     return Server(
         end=end,
@@ -118,8 +131,53 @@ def observe_server(conn: Connection, end: End) -> Server:
         encoding=encoding,
         collate=collate,
         ctype=ctype,
+        locale=_locale(known),
         settings=settings,
     )
+
+
+_PROVIDERS = {"i": "icu", "b": "builtin"}
+
+
+def _locale(row: Mapping[str, str | None]) -> Locale:
+    """Return the locale of a row of pg_database, whose columns are named otherwise from version to version."""
+    return Locale(
+        provider=_PROVIDERS.get(str(row.get("datlocprovider")), "libc"),
+        name=row.get("datlocale") or row.get("daticulocale") or "",
+        rules=row.get("daticurules") or "",
+        version=row.get("datcollversion") or "",
+    )
+
+
+def create_database_statement(server: Server, name: str) -> str:
+    """Return CREATE DATABASE, for the operator, for a database that encodes and sorts as this one does.
+
+    The version of the collation is the library's, so that it is said and not set.
+    """
+    locale = server.locale
+    parts = [f"CREATE DATABASE {_name(name)} TEMPLATE template0 ENCODING {_text(server.encoding)}"]
+    newer = server.version >= SINCE["locale provider of a database"]
+    if newer:
+        parts.append(f"LOCALE_PROVIDER {locale.provider}")
+    if locale.provider == "icu":
+        parts.append(f"ICU_LOCALE {_text(locale.name)}")
+        parts += [f"ICU_RULES {_text(locale.rules)}"] if locale.rules else []
+    elif locale.provider == "builtin":
+        parts.append(f"BUILTIN_LOCALE {_text(locale.name)}")
+    parts.append(f"LC_COLLATE {_text(server.collate)} LC_CTYPE {_text(server.ctype)};")
+    if locale.version:
+        parts.append(f"-- collation version {locale.version} at the source")
+    if not newer:
+        parts.append("-- from PostgreSQL 15 on with LOCALE_PROVIDER libc")
+    return " ".join(parts)
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _system_identifier(conn: Connection) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EngineError, MismatchError, VersionError
 from ..postgres.connect import walsenders_exhausted
+from ..postgres.server import create_database_statement
 from . import locale, versions
 from .finding import Check, Found, at_both, at_destination, at_source
 
@@ -77,14 +78,11 @@ def _destination_database_missing(seen: Observation) -> Iterator[Found]:
     error = seen.failures.get("destination")
     if error is None or not seen.source or refusal(error) != "database":
         return
-    server = seen.source.server
-    name = seen.spec.destination.dbname.replace('"', '""')
     yield Found(
         str(seen.spec.destination),
         error.why,
         "a connection like those of the modules",
-        f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{server.encoding}'"
-        f" LC_COLLATE '{server.collate}' LC_CTYPE '{server.ctype}';",
+        create_database_statement(seen.source.server, seen.spec.destination.dbname),
     )
 
 

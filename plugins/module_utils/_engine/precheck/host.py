@@ -104,13 +104,14 @@ def version_of(text: str) -> tuple[int, ...]:
 def _client_tools(seen: Observation) -> Iterator[Found]:
     if "schema" not in seen.spec.types:
         return
-    needed = seen.source.server.major if seen.source else 0
+    servers = [view.server for view in (seen.source, seen.destination) if view is not None]
+    newest = max(servers, key=lambda server: server.major, default=None)
     for program, answer in seen.host.tools.items():
         version = version_of(answer)
         if not version:
             yield Found(program, answer or "not found", f"{program} --version")
-        elif version[0] < needed:
-            yield Found(program, f"version {answer}, the source has {needed}", f"{program} --version")
+        elif newest is not None and version[0] < newest.major:
+            yield Found(program, f"version {answer}, the {newest.end} has {newest.major}", f"{program} --version")
 
 
 def _drivers(seen: Observation) -> Iterator[Found]:
@@ -167,8 +168,8 @@ CHECKS = (
     Check(
         "client_tools",
         "error",
-        "The schema is moved by pg_dump and pg_restore, which refuse a server newer than themselves.",
-        "Install client programs of at least the source's version, and set causeway_client_bin to their folder.",
+        "The schema is moved and both ends are compared by pg_dump, which refuses a server newer than itself.",
+        "Install client programs of at least the newer server's version, and set causeway_client_bin to their folder.",
         _client_tools,
     ),
     Check(

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..postgres.server import create_database_statement
 from .finding import Check, Found, at_both
 
 if TYPE_CHECKING:
+    from ..postgres.server import Server
     from .observed import DestinationView, Observation, SourceView
 
 
@@ -27,14 +29,20 @@ def _encoding(dummy: Observation, source: SourceView, destination: DestinationVi
 
 def _collation(dummy: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
     here, there = source.server, destination.server
-    if (here.collate, here.ctype) != (there.collate, there.ctype):
+    if _sorts_by(here) != _sorts_by(there):
         yield Found(
             there.database,
-            f"source {here.collate}/{here.ctype}, destination {there.collate}/{there.ctype}",
-            "SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()",
-            f"Create the destination database with LC_COLLATE '{here.collate}' LC_CTYPE '{here.ctype}', "
-            "or accept that texts sort differently.",
+            f"source {', '.join(_sorts_by(here))}; destination {', '.join(_sorts_by(there))}",
+            "SELECT * FROM pg_database WHERE datname = current_database()",
+            f"{create_database_statement(here, there.database)} Or accept that texts sort and compare differently.",
         )
+
+
+def _sorts_by(server: Server) -> tuple[str, ...]:
+    """Return all by which texts of a database are sorted and compared, but the version of the library."""
+    locale = server.locale
+    known = (locale.provider, locale.name, f"LC_COLLATE {server.collate}", f"LC_CTYPE {server.ctype}")
+    return tuple(one for one in (*known, f"rules {locale.rules}" if locale.rules else "") if one)
 
 
 def _collation_version(seen: Observation) -> Iterator[Found]:

@@ -50,6 +50,24 @@ def _indexes_of(table: Table) -> str:
     return "; ".join(reasons) or "no unique index"
 
 
+def _inheritance(dummy: Observation, source: SourceView) -> Iterator[Found]:
+    """Find tables whose inheritance parent or child is not selected; partitions are another check's."""
+    selected = {table.oid for table in source.selection.tables}
+    for table in source.catalog.tables.values():
+        for oid in () if table.is_partition else table.parents:
+            parent = source.catalog.tables.get(oid)
+            if (table.oid in selected) != (oid in selected):
+                inside, outside = (table, parent) if table.oid in selected else (parent, table)
+                relation = "child" if inside is table else "parent"
+                yield Found(
+                    str(inside),
+                    f"it is the inheritance {relation} of {outside or 'a table of another kind'}, which is not selected",
+                    "SELECT inhrelid::regclass, inhparent::regclass FROM pg_inherits",
+                    f"Select {outside or 'that table'} too, or leave {inside} out;"
+                    f" or, at the source, ALTER TABLE {table} NO INHERIT {parent or '…'};",
+                )
+
+
 def _no_key(seen: Observation, source: SourceView) -> Iterator[Found]:
     for table in source.selection.leaves:
         if not table.keys:
@@ -212,6 +230,14 @@ CHECKS = (
         "A partitioned table is moved with all its partitions, or rows would be left out.",
         "Select the partitioned table whole, or not at all.",
         at_source(_problems("partition_incomplete")),
+    ),
+    Check(
+        "inheritance_across_selection",
+        "error",
+        "Reading the parent reads its children: at the destination it would show fewer rows, or a child could not be made.",
+        "Select parents and children together, or end the inheritance.",
+        at_source(_inheritance),
+        lock="NO INHERIT: ACCESS EXCLUSIVE, for an instant",
     ),
     Check(
         "no_key",

@@ -159,6 +159,8 @@ def _fence_left(seen: Observation, source: SourceView, destination: DestinationV
         "Run the cutover playbook again: it resumes there." if closed else "",
         "The application can write to neither end." if closed else "",
     )
+
+
 _FENCED = {
     "fenced": "a cutover runs behind this fence, or has died there: run the cutover or the release of that migration again;"
     " either lifts it.",

@@ -8,19 +8,22 @@ validated. Pure; every change is to a statement that pg_dump itself put at the e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .compare import MissingObject
 
-_REPLICA_IDENTITY = re.compile(r"^ALTER TABLE ONLY [^\n]* REPLICA IDENTITY [^\n]*;$\n*", re.MULTILINE)
+REPLICA_IDENTITY = re.compile(
+    r"^ALTER TABLE ONLY (?P<table>[^\n]*) REPLICA IDENTITY (?P<identity>FULL|NOTHING|USING INDEX [^\n]*);$\n*",
+    re.MULTILINE,
+)
 _ENABLE = re.compile(r"^(ALTER TABLE [^\n]*) ENABLE (?:ALWAYS|REPLICA) ((?:TRIGGER|RULE) [^\n]*;)\Z", re.MULTILINE)
 _ROLE = r'("(?:[^"]|"")+"|[^\s";]+)'
 _GRANTEE = re.compile(rf" (?:TO|FROM) {_ROLE}(?: WITH GRANT OPTION)?(?: CASCADE)?;\Z")
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE {_ROLE} ")
-_SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
+SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
 _GRANTS = ("ACL", "DEFAULT ACL")
 
 
@@ -34,15 +37,23 @@ class Adjusted:
     owner: str = ""
 
 
-def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privileges: bool, not_valid: bool) -> Adjusted:
+def adjust(
+    missing: MissingObject,
+    *,
+    roles: Collection[str],
+    user: str,
+    privileges: bool,
+    not_valid: bool,
+    identities: Mapping[str, str] | None = None,
+) -> Adjusted:
     """Return the SQL of an entry. ``roles`` are the destination's, ``user`` is our own there; ``not_valid`` says that
-    foreign keys are validated later."""
+    foreign keys are validated later; ``identities`` are `normal_form.original_identities`."""
     entry = missing.entry
     if entry.kind in _GRANTS:
         return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
     text = entry.text
     if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
-        text = _REPLICA_IDENTITY.sub("", text).strip()
+        text = _with_own_identity(text, missing, identities or {})
     elif entry.kind in ("TRIGGER", "RULE") and missing.thing and missing.thing.detail in ("A", "R"):
         text = _ENABLE.sub(r"\1 DISABLE \2", text)
     elif entry.kind == "FK CONSTRAINT" and not_valid and missing.thing and "valid" in missing.thing.detail:
@@ -54,18 +65,47 @@ def adjust(missing: MissingObject, *, roles: Collection[str], user: str, privile
     return Adjusted((text, entry.owner_text), owner=entry.owner)
 
 
+def _with_own_identity(text: str, missing: MissingObject, identities: Mapping[str, str]) -> str:
+    """Return the statements of a table or index with the replica identity that the source had before this migration set
+    another."""
+    if not missing.thing:
+        return text
+    table = all_quoted(*missing.thing.relation)
+    if table not in identities:
+        return text
+    text = REPLICA_IDENTITY.sub("", text).strip()
+    own = f"USING INDEX {all_quoted(missing.thing.own_name)}"
+    original = identities[table]
+    if original and (original == own if missing.entry.kind != "TABLE" else original in ("FULL", "NOTHING")):
+        text += f"\n\nALTER TABLE ONLY {table} REPLICA IDENTITY {original};"
+    return text
+
+
+def all_quoted(*names: str) -> str:
+    """Return a name as pg_dump prints it under ``--quote-all-identifiers``."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
 def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
     """Return the grants to existing roles. The grantor is left out: it would need that role's own session."""
     statements, absent = [], set()
     for statement in re.split(r"(?<=;)\n+", text):
-        if _SESSION.match(statement) or not statement.strip():
+        if SESSION.match(statement) or not statement.strip():
             continue
-        named = [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
-        lacking = {name for name in map(unquoted, named) if name not in roles and name != "PUBLIC"}
+        lacking = lacking_roles(statement, roles)
         absent |= lacking
-        if not lacking and not (named_only and ("PUBLIC" in named or statement.startswith("REVOKE"))):
+        if not lacking and not (named_only and ("PUBLIC" in _named(statement) or statement.startswith("REVOKE"))):
             statements.append(statement.strip())
     return Adjusted(tuple(statements), frozenset(absent))
+
+
+def lacking_roles(statement: str, roles: Collection[str]) -> set[str]:
+    """Return the roles that a GRANT, REVOKE or ALTER DEFAULT PRIVILEGES names and that are not among ``roles``."""
+    return {name for name in map(unquoted, _named(statement)) if name not in roles and name != "PUBLIC"}
+
+
+def _named(statement: str) -> list[str]:
+    return [match[1] for match in (_GRANTEE.search(statement), _FOR_ROLE.search(statement)) if match]
 
 
 def unquoted(name: str) -> str:

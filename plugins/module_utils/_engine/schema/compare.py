@@ -30,7 +30,7 @@ SECTIONS: tuple[Section, ...] = ("pre_data", "keys", "indexes", "foreign_keys")
 """In the order in which they are created: rows are copied between the first and the second, and an object that needs one
 of a later section is created there too (a view grouped by a primary key)."""
 
-_NOT_MOVED = (
+NOT_MOVED = (
     "EVENT TRIGGER",
     "PUBLICATION",
     "SUBSCRIPTION",
@@ -76,7 +76,7 @@ def sections(entries: tuple[Entry, ...], source: Inventory, held: DeferredIndexe
     """Return the number of the section of each entry, by ``dump_id``; entries that are not moved are left out."""
     found: dict[int, int] = {}
     for entry in entries:
-        if not entry.kind.startswith(_NOT_MOVED):
+        if not entry.kind.startswith(NOT_MOVED):
             waits = must_wait(entry, source.things.get((entry.class_oid, entry.oid)), held)
             own = len(SECTIONS) - 1 if waits else _own_section(entry, source)
             found[entry.dump_id] = max([own, *(found[need] for need in entry.needs if need in found)])

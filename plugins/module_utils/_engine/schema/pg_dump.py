@@ -59,8 +59,9 @@ class DumpRequest:
     snapshot: str = ""
 
 
-def find_programs(runner: Runner, folder: str, needed: int) -> Programs:
-    """Return the client programs. Raises DriverError if one is missing or older than the source's major version."""
+def find_programs(runner: Runner, folder: str, needed: int, whose: str = "the source") -> Programs:
+    """Return the client programs. Raises DriverError if one is missing, or older than ``needed``, the major version of
+    ``whose`` server."""
     doing = "looking for PostgreSQL's client programs"
     remedy = f"Install the client programs of PostgreSQL {needed} or later, or name their folder with client_bin."
     found: dict[str, tuple[str, int]] = {}
@@ -73,7 +74,7 @@ def find_programs(runner: Runner, folder: str, needed: int) -> Programs:
         if outcome.status or version is None:
             raise DriverError(doing, path, "it does not run on the worker host", remedy)
         if int(version[1]) < needed:
-            why = f"it is of version {version[1]}, and the source of version {needed}"
+            why = f"it is of version {version[1]}, and {whose} of version {needed}"
             raise DriverError(doing, path, why, remedy)
         found[program] = (path, int(version[1]))
     return Programs(found["pg_dump"][0], found["pg_restore"][0], found["pg_restore"][1])
@@ -118,16 +119,17 @@ def dump(runner: Runner, programs: Programs, conn: Connection, endpoint: Endpoin
     """
     with private_folder() as folder:
         environment = _service(conn, endpoint, folder)
-        archive = str(folder / "schema.dump")
-        _run(runner, dump_arguments(programs, endpoint, wanted, archive), environment, "dumping the schema of the")
-        listing = _run(runner, [programs.restore, "--list", archive], {}, "reading the dump of the")
+        archive, end = str(folder / "schema.dump"), endpoint.end
+        arguments = dump_arguments(programs, endpoint, wanted, archive)
+        _run(runner, arguments, environment, "dumping the schema of the", end)
+        listing = _run(runner, [programs.restore, "--list", archive], {}, "reading the dump of the", end)
         texts = []
         for more in ((), ("--no-owner",)):
             output = folder / "schema.sql"
             arguments = [programs.restore, "--verbose", "--no-tablespaces", "--file", str(output), *more]
             if programs.major >= 15:
                 arguments.append("--no-table-access-method")
-            _run(runner, [*arguments, archive], {}, "reading the dump of the")
+            _run(runner, [*arguments, archive], {}, "reading the dump of the", end)
             with output.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 texts.append(stream.read())
     return parse(listing, texts[0], texts[1])
@@ -140,6 +142,8 @@ def dump_arguments(programs: Programs, endpoint: Endpoint, wanted: DumpRequest, 
         "--dbname=service=causeway",
         "--format=custom",
         "--schema-only",
+        # Of two versions each has keywords that the other lacks: a column system_user, unquoted, is a function from 16 on.
+        "--quote-all-identifiers",
         "--encoding=UTF8",
         "--no-publications",
         "--no-subscriptions",
@@ -190,7 +194,7 @@ def _service(conn: Connection, endpoint: Endpoint, folder: Path) -> dict[str, st
 def _write(path: Path, text: str, *values: str) -> None:
     if any("\n" in value for value in values):
         raise SpecError(
-            "writing the connection of the source for pg_dump",
+            "writing the connection for pg_dump",
             "",
             "one of its parameters contains a line break, which libpq's files cannot hold",
             "Change that password or parameter.",
@@ -200,16 +204,16 @@ def _write(path: Path, text: str, *values: str) -> None:
         stream.write(text)
 
 
-def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str) -> str:
+def _run(runner: Runner, argv: list[str], environment: dict[str, str], doing: str, end: str) -> str:
     outcome = runner.run(argv, environment)
     if outcome.status:
         kind = TablesLocked if "LOCK TABLE" in outcome.errors else ServerError
-        remedy = _MORE_LOCKS if "max_locks_per_transaction" in outcome.errors else _REMEDY
-        raise kind(doing, "source", _why(outcome.errors), remedy, detail=Path(argv[0]).name)
+        remedy = _MORE_LOCKS.format(end) if "max_locks_per_transaction" in outcome.errors else _REMEDY
+        raise kind(doing, end, _why(outcome.errors), remedy, detail=Path(argv[0]).name)
     return outcome.output
 
 
-_MORE_LOCKS = "Raise max_locks_per_transaction at the source and restart it; precheck says to which value."
+_MORE_LOCKS = "Raise max_locks_per_transaction at the {} and restart it; precheck says to which value."
 _REMEDY = "Grant the migration's account what it lacks, or correct the objects of the migration; then run it again."
 
 

@@ -19,9 +19,10 @@ from ..postgres.catalog import qualified
 from ..postgres.connect import explain_errors
 from . import post_load
 from .build_limits import BuildLimits
-from .compare import Comparison, Section, refuse_conflicts
+from .compare import SECTIONS, Comparison, MissingObject, Section, refuse_conflicts
 from .execute import DeferredStatement, carry_out, retry_deadlocks
 from .inventory import Inventory, observe_standing
+from .normal_form import remember_definitions
 from .partitioned_foreign_keys import PartitionedKey
 from .sync import SchemaStep, SchemaSync, Steps
 from .triggers import disabled_triggers, remember_asleep
@@ -110,12 +111,15 @@ def _dump_and_make(work: SchemaSync, planned: Sequence[tuple[str, ...]], phase: 
     """
     script, source, mark = work.marked_dump()
     destination = observe_standing(work.migration.destination, "destination", work.schemas_there)
-    todo = work.steps(work.compared(script, source, destination), destination)
+    comparison = work.compared(script, source, destination)
+    todo = work.steps(comparison, destination)
     answer: dict[str, object] = {}
     if [step.statements for step in todo.steps] != planned:
         answer["objects"] = todo.objects
         answer["notes"] = ["The source's schema changed after the plan was made: the newer one was restored."]
-    _restore(work, todo, script.standard_strings, mark)
+    # what is built while rows are copied is never a step of a section, so all of it is remembered here
+    due = [item for section in SECTIONS[1:] for item in comparison.missing[section]]
+    _restore(work, todo, script.standard_strings, mark, due)
     work.migration.store.advance(phase)
     return answer
 
@@ -133,18 +137,25 @@ def _make(
     return {}
 
 
-def _restore(work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0) -> None:
-    """Execute all steps in one transaction, again if a deadlock was lost. Raises ServerError, naming the object."""
+def _restore(
+    work: SchemaSync, todo: Steps, standard_strings: bool, mark: Lsn = 0, due: Sequence[MissingObject] = ()
+) -> None:
+    """Execute all steps in one transaction, again if a deadlock was lost. Raises ServerError, naming the object.
+
+    ``due`` is what later sections create: its definition is remembered with that of what is created now.
+    """
 
     def once() -> None:
         with work.migration.destination.transaction():
-            _restore_once(work, todo, "on" if standard_strings else "off", mark)
+            _restore_once(work, todo, "on" if standard_strings else "off")
+            _remember(work, todo, mark, due)
+            failpoint("before section committed")
 
     retry_deadlocks(once)
 
 
-def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> None:
-    conn, store, mapping = work.migration.destination, work.migration.store, work.migration.mapping
+def _restore_once(work: SchemaSync, todo: Steps, strings: str) -> None:
+    conn = work.migration.destination
     with explain_errors("preparing the restore at the", "destination"):
         conn.execute("SET LOCAL check_function_bodies = off")
         conn.execute("SET LOCAL client_min_messages = warning")
@@ -153,14 +164,21 @@ def _restore_once(work: SchemaSync, todo: Steps, strings: str, mark: Lsn) -> Non
         for number, statement in enumerate(step.statements):
             with explain_errors("creating at the destination", step.what, _remedy(step, number)):
                 conn.execute(statement.encode("utf-8", "surrogateescape"))
-    failpoint("before section committed")
+
+
+def _remember(work: SchemaSync, todo: Steps, mark: Lsn, due: Sequence[MissingObject]) -> None:
+    """Record what was created, in the transaction that creates it."""
+    store, mapping = work.migration.store, work.migration.mapping
     done = [step.missing for step in todo.steps if step.missing]
     tables = [item.thing for item in done if item.entry.kind == "TABLE" and item.thing]
     if tables:
         store.record_original("made", {qualified(mapping.there(thing.relation)): True for thing in tables})
     remember_asleep(store, disabled_triggers(done, mapping))
+    remember_definitions(work.migration, due, anew=False)
+    remember_definitions(work.migration, done, anew=True)
     if mark:
         store.record_schema_mark(mark)
+        store.record_original("privileges", {"kept": work.privileges})
     if todo.steps:
         store.event(work.section, "schema objects created", {"section": work.section, "objects": len(todo.objects)})
 

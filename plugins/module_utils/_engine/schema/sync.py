@@ -32,6 +32,7 @@ from .adjust import adjust
 from .compare import Comparison, MissingObject, Section, compare
 from .deferred_indexes import held_back
 from .inventory import Inventory, observe_standing
+from .normal_form import original_identities
 from .partitioned_foreign_keys import PartitionedKey, by_partitions
 from .pg_dump import DumpRequest, Programs, TablesLocked, dump, find_programs
 from .post_load import may_be_not_valid
@@ -40,6 +41,7 @@ from .triggers import name_of
 
 if TYPE_CHECKING:
     from ..migration import Migration
+    from ..postgres.connect import Connection, Endpoint
     from ..postgres.lsn import Lsn
     from ..runner import Runner
     from .toc import Script
@@ -81,6 +83,29 @@ class Steps:
         return [step.what for step in self.steps if not step.right]
 
 
+def patient_dump(
+    runner: Runner,
+    programs: Programs,
+    end: tuple[Connection, Endpoint],
+    wanted: DumpRequest,
+    tables: Sequence[int],
+    attempts: int = LOCK_ATTEMPTS,
+) -> Script:
+    """Dump one end, again while one of ``tables`` (OIDs) is locked against reading. Raises TimeoutExpired, ServerError."""
+    for attempt in range(attempts):
+        try:
+            return dump(runner, programs, *end, wanted)
+        except TablesLocked as exc:
+            holders = lock_holders(end[0], tables, BESIDE_A_READER)
+            if not holders and "timeout" not in exc.why:
+                raise
+            if attempt == attempts - 1:
+                why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
+                raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
+        time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
+    raise RuntimeError("unreachable")
+
+
 class SchemaSync:
     """One section of one migration, for the length of one module call."""
 
@@ -119,21 +144,15 @@ class SchemaSync:
 
         Raises TimeoutExpired, ServerError.
         """
-        attempts = attempts or LOCK_ATTEMPTS
-        conn = self.migration.source
         tables = [table.oid for table in self.selection.tables]
-        for attempt in range(attempts):
-            try:
-                return dump(self.runner, self.programs, conn, self.migration.spec.source, self.wanted(source, snapshot))
-            except TablesLocked as exc:
-                holders = lock_holders(conn, tables, BESIDE_A_READER)
-                if not holders and "timeout" not in exc.why:
-                    raise
-                if attempt == attempts - 1:
-                    why = f"a table stayed locked against reading through {attempts} attempts: {named(holders)}"
-                    raise TimeoutExpired(exc.doing, exc.what, why, REMEDY) from exc
-            time.sleep(random.uniform(0.5, 1.5))  # nosec: spreads attempts, guards nothing
-        raise RuntimeError("unreachable")
+        return patient_dump(
+            self.runner,
+            self.programs,
+            (self.migration.source, self.migration.spec.source),
+            self.wanted(source, snapshot),
+            tables,
+            attempts or LOCK_ATTEMPTS,
+        )
 
     def marked_dump(self) -> tuple[Script, Inventory, Lsn]:
         """Dump under a slot's snapshot, again if the schema changed; return its LSN too.
@@ -217,6 +236,7 @@ class SchemaSync:
         """
         steps = []
         without: dict[str, int] = {}
+        identities = original_identities(self.migration)
         for missing in comparison.missing[self.section]:
             key = missing.thing.oid if missing.thing and missing.entry.kind == "FK CONSTRAINT" else 0
             if partitions and key in partitions:
@@ -228,6 +248,7 @@ class SchemaSync:
                 user=destination.user,
                 privileges=self.privileges,
                 not_valid=may_be_not_valid(missing.thing, destination),
+                identities=identities,
             )
             for role in adjusted.missing_roles:
                 without[role] = without.get(role, 0) + 1

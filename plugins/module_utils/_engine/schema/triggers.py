@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .compare import MissingObject
 
 _STATES = {"A": "ALWAYS", "R": "REPLICA"}
+_EVENT_STATES = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 _KINDS = {"TRIGGER": "triggers", "RULE": "rules"}
 
 
@@ -50,7 +51,8 @@ def remember_asleep(store: StateStore, found: Mapping[str, Mapping[str, Mapping[
 
 
 def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Composed, ...]:
-    """Return the statements that restore disabled triggers and rules at the cutover. Running them twice is harmless."""
+    """Return the statements that restore disabled triggers and rules at the cutover, and enable the event triggers that
+    were carried to the destination. Running them twice is harmless."""
     statements = []
     for word, key in _KINDS.items():
         for table, names in sorted(before_image.get(key, {}).items()):
@@ -60,6 +62,9 @@ def enable_triggers_statements(before_image: Mapping[str, Any]) -> tuple[Compose
                         sql.Identifier(*name_of(table)), sql.Identifier(name)
                     )
                 )
+    for name, state in sorted(before_image.get("event_triggers", {}).items()):
+        if state in _EVENT_STATES:
+            statements.append(sql.SQL("ALTER EVENT TRIGGER {} " + _EVENT_STATES[state]).format(sql.Identifier(name)))
     return tuple(statements)
 
 

@@ -169,6 +169,16 @@ _TABLES = (
         position pg_lsn,
         checked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
         PRIMARY KEY (migration, relation))""",
+    """CREATE TABLE {schema}.definition (
+        migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
+        kind text NOT NULL,
+        schema_name text NOT NULL,
+        name text NOT NULL,
+        source text NOT NULL,
+        destination text NOT NULL DEFAULT '')""",
+    # a function's signature may be longer than an index entry
+    "CREATE UNIQUE INDEX definition_name ON {schema}.definition"
+    " (migration, pg_catalog.md5(kind || ' ' || schema_name || ' ' || name))",
     """CREATE TABLE {schema}.event (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         migration text NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
@@ -182,7 +192,7 @@ _TABLES = (
 TABLE_NAMES = (
     *("migration", "copy_run", "table_copy", "copy_part", "copy_task", "copy_host"),
     *("large_object_copy", "large_object"),
-    *("cdc_task", "cdc_progress", "marker", "validation", "event"),
+    *("cdc_task", "cdc_progress", "marker", "validation", "definition", "event"),
 )
 
 

@@ -54,6 +54,11 @@ def without_tombstone(conn: Connection, name: str) -> Composed:
     return _statement(database, _without(text, name))
 
 
+def without_lines(comment: str) -> str:
+    """Return a database's comment without our lines: the user's own text."""
+    return _LINE.sub("", comment)
+
+
 def _without(comment: str, name: str) -> str:
     return _LINE.sub(lambda line: "" if line["name"] == name else line[0], comment)
 

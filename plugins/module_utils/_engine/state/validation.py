@@ -1,11 +1,15 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdicts of the last comparison of contents, one for each table: counts only."""
+"""What validation remembers: the verdicts of the last comparison of contents, one for each table, counts only; and what
+both ends' definitions were when this migration created them, digests only.
+
+One major version prints an expression otherwise than another, so each end is later held against its own record.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,3 +64,51 @@ def read_verdicts(store: StateStore) -> list[StoredVerdict]:
     with explain_errors("reading the validation of migration", store.name):
         rows = store.conn.execute(query, (store.name,)).fetchall()
     return [StoredVerdict(row[0], (row[1], row[2]), *row[3:]) for row in rows]
+
+
+FactName = tuple[str, str, str]
+"""Type alias: kind, schema and name of a fact, as the source's dump has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDefinition:
+    """The digests of one fact when it was created: as the source printed it, and as the destination did afterwards
+    (empty until that is known)."""
+
+    source: str
+    destination: str = ""
+
+
+def record_source(store: StateStore, digests: Mapping[FactName, str], *, anew: bool = False) -> None:
+    """Record how the source prints these facts; what is recorded stays, or is replaced with ``anew``, which also forgets
+    the destination's print. In the caller's transaction. Raises ServerError."""
+    conflict = "DO UPDATE SET source = excluded.source, destination = ''" if anew else "DO NOTHING"
+    statement = sql.SQL(
+        "INSERT INTO {} (migration, kind, schema_name, name, source)"
+        " SELECT %s, * FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
+        " ON CONFLICT (migration, pg_catalog.md5(kind || ' ' || schema_name || ' ' || name)) " + conflict
+    ).format(store.table("definition"))
+    columns = [[name[number] for name in digests] for number in range(3)]
+    with explain_errors("recording the definitions of migration", store.name):
+        store.conn.execute(statement, (store.name, *columns, list(digests.values())))
+
+
+def record_destination(store: StateStore, digests: Mapping[FactName, str]) -> None:
+    """Record how the destination prints those of these facts whose print there is not known yet. Raises ServerError."""
+    statement = sql.SQL(
+        "UPDATE {} d SET destination = found.digest"
+        " FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) found (kind, schema_name, name, digest)"
+        " WHERE d.migration = %s AND d.destination = ''"
+        " AND (d.kind, d.schema_name, d.name) = (found.kind, found.schema_name, found.name)"
+    ).format(store.table("definition"))
+    columns = [[name[number] for name in digests] for number in range(3)]
+    with explain_errors("recording the definitions of migration", store.name):
+        store.conn.execute(statement, (*columns, list(digests.values()), store.name))
+
+
+def read_definitions(store: StateStore) -> dict[FactName, RecordedDefinition]:
+    """Return what is recorded. Raises ServerError."""
+    query = sql.SQL("SELECT kind, schema_name, name, source, destination FROM {} WHERE migration = %s")
+    with explain_errors("reading the definitions of migration", store.name):
+        rows = store.conn.execute(query.format(store.table("definition")), (store.name,)).fetchall()
+    return {(row[0], row[1], row[2]): RecordedDefinition(row[3], row[4]) for row in rows}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..drift.difference import refusal
 from ..errors import MismatchError, StateError
 from ..large_objects import compare
 from ..plan import Plan
@@ -19,11 +20,16 @@ from .compare import compare_tables
 from .verdicts import Verdict
 
 if TYPE_CHECKING:
+    from ..drift.comparison import Drift
     from ..migration import Migration
 
 
-def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
-    """Return a Plan that compares every selected table; a dry run compares nothing. No data of the user is changed."""
+_DOING = "comparing both ends of migration"
+
+
+def plan(migration: Migration, drift: Drift, *, settle_timeout: float, parallel: int) -> Plan:
+    """Return a Plan that compares every selected table, and the definitions of both ends; a dry run compares nothing. No
+    data of the user is changed."""
     migration.selected()  # a name that matches nothing is reported even before there is anything to compare
     state = migration.state()
     if state is None or not state.reached("copied"):
@@ -31,7 +37,8 @@ def plan(migration: Migration, *, settle_timeout: float, parallel: int) -> Plan:
         return Plan(result={"tables": []}, notes=notes, record=lambda: _nothing_copied(migration))
 
     def compare() -> Mapping[str, object]:
-        return _compare(migration, settle_timeout, parallel)
+        rows = dict(_compare(migration, settle_timeout, parallel))
+        return {**rows, **_definitions(migration, drift, rows)}
 
     return Plan(result={"tables": []}, record=compare)
 
@@ -62,8 +69,24 @@ def _compare(migration: Migration, settle_timeout: float, parallel: int) -> Mapp
     result["large_objects"] = objects.as_result() if objects is not None else {"verdict": "not copied"}
     if objects is not None and not objects.identical and not live:
         raise compare.difference(objects, result)
-    migration.store.advance("validated")
     return result
+
+
+def _definitions(migration: Migration, drift: Drift, result: Mapping[str, object]) -> Mapping[str, object]:
+    """Compare the definitions, once the migration has created them all; return what was found.
+
+    While changes are captured a difference is only reported: the cutover refuses it. Raises MismatchError.
+    """
+    state = migration.state()
+    if "schema" in migration.spec.types and not (state and state.reached("finalized")):
+        note = "The definitions were not compared: keys, indexes and foreign keys are still to be created."
+        migration.store.advance("validated")
+        return {"differences": [], "definitions": 0, "notes": [note]}
+    found = drift.compare()
+    if found.errors and not migration.spec.incremental:
+        raise refusal(_DOING, found.errors, {**result, **found.as_result()})
+    migration.store.advance("validated")
+    return found.as_result()
 
 
 def difference(wrong: list[Table], verdicts: Mapping[int, Verdict], result: Mapping[str, object]) -> MismatchError:

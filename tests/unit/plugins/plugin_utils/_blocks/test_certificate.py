@@ -55,3 +55,16 @@ def test_a_certificate_without_a_comment_says_what_that_means() -> None:
     lines = "\n".join(certificate({"certificate": {"verdict": "identical", "comment": False}}, 100))
     assert "Only the owner of the destination database" in lines
     assert "note" not in "\n".join(certificate({"certificate": {"verdict": "identical", "comment": True}}, 100))
+
+
+def test_a_certificate_names_the_differences_that_were_accepted() -> None:
+    found = {
+        "compared": 1200,
+        "accepted": ["definition_changed_at_source view s.v"],
+        "told": ["database_level setting x"],
+    }
+    lines = certificate({"certificate": {"verdict": "identical", "definitions": found}}, 160)
+    assert lines[1] == (
+        "  definitions  1 200 facts compared; accepted: definition_changed_at_source view s.v;"
+        " 1 differences told: database_level setting x"
+    )

@@ -33,6 +33,7 @@ def test_nothing_has_been_proved_at_first() -> None:
         "tables": 0,
         "rows": 0,
         "verdict": "identical",
+        "definitions": {},
         "fenced_at": "",
         "steps": [],
     }
@@ -50,6 +51,7 @@ def test_the_stored_part_has_names_counts_and_positions() -> None:
         verdicts={1: Verdict("identical", 10, 11), 2: Verdict("identical", 5, 5)},
         writer={"role": "app"},
         triggers=2,
+        definitions={"compared": 12, "accepted": ["definition_changed_at_source view s.v"], "told": []},
         fenced_on="2026-03-04T05:06:07.089+00:00",
         steps=[{"name": "fence", "seconds": 0.5}],
     )
@@ -63,6 +65,7 @@ def test_the_stored_part_has_names_counts_and_positions() -> None:
         "tables": 2,
         "rows": 15,
         "verdict": "identical",
+        "definitions": {"compared": 12, "accepted": ["definition_changed_at_source view s.v"], "told": []},
         "fenced_at": "2026-03-04T05:06:07.089+00:00",
         "steps": [{"name": "fence", "seconds": 0.5}],
     }

@@ -44,7 +44,11 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
     UniqueIndex,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.connect import Endpoint
-from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import Server
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgres.server import (
+    Locale,
+    Server,
+    create_database_statement,
+)
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
     DestinationView,
@@ -355,11 +359,13 @@ def _destination_too_old(seen: Seen) -> None:
 @case("version_not_run", "note")
 def _newer_than_any(seen: Seen) -> None:
     seen.destination_server = {"version": 190000, "product_version": "19.0"}
+    seen.host = {"tools": {"pg_dump": "19.0", "pg_restore": "19.0"}}
 
 
 @case("version_not_run", "note")
 def _newer_polardb(seen: Seen) -> None:
     seen.destination_server = {"version": 180001, "product": "PolarDB"}
+    seen.host = {"tools": {"pg_dump": "18.1", "pg_restore": "18.1"}}
 
 
 @case("source_minor_decoding_fix", "note")
@@ -401,6 +407,17 @@ def _encoding(seen: Seen) -> None:
 @case("database_collation", "ignorable")
 def _collation(seen: Seen) -> None:
     seen.destination_server = {"ctype": "de_DE.utf8"}
+
+
+@case("database_collation", "ignorable")
+def _provider(seen: Seen) -> None:
+    seen.source_server = {"locale": Locale("builtin", "C.UTF-8")}
+
+
+@case("database_collation", "ignorable")
+def _rules(seen: Seen) -> None:
+    seen.source_server = {"locale": Locale("icu", "de", "&a < b")}
+    seen.destination_server = {"locale": Locale("icu", "de")}
 
 
 @case("collation_version", "ignorable")
@@ -569,6 +586,16 @@ def _pattern(seen: Seen) -> None:
 def _partition(seen: Seen) -> None:
     part = table("t_1", 2, parents=(1,), is_partition=True)
     seen.tables, seen.objects = (table(kind="p"), part), [{"schema": "shop", "exclude": ["t_1"]}]
+
+
+@case("inheritance_across_selection", "error")
+def _child_outside(seen: Seen) -> None:
+    seen.tables = (table(), table("c", 2, schema="archive", parents=(1,)))
+
+
+@case("inheritance_across_selection", "error")
+def _parent_outside(seen: Seen) -> None:
+    seen.tables = (table(parents=(2,)), table("p", 2, schema="archive"))
 
 
 @case("no_key", "error")
@@ -774,6 +801,12 @@ def _role_default(seen: Seen) -> None:
 @case("client_tools", "error")
 def _tools(seen: Seen) -> None:
     seen.host = {"tools": {"pg_dump": "pg_dump (PostgreSQL) 16.9", "pg_restore": "17.5"}}
+
+
+@case("client_tools", "error")
+def _tools_older_than_the_destination(seen: Seen) -> None:
+    seen.source_server = {"version": 140018, "product_version": "14.18"}
+    seen.host = {"tools": {"pg_dump": "16.9", "pg_restore": "17.5"}}
 
 
 @case("client_tools", "error")
@@ -1204,7 +1237,31 @@ def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> No
     seen = Seen()
     _no_database(seen)
     fix = seen.findings()["destination_database_missing"].fix
-    assert fix == "CREATE DATABASE \"orders\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';"
+    assert fix == (
+        "CREATE DATABASE \"orders\" TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C';"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "locale", "expected"),
+    [
+        (140000, Locale(), "LC_COLLATE 'C' LC_CTYPE 'C'; -- from PostgreSQL 15 on with LOCALE_PROVIDER libc"),
+        (
+            170000,
+            Locale("builtin", "C.UTF-8", "", "1"),
+            "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LC_COLLATE 'C' LC_CTYPE 'C';"
+            " -- collation version 1 at the source",
+        ),
+        (
+            180000,
+            Locale("icu", "de-u-kn", "&a < 'b'"),
+            "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' ICU_RULES '&a < ''b''' LC_COLLATE 'C' LC_CTYPE 'C';",
+        ),
+    ],
+)
+def test_the_statement_has_provider_locale_and_rules(version: int, locale: Locale, expected: str) -> None:
+    statement = create_database_statement(server("source", version=version, locale=locale), 'a"b')
+    assert statement == f'CREATE DATABASE "a""b" TEMPLATE template0 ENCODING \'UTF8\' {expected}'
 
 
 def test_only_ignorable_findings_can_be_ignored() -> None:

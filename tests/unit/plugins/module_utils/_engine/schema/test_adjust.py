@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.adjust import (
     Adjusted,
     adjust,
@@ -34,13 +36,32 @@ def test_an_owner_is_given_where_it_exists_and_reported_where_not() -> None:
     assert adjusted(lost) == Adjusted(("CREATE TABLE s.t ();",), frozenset({"gone"}))
 
 
-def test_a_replica_identity_stays_at_the_source() -> None:
-    table = missing("TABLE", "CREATE TABLE s.t ();\n\nALTER TABLE ONLY s.t REPLICA IDENTITY FULL;")
-    assert adjusted(table).statements == ("CREATE TABLE s.t ();",)
-    index = missing(
-        "INDEX", "CREATE UNIQUE INDEX i ON s.t (a);\n\nALTER TABLE ONLY s.t REPLICA IDENTITY USING INDEX i;"
+OURS = '\n\nALTER TABLE ONLY "s"."t" REPLICA IDENTITY FULL;'
+CHOSEN = '\n\nALTER TABLE ONLY "s"."t" REPLICA IDENTITY USING INDEX "x";'
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "original", "expected"),
+    [
+        ("TABLE", OURS, None, OURS),  # the migration has set none: it is the source's own
+        ("INDEX", CHOSEN, None, CHOSEN),
+        ("TABLE", OURS, "", ""),
+        ("TABLE", OURS, "FULL", OURS),
+        ("TABLE", "", "NOTHING", OURS.replace("FULL", "NOTHING")),
+        ("TABLE", OURS, 'USING INDEX "x"', ""),  # it comes with the index
+        ("INDEX", "", 'USING INDEX "x"', CHOSEN),
+        ("INDEX", CHOSEN, 'USING INDEX "y"', ""),
+        ("CONSTRAINT", CHOSEN, "FULL", ""),
+    ],
+)
+def test_the_destination_gets_the_replica_identity_that_the_source_had(
+    kind: str, text: str, original: str | None, expected: str
+) -> None:
+    identities = {} if original is None else {'"s"."t"': original}
+    item = missing(kind, f"CREATE IT;{text}")
+    assert adjust(item, roles=ROLES, user="us", privileges=True, not_valid=False, identities=identities).statements == (
+        f"CREATE IT;{expected}",
     )
-    assert adjusted(index).statements == ("CREATE UNIQUE INDEX i ON s.t (a);",)
 
 
 def test_what_fires_for_a_replicating_session_is_put_to_sleep() -> None:

@@ -76,7 +76,7 @@ def test_too_few_locks_for_all_tables_are_told_from_a_table_that_somebody_locks(
     few = "pg_dump: error: query failed: FEHLER:  out of shared memory\nHINT:  max_locks_per_transaction\n"
     for errors, remedy in ((few + query, "Raise max_locks_per_transaction"), (query, "Grant the migration's account")):
         with pytest.raises(TablesLocked) as raised:
-            _run(Failing(errors), ["/x/pg_dump"], {}, "dumping")
+            _run(Failing(errors), ["/x/pg_dump"], {}, "dumping the schema of the", "source")
         assert raised.value.remedy.startswith(remedy)
 
 
@@ -105,5 +105,6 @@ def test_names_are_patterns_that_match_only_themselves_and_no_secret_is_said() -
     assert '--exclude-table="s"."t|?"' in arguments
     assert "--snapshot=00000003-1" in arguments
     assert "--role=mover" in arguments
+    assert "--quote-all-identifiers" in arguments
     assert "hunter2" not in " ".join(arguments)
     assert exactly('"') == '""""'
