@@ -204,7 +204,6 @@ def _source(migration: Migration, guard: _Guard) -> SourceView:
         ordinary=_ordinary(migration, guard, migration.spec.source),
         slots=tuple(Slot(*row) for row in ask.rows("replication slots", queries.SLOTS)),
         published=guard("source: publications", lambda: Published(migration.source, catalog), None),
-        walsender_names=ask.names("walsenders", queries.WALSENDER_NAMES),
         fence=guard("source: fence", lambda: fence_state(migration.source, migration.name), "none"),
         walsenders=walsenders[0][0],
         limited_walsenders=walsenders[0][1],

@@ -63,7 +63,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Fellow:
-    """A role with whose rights of the migration's destination account the application logs in at the source."""
+    """A role that is the migration's destination account, or may become it, with sessions in the source's database."""
 
     role: str
     sessions: int
@@ -81,9 +81,10 @@ class Sessions:
 @dataclass(frozen=True, slots=True)
 class SourceView:
     """The source. ``foreign_owners`` are owners of selected tables and sequences that the account is no member of, with their
-    number. ``fenced`` are the owners that may not write to their own: owner, TABLE or SEQUENCE, the names as SQL. ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less
-    the worker host's, in seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
-    ``walsender_names`` say who reads WAL now; ``published`` is what its publications send; ``fellows`` are the roles of
+    number. ``fenced`` are the owners that may not write to their own: owner, TABLE or SEQUENCE, the names as SQL.
+    ``ordinary`` are the settings of a session that pins nothing; ``clock`` is the server's time less the worker host's, in
+    seconds; ``wal_rate`` bytes a second since the server's statistics began, None if unknown.
+    ``published`` is what its publications send; ``fellows`` are the roles of
     other sessions that have the rights of the destination's account; ``fence`` is the state of this migration's;
     ``held`` are tables whose identity has to change, each with a transaction that has held a lock on it for a while.
     ``limited_walsenders`` are those walsenders whose account is no superuser; ``superuser`` says that ours is one.
@@ -96,7 +97,6 @@ class SourceView:
     slots: tuple[Slot, ...] = ()
     walsenders: int = 0
     limited_walsenders: int = 0
-    walsender_names: tuple[str, ...] = ()
     published: Published | None = None
     fellows: tuple[Fellow, ...] = ()
     fence: str = "none"
@@ -126,7 +126,8 @@ class SourceView:
 class DestinationView:
     """The destination, and the state of this migration that is recorded there.
 
-    ``account`` is the one that logs in; ``cutting_over`` says that a run of this migration holds its lock now; ``synchronous_standbys`` are connected and count for a commit.
+    ``account`` is the one that logs in; ``cutting_over`` says that a run of this migration holds its lock now;
+    ``synchronous_standbys`` are connected and count for a commit, -1 if the account may not see that.
     Tables have the destination's names: ``filled`` are selected ones that exist and hold rows, ``copied`` those whose
     rows are ours, ``unwritable`` those that the account may not write. ``replica_role`` is the error of a refused
     `SET session_replication_role`; ``closed_schemas`` are those in which the account may not create objects;

@@ -18,16 +18,14 @@ SELECT pg_catalog.count(*)::int, (pg_catalog.count(*) FILTER (WHERE NOT u.rolsup
   FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_roles u ON u.oid = r.usesysid
 """
 
-WALSENDER_NAMES = """
-SELECT DISTINCT coalesce(nullif(application_name, ''), client_addr::text, 'an unnamed one')
-  FROM pg_catalog.pg_stat_replication WHERE coalesce(application_name, '') NOT LIKE 'causeway %' ORDER BY 1
-"""
-
+# -1 where the account may not see who is synchronous: that takes pg_read_all_stats.
 SYNCHRONOUS_STANDBYS = """
-SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_stat_replication WHERE sync_state IN ('sync', 'quorum')
+SELECT CASE WHEN coalesce(pg_catalog.bool_or(sync_state IS NULL), false) THEN -1
+            ELSE pg_catalog.count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END::int
+  FROM pg_catalog.pg_stat_replication
 """
 
-# Roles that hold the rights of an account, itself included, and have sessions that are not ours. Superusers lose nothing.
+# Roles that are an account or may become it, and have sessions in this database that are not ours. Superusers lose nothing.
 FELLOWS = """
 SELECT a.usename::text, pg_catalog.count(*)::int,
        coalesce(pg_catalog.array_agg(DISTINCT a.application_name::text)
@@ -35,8 +33,8 @@ SELECT a.usename::text, pg_catalog.count(*)::int,
   FROM pg_catalog.pg_stat_activity a
   JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
   JOIN pg_catalog.pg_roles account ON account.rolname = %s
- WHERE pg_catalog.pg_has_role(r.oid, account.oid, 'USAGE') AND NOT r.rolsuper AND a.pid <> pg_catalog.pg_backend_pid()
-   AND coalesce(a.application_name, '') NOT LIKE 'causeway %%'
+ WHERE pg_catalog.pg_has_role(r.oid, account.oid, 'MEMBER') AND NOT r.rolsuper AND a.pid <> pg_catalog.pg_backend_pid()
+   AND coalesce(a.application_name, '') NOT LIKE 'causeway %%' AND a.datname = pg_catalog.current_database()
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication w WHERE w.pid = a.pid)
  GROUP BY 1 ORDER BY 1
 """

@@ -51,7 +51,7 @@ def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Itera
         if not has(source.server.version, MESSAGES):
             yield Found(
                 publication.name,
-                f"FOR ALL TABLES; read by {', '.join(source.walsender_names) or 'nobody at this moment'}",
+                f"FOR ALL TABLES; logical slots of this database: {', '.join(_readers(source)) or 'none'}",
                 query,
                 "Replace it by a publication that names its tables, or update the source to PostgreSQL 14 or newer, where"
                 " the migration makes no table there.",
@@ -69,6 +69,11 @@ def _publication_for_all_tables(dummy: Observation, source: SourceView) -> Itera
         yield Found(publication.name, f"FOR ALL TABLES{without}", query)
 
 
+def _readers(source: SourceView) -> list[str]:
+    """Return the logical slots of the source's database by name, read at this moment or not."""
+    return [slot.name for slot in source.slots if slot.plugin and slot.database == source.server.database]
+
+
 def standby_names(setting: str) -> tuple[int, tuple[str, ...]]:
     """Return how many standbys synchronous_standby_names waits for, and the names it lists. Pure; 0 if it is empty."""
     head, bracket, rest = setting.strip().partition("(")
@@ -80,27 +85,45 @@ def standby_names(setting: str) -> tuple[int, tuple[str, ...]]:
     return int(number[0]) if number else 1, names_
 
 
-def _synchronous_standby_names(dummy: Observation, source: SourceView) -> Iterator[Found]:
+def _synchronous_standby_names(seen: Observation, source: SourceView) -> Iterator[Found]:
+    """Find a list that our stream counts in. How many confirm a commit, and who, is the operator's to say."""
     setting = source.server.setting("synchronous_standby_names")
-    number, listed = standby_names(setting)
-    matching = [one for one in listed if one == "*" or one.lower().startswith(_OURS)]
+    dummy, listed = standby_names(setting)
+    matching = [one for one in listed if one == "*" or _is_ours(one, seen.spec.name)]
     if not matching:
         return
-    others = [one for one in dict.fromkeys(source.standbys) if not one.lower().startswith(_OURS)]
-    wanted = f"FIRST {number} ({', '.join(quoted(one) for one in others)})" if others else ""
+    connected = [
+        one for one in dict.fromkeys(source.standbys) if one not in listed and not _is_ours(one, seen.spec.name)
+    ]
     yield Found(
         source.server.database,
         f"synchronous_standby_names = '{setting}'",
         "SHOW synchronous_standby_names",
-        f"ALTER SYSTEM SET synchronous_standby_names = '{wanted}'; SELECT pg_reload_conf();"
-        + ("" if others else " No standby is connected now, so the list is empty."),
+        f"In synchronous_standby_names write the names of your standbys instead of {', '.join(map(quoted, matching))}"
+        f" (connected now: {', '.join(map(quoted, connected)) or 'no other'}); leave FIRST or ANY and the number as they are."
+        " Then SELECT pg_reload_conf().",
     )
+
+
+def _is_ours(application_name: str, migration: str) -> bool:
+    """Return whether a session of this migration has such a name; the server compares without regard to case."""
+    name = application_name.lower()
+    return name.startswith(f"{_OURS} ") and name.endswith(f" {migration}".lower()[: 63 - len(_OURS)])
 
 
 def _destination_commits_wait(dummy: Observation, destination: DestinationView) -> Iterator[Found]:
     setting = destination.server.setting("synchronous_standby_names")
     number, listed = standby_names(setting)
-    if listed and destination.synchronous_standbys < number:
+    if listed and destination.synchronous_standbys < 0:
+        yield Found(
+            destination.server.database,
+            f"synchronous_standby_names = '{setting}', and the account may not see which of them are connected",
+            "SELECT sync_state FROM pg_stat_replication",
+            f"To know beforehand: GRANT pg_monitor TO {quoted(destination.account)}; every wait of the migration is bounded.",
+            "If a standby that a commit waits for is not connected, the migration's commits wait for it.",
+            severity="note",
+        )
+    elif listed and destination.synchronous_standbys < number:
         yield Found(
             destination.server.database,
             f"synchronous_standby_names = '{setting}', and {destination.synchronous_standbys} of {number} are connected",
@@ -109,6 +132,7 @@ def _destination_commits_wait(dummy: Observation, destination: DestinationView) 
 
 
 def _account_of_application(seen: Observation, source: SourceView, destination: DestinationView) -> Iterator[Found]:
+    owns = any(table.owner == destination.account for table in source.selection.tables)
     for fellow in source.fellows if seen.revoke_writer else ():
         applications = f" ({', '.join(fellow.applications[:3])})" if fellow.applications else ""
         through = "" if fellow.role == destination.account else f", a member of {destination.account}"
@@ -117,6 +141,8 @@ def _account_of_application(seen: Observation, source: SourceView, destination: 
             f"{fellow.sessions} sessions at the source{applications} log in as {fellow.role}{through}; the migration logs in"
             f" at the destination as {destination.account}",
             "SELECT usename, application_name FROM pg_stat_activity",
+            # an operator's session of an account that only the migration has: it owns nothing
+            severity=None if owns else "note",
         )
 
 

@@ -538,6 +538,7 @@ def _waits_for_nobody(seen: Seen) -> None:
 
 @case("account_of_application", "error")
 def _one_account(seen: Seen) -> None:
+    seen.tables = (table(owner="mover"),)
     seen.source = {"fellows": (Fellow("mover", 3, ("shop",)),)}
     seen.destination = {"account": "mover"}
 
@@ -1448,17 +1449,34 @@ def test_standbys_that_are_named_one_by_one_are_no_finding(setting: str) -> None
 
 def test_the_finding_names_the_standbys_to_write_instead() -> None:
     seen = Seen()
-    seen.source = {"standbys": ("b", "Zwei", "causeway stream x", "b")}
+    seen.source = {"standbys": ("b", "Zwei", "causeway stream orders", "b")}
     seen.source_settings = {"synchronous_standby_names": "FIRST 2 (b, *)"}
-    assert "'FIRST 2 (b, \"Zwei\")'" in seen.findings()["synchronous_standby_names"].fix
+    assert 'connected now: "Zwei"' in seen.findings()["synchronous_standby_names"].fix
+
+
+def test_a_standby_with_a_name_like_ours_is_a_standby() -> None:
+    seen = Seen()
+    seen.source_settings = {"synchronous_standby_names": "FIRST 1 (causeway_dr)"}
+    assert seen.findings() == {}
+    seen.source_settings = {"synchronous_standby_names": 'FIRST 1 ("Causeway Stream orders")'}
+    assert "synchronous_standby_names" in seen.findings()
+
+
+def test_standbys_that_the_account_may_not_see_are_not_called_missing() -> None:
+    seen = Seen()
+    seen.destination_settings = {"synchronous_standby_names": "FIRST 2 (a, b)"}
+    seen.destination = {"synchronous_standbys": -1, "account": "mover"}
+    found = seen.findings()["destination_commits_wait"]
+    assert found.severity == "note" and "GRANT pg_monitor TO mover" in found.fix
 
 
 def test_a_publication_of_all_tables_rules_out_a_source_that_needs_our_table() -> None:
     seen = Seen()
-    seen.source = {"publications": (Publication("everything", True),), "walsender_names": ("reports",)}
+    slots = [Slot(name, "pgoutput", db, False, False, None) for name, db in (("reports", "orders"), ("far", "else"))]
+    seen.source = {"publications": (Publication("everything", True),), "slots": tuple(slots)}
     seen.source_server = {"version": 130021}
     found = seen.findings()["publication_for_all_tables"]
-    assert found.severity == "error" and "read by reports" in str(found.as_result())
+    assert found.severity == "error" and "slots of this database: reports'" in str(found.as_result())
 
 
 def test_full_is_found_wherever_it_comes_from() -> None:
@@ -1494,10 +1512,13 @@ def test_no_finding_prints_a_statement_that_drops_what_may_be_alive() -> None:
 
 def test_the_account_counts_only_where_it_loses_its_right_to_write() -> None:
     seen = Seen()
+    seen.tables = (table(owner="mover"),)
     seen.source, seen.destination = {"fellows": (Fellow("app", 1, ()),)}, {"account": "mover"}
     assert "a member of mover" in seen.findings()["account_of_application"].as_result()["evidence"]["answer"]
     seen.revoke_writer = False
     assert seen.findings() == {}
+    seen.revoke_writer, seen.tables = True, (table(owner="app"),)
+    assert seen.findings()["account_of_application"].severity == "note", "an operator's session stops nothing"
 
 
 NEW_SCHEMA = {"catalog": Catalog("destination", {}, {}, {})}
