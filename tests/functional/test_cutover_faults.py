@@ -149,6 +149,59 @@ def test_any_module_that_meets_a_fence_nobody_guards_lifts_it(moved: Moved) -> N
     finish(moved)
 
 
+LOST = {
+    "the publication is dropped": "DROP PUBLICATION {publication}",
+    "its comment is changed": "COMMENT ON PUBLICATION {publication} IS 'ours, please keep'",
+    "its comment is removed": "COMMENT ON PUBLICATION {publication} IS NULL",
+}
+
+
+def lose(moved: Moved, how: str) -> None:
+    """Another session tidies up at the source: the state of the fence goes with the comment."""
+    (publication,) = moved.pair.source.query("SELECT quote_ident(pubname) FROM pg_publication")[0]
+    moved.pair.source.run(LOST[how].format(publication=publication))
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_fence_whose_state_is_lost_behind_a_dead_cutover_is_given_back(moved: Moved, how: str) -> None:
+    process = moved.break_at("after sequences")
+    os.kill(guard_of(process), signal.SIGKILL)
+    kill(process)
+    lose(moved, how)
+    moved.assert_fenced()
+    if "publication" in how:  # nothing can go on, but for a release
+        moved.task("absent")
+        moved.migration.run("pg_repl_slot", state="absent")
+        moved.migration.run("pg_publication", state="absent")
+    else:
+        moved.migration.run("pg_sequence_sync")
+    moved.assert_writable()
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_fence_whose_state_is_lost_under_a_living_cutover_is_given_back(moved: Moved, how: str) -> None:
+    process = moved.break_at("after mark")
+    lose(moved, how)
+    moved.assert_fenced()
+    os.kill(process.pid, signal.SIGCONT)
+    with pytest.raises(ModuleFailed, match="state of its fence is lost|publication"):
+        moved.migration.finish("pg_cutover", process, 60)
+    moved.assert_writable(SECONDS)
+    if "comment" in how:
+        finish(moved)
+
+
+def test_a_fence_whose_state_is_lost_while_it_was_closed_is_the_operator_s(moved: Moved) -> None:
+    kill(moved.break_at("after close"))
+    lose(moved, "its comment is changed")
+    with pytest.raises(ModuleFailed, match="while the cutover was closing the source") as failed:
+        moved.migration.run("pg_sequence_sync")
+    moved.assert_fenced()
+    (statement, *dummy) = re.findall(r"COMMENT ON PUBLICATION \S+ IS '[^']*'", str(failed.value))
+    moved.pair.source.run(statement)
+    finish(moved)
+
+
 def test_a_fence_whose_record_is_gone_is_named_and_the_remedy_works(moved: Moved) -> None:
     left_fenced(moved)
     taken = moved.pair.destination.value("SELECT fence::text FROM causeway.migration")

@@ -328,7 +328,16 @@ class Cutover:
         if self._fence is None:  # raised by a run that is gone; this one has failed before raising its own
             lift_fence(self.migration).give_back()
         else:
-            fence.reopen(self.migration.source, self.migration.name, self._fence)
+            lost = self.facts.fence != "fenced"
+            given_back = fence.reopen(self.migration.source, self.migration.name, self._fence, lost=lost)
+            self._done(given_back=given_back)
+            if lost:
+                raise StateError(
+                    _DOING,
+                    self.migration.name,
+                    "the state of its fence is lost: another session dropped the publication, or changed its comment",
+                    "Find out which; run migrate, then the cutover again.",
+                )
         try:
             self.migration.store.event("cutover", "source reopened", {})
         except EngineError:

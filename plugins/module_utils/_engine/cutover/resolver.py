@@ -37,13 +37,15 @@ class CutoverStep(Enum):
 class Facts:
     """What is true now. The proofs (from ``sessions_ended`` on) count only for the fence that this process has made.
 
-    ``fence`` is ``none``, ``fenced``, ``closed`` or ``reopened``; ``ours`` says that it was this process that fenced;
-    ``failed`` that a step could not be done; ``late`` that the time for the fence has run out.
+    ``fence`` is ``none``, ``fenced``, ``closed``, ``reopened`` or ``lost``; ``ours`` says that it was this process that
+    fenced; ``given_back`` that it has restored what the fence took; ``failed`` that a step could not be done; ``late`` that
+    the time for the fence has run out.
     """
 
     opened: bool = False
     fence: str = "none"
     ours: bool = False
+    given_back: bool = False
     failed: bool = False
     late: bool = False
     caught_up: bool = False
@@ -82,6 +84,9 @@ def next_step(facts: Facts) -> CutoverStep:
     source fenced that was not closed."""
     if facts.opened:
         return CutoverStep.DONE
+    if facts.ours and facts.fence in ("none", "lost"):
+        # the fence stands, and its state is lost: the publication was dropped, or commented on
+        return CutoverStep.DONE if facts.given_back else CutoverStep.REOPEN
     if facts.fence == "closed":
         return _first_missing(facts, _ENDINGS) or CutoverStep.OPEN
     if facts.fence == "fenced":

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the cutover's fence, kept at the source: none, fenced, closed or reopened.
+"""The state of the cutover's fence, kept at the source: none, fenced, closed or reopened; lost, where another session
+has overwritten it.
 
 It changes in the transaction that revokes or restores the writers' rights, so it cannot say anything else than they do.
 It is the comment of the migration's publication, which no stream carries; where the source has a heartbeat table
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from .. import names
 from ..postgres._psycopg import sql
 from ..postgres.connect import explain_errors
+from ..postgres.locks import in_lock_timeout
 from .advisory import lock_fence
 from .source_schema import heartbeat_table, sends_messages
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..postgres.connect import Connection
+
+_LOCK_TIMEOUT = 5.0
 
 _COMMENT = re.compile(r"causeway: (fenced|closed|reopened)")
 _READ = "SELECT pg_catalog.obj_description(oid, 'pg_publication') FROM pg_catalog.pg_publication WHERE pubname = %s"
@@ -50,6 +54,7 @@ def move_fence(source: Connection, name: str, to: str, origins: Sequence[str]) -
     A second session waits for the first, and then finds what that one has set. Raises psycopg.Error.
     """
     if sends_messages(source):
+        in_lock_timeout(source, _LOCK_TIMEOUT)  # any session may hold an advisory lock
         lock_fence(source, name)
     elif (
         source.execute(
@@ -66,9 +71,9 @@ def move_fence(source: Connection, name: str, to: str, origins: Sequence[str]) -
 
 
 def fence_of(comment: str) -> str:
-    """Return the fence's state that a publication's comment says; ``none`` for any other comment. Pure."""
+    """Return the fence's state that a publication's comment says; ``lost`` for a comment that is not ours. Pure."""
     known = _COMMENT.fullmatch(comment)
-    return known[1] if known else "none"
+    return known[1] if known else "lost" if comment else "none"
 
 
 def _read(source: Connection, name: str) -> str | None:

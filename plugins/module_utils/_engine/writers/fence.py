@@ -115,7 +115,7 @@ def _effective_grants(conn: Connection, relations: Iterable[Relation]) -> tuple[
 
 
 def fence_state(conn: Connection, name: str) -> str:
-    """Return the fence's state: none, fenced, closed or reopened; none also where the publication is missing."""
+    """Return the fence's state: none, fenced, closed, reopened or lost; none also where the publication is missing."""
     return read_fence(conn, name)
 
 
@@ -140,7 +140,7 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
 def _take(conn: Connection, name: str, fence: Fence) -> None:
     with explain_errors(_DOING, name), conn.transaction():
         # The state first: a guard that reopens meanwhile waits for this transaction instead of missing it.
-        if not _move(conn, name, "fenced", "none", "reopened", "fenced"):
+        if not _move(conn, name, "fenced", "none", "reopened", "fenced", "lost"):
             raise StateError(
                 _DOING,
                 name,
@@ -152,10 +152,15 @@ def _take(conn: Connection, name: str, fence: Fence) -> None:
             conn.execute(statement)
 
 
-def reopen(conn: Connection, name: str, fence: Fence) -> bool:
-    """Restore what was revoked, if the fence is still in state fenced; return whether it was. Raises ServerError."""
+def reopen(conn: Connection, name: str, fence: Fence, *, lost: bool = False) -> bool:
+    """Restore what was revoked, if the fence is still in state fenced; return whether it was. Raises ServerError.
+
+    ``lost``: the caller knows that the fence was raised and never closed, and the state at the source is lost with the
+    publication or its comment; then it is restored whatever is left there.
+    """
+    origins = ("fenced", "none", "lost") if lost else ("fenced",)
     with explain_errors("reopening the source of migration", name), conn.transaction():
-        if not _move(conn, name, "reopened", "fenced"):
+        if not _move(conn, name, "reopened", *origins) and not (lost and fence_state(conn, name) == "none"):
             return False
         for statement in grant_statements(_grantable(conn, fence.grants), fence.ourselves):
             conn.execute(statement)
@@ -201,6 +206,13 @@ def restoring_statements(migration: Migration) -> tuple[Composed, ...]:
         return grant_statements(_grantable(conn, taken), accounts(conn, migration.name)[1])
 
 
+def not_given_back(conn: Connection, grants: tuple[Grant, ...], relations: Iterable[Relation]) -> tuple[Grant, ...]:
+    """Return those of ``grants`` that do not exist now and could be granted again. Raises ServerError."""
+    with explain_errors("reading what the fence has taken from the", "source"):
+        standing = set(observe_grants(conn, tuple(relations)))
+        return tuple(grant for grant in _grantable(conn, grants) if grant not in standing)
+
+
 def found_bypassing(conn: Connection, tables: tuple[Table, ...], fence: Fence) -> tuple[str, ...]:
     """Return the roles that can write behind the fence and that it does not know of, superusers apart. Raises ServerError.
 
@@ -219,8 +231,9 @@ def close(conn: Connection, name: str) -> None:
             raise TimeoutExpired(
                 "closing the source of migration",
                 name,
-                "the time for the fence ran out and the guard has reopened the source",
-                "Raise causeway_cutover_timeout and run the cutover again.",
+                "it is not fenced any more: the time ran out and the guard has reopened it, or another session has dropped the"
+                " publication or changed its comment",
+                "Raise causeway_cutover_timeout if the time was too short, and run the cutover again.",
             )
 
 

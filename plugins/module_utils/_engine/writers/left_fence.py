@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ..errors import ConnectError, StateError
 from ..plan import Plan, SqlChange, as_change
 from ..state.fence_state import fence_statement
-from .fence import Fence, accounts, fence_state, left_standing, reopen
-from .grants import grant_statements
+from .fence import Fence, accounts, fence_state, left_standing, not_given_back, reopen
+from .grants import grant_of, grant_statements
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -41,6 +41,8 @@ def lift_fence(migration: Migration) -> Leaving:
     """
     conn, name = migration.source, migration.name
     now = fence_state(conn, name)
+    if now in ("none", "lost"):
+        return _lift_lost(migration, now)
     if now not in ("fenced", "closed"):
         return Leaving(None, lambda: False)
     state = migration.state()
@@ -71,6 +73,40 @@ def lift_fence(migration: Migration) -> Leaving:
     statements = grant_statements(grants, ourselves)
     change = SqlChange("source", "right to write the selected objects", None, shown, statements)
     return Leaving(change, lambda: reopen(conn, name, fence))
+
+
+def _lift_lost(migration: Migration, now: str) -> Leaving:
+    """Return how to restore what a fence took whose state at the source was lost with the publication or its comment.
+
+    What it took is on record at the destination, and whether it was given back shows at the source. Raises StateError
+    where the record says that the cutover was about to close the source: nobody knows whether it did.
+    """
+    conn, name, state = migration.source, migration.name, migration.state()
+    if state is None or state.opened_at or not state.fence:
+        return Leaving(None, lambda: False)
+    taken = tuple(grant_of(entry) for entry in state.fence.get("grants", ()))
+    missing = not_given_back(conn, taken, migration.selected().written)
+    if not missing:
+        return Leaving(None, lambda: False)
+    login, ourselves = accounts(conn, name)
+    statements = grant_statements(missing, ourselves)
+    if "proved" in state.fence:
+        shown = "; ".join(statement.as_string(conn) for statement in statements)
+        raise StateError(
+            _DOING,
+            name,
+            f"its state is {now}: the publication was dropped, or its comment changed, while the cutover was closing the"
+            " source",
+            "If the cutover is to be finished, create the publication again where it is missing, and run"
+            f" {fence_statement(conn, name, 'closed').as_string(conn)} at the source, then the cutover playbook. Else run"
+            f" {fence_statement(conn, name, 'fenced').as_string(conn)}, then this playbook, which restores the right to"
+            f" write; or by hand: {shown}",
+        )
+    fence = Fence(ourselves, login, (), missing, tuple(state.fence.get("roles", ())), ())
+    change = SqlChange(
+        "source", "right to write the selected objects", None, [str(grant) for grant in missing], statements
+    )
+    return Leaving(change, lambda: reopen(conn, name, fence, lost=True))
 
 
 def plan_lifted(migration: Migration) -> Plan:

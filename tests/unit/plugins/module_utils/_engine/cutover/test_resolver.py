@@ -120,7 +120,7 @@ def test_trouble_before_the_close_gives_back_and_after_it_goes_on(steps_before: 
 
 def test_no_combination_of_facts_opens_what_is_not_closed_or_closes_what_is_not_proved() -> None:
     names = [field.name for field in dataclasses.fields(Facts) if field.name != "fence"]
-    for fence in ("none", "fenced", "closed", "reopened"):
+    for fence in ("none", "fenced", "closed", "reopened", "lost"):
         for values in itertools.product((False, True), repeat=len(names)):
             facts = Facts(fence=fence, **dict(zip(names, values, strict=True)))
             step = next_step(facts)
@@ -135,3 +135,18 @@ def test_no_combination_of_facts_opens_what_is_not_closed_or_closes_what_is_not_
                 assert not facts.failed
             if facts.fence == "fenced" and (facts.failed or facts.late) and not facts.opened:
                 assert step is CutoverStep.REOPEN
+
+
+@pytest.mark.parametrize("fence", ["none", "lost"])
+@pytest.mark.parametrize("steps_before", range(2, 8))
+def test_a_fence_whose_state_is_lost_is_given_back_once_and_opens_nothing(fence: str, steps_before: int) -> None:
+    facts = Facts()
+    for dummy in range(steps_before):
+        facts = carry_out(next_step(facts), facts)
+    facts = dataclasses.replace(facts, fence=fence)
+    assert next_step(facts) is CutoverStep.REOPEN
+    assert next_step(dataclasses.replace(facts, given_back=True)) is CutoverStep.DONE
+
+
+def test_a_comment_of_another_session_stops_no_cutover_that_has_not_begun() -> None:
+    assert walk(Facts(fence="lost"))[:2] == WAY[:2]
