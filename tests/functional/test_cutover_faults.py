@@ -184,7 +184,7 @@ def test_a_fence_whose_state_is_lost_under_a_living_cutover_is_given_back(moved:
     lose(moved, how)
     moved.assert_fenced()
     os.kill(process.pid, signal.SIGCONT)
-    with pytest.raises(ModuleFailed, match="state of its fence is lost|publication"):
+    with pytest.raises(ModuleFailed, match=r"state of its fence is lost|publication"):
         moved.migration.finish("pg_cutover", process, 60)
     moved.assert_writable(SECONDS)
     if "comment" in how:

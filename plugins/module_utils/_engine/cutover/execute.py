@@ -192,6 +192,8 @@ class Cutover:
         require_alike(migration)
         self.drift.require_unchanged(f"{_DOING} {migration.name}:")
         sessions.require_nothing_prepared(migration.source, migration.selected().written)
+        if self.facts.fence in ("none", "lost"):
+            lift_fence(migration).give_back()  # what an earlier fence took and is on record is never overwritten
         found = fence.observe(migration)
         # Recorded before it is raised: a later run must know after a crash which rights to restore.
         migration.store.set_json("fence", found.stored())

@@ -15,6 +15,7 @@ from ..schema.triggers import enable_triggers_statements
 from ..state.advisory import holder
 from ..state.task import read_control
 from ..writers import fence
+from ..writers.left_fence import lift_fence
 from ..writers.sessions import require_nothing_prepared
 from . import opening
 from .drain import require_catching_up
@@ -113,7 +114,10 @@ def _not_yet(migration: Migration, why: str) -> StateError:
 
 def _require_ready(migration: Migration, state: MigrationState, limits: Limits, drift: Drift) -> None:
     """Check what must be true before the application loses any right. Raises StateError, MismatchError."""
-    if fence.fence_state(migration.source, migration.name) in ("closed", "fenced"):
+    standing = fence.fence_state(migration.source, migration.name)
+    if standing in ("none", "lost"):
+        lift_fence(migration)  # raises where it was lost while the source was being closed
+    if standing in ("closed", "fenced"):
         # Closed, it only goes forward. Fenced by a run that is gone, a refusal here would leave the application without
         # its rights: the same is checked again behind the fence, and a failure there lifts the fence.
         return
