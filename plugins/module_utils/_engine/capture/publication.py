@@ -19,6 +19,7 @@ from ..errors import LossError, MismatchError, ServerError, SpecError, StateErro
 from ..plan import Change, Leftover, Plan, SqlChange, as_change
 from ..postgres._psycopg import sql
 from ..postgres.catalog import Name, Table, observe_catalog, qualified
+from ..postgres.connect import explain_errors
 from ..postgres.locks import wait_for_running
 from ..postgres.versions import has
 from ..state.source_schema import HEARTBEAT_NAME, changes_to_drop, changes_to_make, drop, make, sends_messages
@@ -31,9 +32,10 @@ from .publication_ddl import (
     create_statement,
     generated_columns,
     removal,
+    with_descendants,
 )
 from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS
-from .published import GENERATED_CHECKED, require_writes
+from .published import GENERATED_CHECKED, refused_writes, require_writes
 from .reentry import observe_reentry
 from .replica_identity import identifies_rows
 from .under_lock import Locked, Patience, each_under_lock
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from ..state.store import MigrationState
 
 _DOING = "creating the publication"
+_ADDING = "adding to the publication"
 
 
 def plan(migration: Migration, options: Mapping[str, Any]) -> Plan:
@@ -130,7 +133,8 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
         waited = wait_for_running(migration.source, options["wait_timeout"], "waiting to create the publication", name)
         patience = Patience(options["lock_timeout"], options["lock_retries"])
         oids = tuple(table.oid for table in wanted)
-        piece = Locked(oids, create, HARMLESS_TO_ALTER, after=_still_writable(migration, _DOING))
+        leaves = migration.selected().leaves
+        piece = Locked(oids, create, HARMLESS_TO_ALTER, after=_still_writable(migration.source, leaves, _DOING))
         waits = _waits(migration, options)
         each_under_lock(migration.source, [piece], patience, _DOING, tell=waits)
         _record(migration, name, {table.oid for table in wanted})
@@ -173,9 +177,24 @@ def _needs_generated(migration: Migration) -> bool:
     return any(column.generated == "s" for table in whole for column in table.columns)
 
 
-def _still_writable(migration: Migration, doing: str) -> Callable[[Connection], None]:
-    """Return what checks, in the transaction that changes the publication, that the application may still write."""
-    return lambda conn: require_writes(conn, migration.selected().leaves, doing)
+def _still_writable(source: Connection, leaves: Sequence[Table], doing: str) -> Callable[[Connection], None]:
+    """Return what checks, in the transaction that changes the publication, that the application may still write to
+    ``leaves``. What the source refuses already, for the sake of another publication, is not our doing."""
+    with explain_errors("looking at the selected tables before", doing):
+        known = frozenset(table.oid for table, dummy in refused_writes(source, leaves))
+    return lambda conn: require_writes(conn, leaves, doing, known)
+
+
+def _additions(migration: Migration, name: str, added: Sequence[Table]) -> list[Locked]:
+    """Return the additions of tables, each tried for its own leaves: writers wait behind its lock."""
+    catalog = migration.source_catalog
+    children = catalog.children() if added else {}
+    work = []
+    for table in added:
+        below = [catalog.tables[oid] for oid in with_descendants(table, children)]
+        after = _still_writable(migration.source, [t for t in below if t.holds_rows], _ADDING)
+        work.append(replace(addition(catalog, name, table, children), after=after))
+    return work
 
 
 def _ours(migration: Migration) -> list[Name]:
@@ -239,11 +258,10 @@ def _plan_alter(
     reentry = observe_reentry(migration, name, recorded, added)
     if added:
         _refuse_unpublishable(migration)
-    catalog = migration.source_catalog
-    children = catalog.children() if added else {}
-    after = _still_writable(migration, "adding to the publication")
-    work = [generated_columns(name, after)] if _needs_generated(migration) and not found.generated else []
-    work += [replace(addition(catalog, name, table, children), after=after) for table in added]
+    work = []
+    if _needs_generated(migration) and not found.generated:
+        work.append(generated_columns(name, _still_writable(migration.source, migration.selected().leaves, _ADDING)))
+    work += _additions(migration, name, added)
     work += [removal(name, oid, found.members[oid]) for oid in gone]
     # an earlier run that was killed between the work and this has left it to us
     noting = [] if recorded.get(MEMBERS) else [Change("destination", f"members of publication {name}", None, "noted")]

@@ -9,7 +9,7 @@ where a column list leaves a column of it out (with FULL any list counts), or, f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,8 @@ _SCHEMAS = """LEFT JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.o
 _REFUSED = ("55000", "42P10")
 """SQLSTATEs of an UPDATE or DELETE that the identity does not allow: no identity, or one that is not published whole."""
 
-_NOT_OURS = "42501"
-"""SQLSTATE where our account may not write, so that it cannot try."""
+_NOT_AN_ANSWER = ("08", "25", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATEs that are about the session, a lock or the server: a statement that is tried again may succeed."""
 
 _AT_ONCE = 200
 
@@ -121,36 +121,45 @@ def against_full(table: Table, publishing: Collection[Publishing], server_versio
     return ""
 
 
-def require_writes(conn: Connection, tables: Sequence[Table], doing: str) -> None:
+def require_writes(conn: Connection, tables: Sequence[Table], doing: str, known: Collection[int] = ()) -> None:
     """Raise ServerError where the server would now refuse UPDATE or DELETE on one of ``tables`` to every session; the
-    caller's open transaction is then rolled back. Raises psycopg.Error for any other failure.
+    caller's open transaction is then rolled back. ``known`` are those, by OID, that it refused before. Raises
+    psycopg.Error for a lost connection, a lock that was not granted and the like."""
+    for table, exc in refused_writes(conn, tables):
+        if table.oid not in known:
+            why = "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
+            why = f"the source would then refuse the application's UPDATE and DELETE ({why}), so it was taken back"
+            raise ServerError(doing, str(table), why, KEY_REMEDY, sqlstate=exc.sqlstate or "")
 
-    The statements are only planned: PostgreSQL checks the identity when a statement starts, and no trigger fires.
+
+def refused_writes(conn: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, psycopg.Error]]:
+    """Return those of ``tables`` on which the server refuses UPDATE or DELETE for their identity, each with its error.
+
+    The statements are only planned: PostgreSQL checks the identity when a statement starts, and no trigger fires. What
+    fails for another reason (our account may not write, a rule cannot be planned) says nothing. Raises psycopg.Error for a
+    lost connection, a lock that was not granted and the like.
     """
     for start in range(0, len(tables), _AT_ONCE):
         some = tables[start : start + _AT_ONCE]
-        try:
-            with conn.transaction():
-                conn.execute(sql.SQL("; ").join([statement for table in some for statement in _writes(table)]))
-        except psycopg.Error as exc:
-            if exc.sqlstate not in (*_REFUSED, _NOT_OURS):
-                raise
-            for table in some:
-                _require_writes(conn, table, doing)
+        if _error(conn, [statement for table in some for statement in _writes(table)]) is None:
+            continue
+        for table in some:
+            errors = filter(None, (_error(conn, [statement]) for statement in _writes(table)))
+            exc = next((exc for exc in errors if exc.sqlstate in _REFUSED), None)
+            if exc is not None:
+                yield table, exc
 
 
-def _require_writes(conn: Connection, table: Table, doing: str) -> None:
-    for statement in _writes(table):
-        try:
-            with conn.transaction():
-                conn.execute(statement)
-        except psycopg.Error as exc:
-            if exc.sqlstate in _REFUSED:
-                why = "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
-                why = f"the source would then refuse the application's UPDATE and DELETE ({why}), so it was taken back"
-                raise ServerError(doing, str(table), why, KEY_REMEDY, sqlstate=exc.sqlstate or "") from exc
-            if exc.sqlstate != _NOT_OURS:
-                raise
+def _error(conn: Connection, statements: Sequence[Composed]) -> psycopg.Error | None:
+    """Return the error of these statements, executed at once; None if there is none. Raises as `refused_writes`."""
+    try:
+        with conn.transaction():
+            conn.execute(sql.SQL("; ").join(statements))
+    except psycopg.Error as exc:
+        if not exc.sqlstate or (exc.sqlstate[:2] in _NOT_AN_ANSWER and exc.sqlstate not in _REFUSED):
+            raise
+        return exc
+    return None
 
 
 def _writes(table: Table) -> list[Composed]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LossError
 from ..plan import Change
+from ..postgres.catalog import qualified
 from ..state.copies import reset_copies
 from .publication_ddl import with_descendants
 from .publication_members import BEGIN_AGAIN, left_since
@@ -60,9 +61,18 @@ def observe_reentry(migration: Migration, name: str, recorded: Mapping[str, Any]
 
     Raises LossError for a table whose rows cannot be told from those that the destination held before us.
     """
+    left = left_since(migration.source, name, recorded)
+    if left and "full" not in migration.spec.types:
+        raise LossError(
+            "looking at the publication",
+            name,
+            f"{', '.join(qualified(table) for table, *dummy in left[:5])} was removed from it, and this migration does not"
+            " copy rows: changes written meanwhile are missing",
+            BEGIN_AGAIN,
+        )
     copies, children = migration.copies(), migration.source_catalog.children()
     leaves = {table.oid: table for table in migration.selected().leaves}
-    back = [migration.source_catalog.tables.get(oid) for dummy, again, oid in _left(migration, name, recorded) if again]
+    back = [migration.source_catalog.tables.get(oid) for dummy, again, oid in left if again]
     below = [oid for table in (*added, *back) if table is not None for oid in with_descendants(table, children)]
     found = {oid: leaves[oid] for oid in below if oid in leaves and oid in copies and copies[oid].mark}
     foreign = [str(table) for oid, table in found.items() if copies[oid].found_empty is False]
@@ -75,7 +85,3 @@ def observe_reentry(migration: Migration, name: str, recorded: Mapping[str, Any]
             BEGIN_AGAIN,
         )
     return Reentry(tuple(sorted(found.values(), key=lambda table: table.qualified_name)))
-
-
-def _left(migration: Migration, name: str, recorded: Mapping[str, Any]) -> Sequence[tuple[Any, bool, int]]:
-    return left_since(migration.source, name, recorded)

@@ -134,6 +134,7 @@ def _plan_present(migration: Migration, mode: str, patience: Patience, waits: Wa
     todo = [table for table in tables if table.oid in wanted]
     _require_possible(migration, [table for table in todo if wanted[table.oid].letter == "f"])
     work = [_locked(table, wanted[table.oid]) for table in todo]
+    originals = _originals(migration)
 
     def apply() -> Mapping[str, object]:
         migration.store.record_original(
@@ -149,6 +150,9 @@ def _plan_present(migration: Migration, mode: str, patience: Patience, waits: Wa
                 for table in todo
             },
         )
+        # of one that we have set before the original stays, and what a release has to know is what is set now
+        setting = {str(oid): {"set": now.letter, "set_index": now.index} for oid, now in wanted.items()}
+        migration.store.change_originals(BEFORE, {oid: now for oid, now in setting.items() if oid in originals})
         each_under_lock(migration.source, work, patience, "setting the", tell=waits)
         _verify(migration, wanted)
         return {"warnings": waits.warnings}
@@ -196,9 +200,19 @@ def _verify(migration: Migration, wanted: Mapping[int, Identity]) -> None:
             )
 
 
-def _plan_absent(migration: Migration, patience: Patience, waits: Waits) -> Plan:
+def _originals(migration: Migration) -> Mapping[str, Mapping[str, Any]]:
     state = migration.state()
-    originals: Mapping[str, Mapping[str, Any]] = dict(state.before_image).get(BEFORE, {}) if state else {}
+    return dict(state.before_image).get(BEFORE, {}) if state else {}
+
+
+def _is_as_set(table: Table, original: Mapping[str, Any]) -> bool:
+    """Return whether a table still has the identity that we gave it; also where the index of it was dropped since."""
+    now, ours = identity_of(table), Identity(str(original.get("set", "f")), str(original.get("set_index", "")))
+    return now == ours or (now.letter == ours.letter == "i" and not now.index)
+
+
+def _plan_absent(migration: Migration, patience: Patience, waits: Waits) -> Plan:
+    originals = _originals(migration)
     if not originals:
         return Plan(result={"left_behind": []})
     published = Published(migration.source, migration.source_catalog)
@@ -213,7 +227,7 @@ def _plan_absent(migration: Migration, patience: Patience, waits: Waits) -> Plan
             notes.append(f"{original['table']} no longer exists at the source: there is no identity to restore")
         elif identity_of(table) == wanted:
             continue
-        elif identity_of(table) != Identity(str(original.get("set", "f")), str(original.get("set_index", ""))):
+        elif not _is_as_set(table, original):
             notes.append(f"{table} was set to {identity_of(table)} by another session since: it is left as it is")
         elif wanted.letter == "i" and wanted.index not in {index.name for index in table.unique_indexes}:
             why = f"its original identity, index {wanted.index}, no longer exists"

@@ -199,6 +199,16 @@ class StateStore:
             (key, json.dumps(values), key, self.name),
         )
 
+    def change_originals(self, key: str, values: Mapping[str, Mapping[str, object]]) -> None:
+        """Add to each original under ``key`` that is recorded already: what was set later is known beside what was found."""
+        for name, value in values.items():
+            self._run(
+                "recording the originals",
+                "UPDATE {s}.migration SET before_image = pg_catalog.jsonb_set(before_image, ARRAY[%s, %s]::text[],"
+                " (before_image -> %s -> %s) || %s::jsonb) WHERE name = %s AND before_image -> %s ? %s",
+                (key, name, key, name, json.dumps(value), self.name, key, name),
+            )
+
     def drop_original(self, key: str, names: Sequence[str]) -> None:
         """Remove from the originals under ``key`` what has been restored, so that a value found later counts again."""
         self._run(
