@@ -229,6 +229,39 @@ def test_what_only_the_try_finds_is_taken_back(make_role: MakeRole, make_pair: M
     assert shop.refusals() == {}
 
 
+def test_what_the_source_refused_before_stops_nothing(make_role: MakeRole, make_pair: MakePair) -> None:
+    """Another publication's column list leaves the key out: the application cannot write there, with us or without."""
+    shop = Shop(make_pair(source="17"), make_role, PLAIN + "CREATE PUBLICATION other FOR TABLE shop.item (name)")
+    before = shop.refusals()
+    assert "column list" in before["shop.item"].lower()
+    shop.capture()
+    shop.pair.source.run(
+        f"CREATE TABLE shop.later (id int PRIMARY KEY); ALTER TABLE shop.later OWNER TO {shop.owner};"
+        f"GRANT ALL ON shop.later TO {shop.app[0]}"
+    )
+    shop.migration.run("pg_publication")
+    assert shop.refusals() == before
+
+
+@pytest.mark.parametrize("then", ["DROP INDEX shop.code_key", "ALTER INDEX shop.code_key RENAME TO code_other"])
+def test_an_index_that_a_deployment_takes_away_is_no_identity_for_ever(
+    make_role: MakeRole, make_pair: MakePair, then: str
+) -> None:
+    schema = (
+        PLAIN.replace("code text NOT NULL UNIQUE", "code text NOT NULL")
+        + "CREATE UNIQUE INDEX code_key ON shop.code (code);"
+    )
+    shop = Shop(make_pair(source="17"), make_role, schema)
+    shop.capture()
+    assert shop.pair.source.value(IDENTITY, ["shop.code"]) == "i"
+    shop.pair.source.run(then)
+    shop.migration.run("pg_replica_identity")
+    assert shop.refusals() == {}
+    for module in ("pg_repl_slot", "pg_publication", "pg_replica_identity"):
+        assert shop.migration.run(module, state="absent")["left_behind"] == []
+    assert shop.pair.source.value(IDENTITY, ["shop.code"]) == "d", "what was set later is given back too"
+
+
 def test_no_trigger_of_the_application_fires_for_the_try(make_role: MakeRole, make_pair: MakePair) -> None:
     shop = Shop(
         make_pair(source="17"),
