@@ -92,7 +92,10 @@ def _check_ownership(
             "looking at the publication",
             name,
             f"a publication of that name {since}",
-            BEGIN_AGAIN if recorded else "Drop it if it is not needed, or give the migration another causeway_name.",
+            BEGIN_AGAIN
+            if recorded
+            else "Give the migration another causeway_name. Drop the publication only when you know whose it is, and that no"
+            " slot is read with it.",
         )
     if not found.as_we_make_them:
         raise MismatchError(

@@ -105,7 +105,10 @@ def _still_published(table: Table, wanted: Identity, publications: Collection[st
     if not publications or identifies_rows(replace(table, replica_identity=wanted.letter, identity_index=wanted.index)):
         return ""
     by = ", ".join(quoted(name) for name in sorted(publications))
-    return f"publication {by} needs it: without it the source would refuse UPDATE and DELETE on the table"
+    return (
+        f"publication {by} needs it: without it the source would refuse UPDATE and DELETE on the table. Only once it no longer"
+        " sends the table may the original be set"
+    )
 
 
 def _locked(table: Table, wanted: Identity) -> Locked:

@@ -83,8 +83,8 @@ def decide(
                 name,
                 f"a slot of that name already exists (plugin {found.plugin or 'none'}, database"
                 f" {found.database or 'none'}{used}) and this migration did not create it",
-                f"Drop it if it is not needed (SELECT pg_drop_replication_slot('{name}')), or give the migration another"
-                " causeway_name.",
+                "Give the migration another causeway_name. Drop the slot only when you know whose it is, and that nothing"
+                " reads it.",
             )
         return SlotStep.REMAKE
     check_slot(recorded, found, system, confirmable, timeline)

@@ -42,11 +42,11 @@ _CREATE = """CREATE TABLE {table} (
     marker text NOT NULL,
     written_at timestamptz NOT NULL,
     fence text CHECK (fence IN ('fenced', 'closed', 'reopened')))"""
-_COLUMNS = ["migration", "marker", "written_at", "fence"]
+_COLUMNS = ["migration text", "marker text", "written_at timestamp with time zone", "fence text"]
 
 _LOOK = """
 SELECT c.oid::bigint,
-       (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
+       (SELECT pg_catalog.array_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, -1) ORDER BY a.attnum)
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_depend d
          WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
@@ -102,8 +102,8 @@ def observe_bookkeeping(conn: Connection) -> Bookkeeping:
             raise MismatchError(
                 "looking for the heartbeat table at the source",
                 qualified(HEARTBEAT_NAME),
-                "a relation of that name exists that Causeway did not create",
-                "Rename or drop it: schema causeway at the source is for running migrations.",
+                "a relation of that name exists that Causeway did not create, or another release of it did",
+                "Finish or release the migrations that use it with the collection that began them; if none does, rename it.",
             )
         found = conn.execute(sql.SQL("SELECT migration FROM ONLY {}").format(heartbeat_table())).fetchall()
     return Bookkeeping(True, int(row[0]), row[2], frozenset(entry[0] for entry in found))

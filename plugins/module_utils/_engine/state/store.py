@@ -103,8 +103,9 @@ class StateStore:
             "reading the state of the migration",
             self.name,
             f"bookkeeping tables are missing at the destination: {missing}",
-            "They must exist as long as the migration does. Restore them from a backup of this moment; otherwise drop"
-            f" schema {self.schema} and what the migration created at the source, and begin again.",
+            "They must exist as long as the migration does. Restore them from a backup of this moment. Without one begin"
+            " again, with another causeway_name and causeway_state_schema; the slot of this migration at the source retains"
+            " WAL until it is dropped.",
         )
 
     def load(self) -> MigrationState | None:
@@ -133,8 +134,28 @@ class StateStore:
         return MigrationState(*rows[0][:10])
 
     def install_statements(self) -> tuple[Composed, ...]:
-        """Return the DDL that creates the state schema; empty where it exists."""
-        return () if self.installed() else create_statements(self.schema)
+        """Return the DDL that creates the state schema; empty where it exists.
+
+        Raises StateError where another release created it and its migrations are not released yet.
+        """
+        if not self.installed():
+            return create_statements(self.schema)
+        there = self._tables() or set()
+        if there.issuperset(TABLE_NAMES):
+            return ()
+        older = self._run(
+            "looking for migrations of another release",
+            "SELECT name FROM {s}.migration WHERE state_format <> %s ORDER BY 1",
+            (STATE_FORMAT,),
+        )
+        if not older:
+            raise self._damaged(there)
+        raise StateError(
+            "creating the state tables of migration",
+            self.name,
+            f"those in schema {self.schema} were created by another release, for {', '.join(row[0] for row in older[:5])}",
+            "Finish or release those with the collection that began them, or name another causeway_state_schema.",
+        )
 
     def register(self, spec: Mapping[str, object], source_system: str, source_database: str) -> None:
         """Write the migration's row. Idempotent."""
