@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import StateError, TimeoutExpired
+from ..errors import EngineError, StateError, TimeoutExpired
 from ..flow.rates import forecast
 from ..postgres.connect import explain_errors
 from ..state.advisory import holder, wait_gone
-from ..state.markers import wait_applied
+from ..state.markers import wait_applied, write_marker
 from ..state.progress import read_progress
 from ..state.task import set_wanted
 from ..units import size
@@ -83,6 +83,24 @@ def changes_applied(store: StateStore) -> int:
     """Return how many changes of selected tables the worker has applied; markers do not count. Raises ServerError."""
     row = read_progress(store)
     return row.changes if row else 0
+
+
+def drain_what_closing_wrote(migration: Migration, timeout: float) -> str:
+    """Have the worker apply what the source's event triggers wrote when the fence was closed; return why it could not, or
+    an empty text.
+
+    An audit trigger of a superuser writes behind every fence, at our own statements too. The source is closed by now, and
+    is not needed any more: where it cannot be asked, the cutover goes on.
+    """
+    if holder(migration.destination, migration.name) is None:
+        return ""
+    try:
+        drain(migration, write_marker(migration.store, migration.source), timeout)
+    except EngineError as exc:
+        return (
+            f"What event triggers of the source wrote when it was closed may be missing at the destination: {exc.why}"
+        )
+    return ""
 
 
 def see_worker_gone(migration: Migration, timeout: float) -> None:

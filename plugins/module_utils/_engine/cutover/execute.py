@@ -27,7 +27,7 @@ from ..writers.left_fence import lift_fence
 from . import opening
 from .certificate import Evidence
 from .deadline import bounded
-from .drain import changes_applied, drain, see_worker_gone
+from .drain import changes_applied, drain, drain_what_closing_wrote, see_worker_gone
 from .readiness import require_alike
 from .reopen_guard import Guard, start_guard
 from .resolver import CutoverStep, Facts, next_step
@@ -296,6 +296,8 @@ class Cutover:
         fence.close(migration.source, migration.name)
 
     def _disarm(self) -> None:
+        trouble = drain_what_closing_wrote(self.migration, self.limits.stop)
+        self.warnings += [trouble] if trouble else []
         see_worker_gone(self.migration, self.limits.stop)
         self._done(disarmed=True)
 
