@@ -123,6 +123,25 @@ def test_a_detached_leaf_is_published_and_copied_again_alone(way: Quickstart) ->
     witness.assert_identical(way.pair, ["m"])
 
 
+@pytest.mark.parametrize("leaf", ["m.r2", "m.r3"])
+def test_a_partition_that_was_detached_and_attached_between_two_runs_is_copied_again(
+    way: Quickstart, leaf: str
+) -> None:
+    """What was written to it in between is in no stream, and the catalogs look as before."""
+    source = way.pair.source
+    root, bounds = ("m.r", f"FOR VALUES IN ({leaf[-1]})")
+    way.run_as_admin(source, f"ALTER TABLE {root} DETACH PARTITION {leaf}")
+    with way.as_app(source) as session:
+        session.execute(f"DELETE FROM {leaf} WHERE id % 2 = 0")
+    way.run_as_admin(source, f"ALTER TABLE {root} ATTACH PARTITION {leaf} {bounds}")
+    warnings = way.migrate()
+    assert any(leaf in warning and "copied again" in warning for warning in warnings)
+    assert way.migrate() == []
+    way.validate()
+    way.cut()
+    witness.assert_identical(way.pair, ["m"])
+
+
 def test_a_table_that_another_session_removed_is_copied_again(way: Quickstart) -> None:
     source = way.pair.source
     publication = source.value("SELECT pubname FROM pg_publication")

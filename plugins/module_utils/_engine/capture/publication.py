@@ -34,7 +34,7 @@ from .publication_ddl import (
     removal,
     with_descendants,
 )
-from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS
+from .publication_members import BEFORE, BEGIN_AGAIN, MEMBERS, PARTITIONS, partitions_below
 from .published import GENERATED_CHECKED, refused_writes, require_writes
 from .reentry import observe_reentry
 from .replica_identity import identifies_rows
@@ -129,7 +129,7 @@ def _plan_create(migration: Migration, name: str, wanted: Sequence[Table], optio
 
     def apply() -> Mapping[str, object]:
         _require_identities(migration)
-        migration.store.drop_original(BEFORE, ["name", "oid", MEMBERS])
+        migration.store.drop_original(BEFORE, ["name", "oid", MEMBERS, PARTITIONS])
         # The intent first: a publication of our name that exists after a crash is then known to be ours.
         migration.store.record_original(BEFORE, {"name": name})
         make(migration.source, migration.name, options["lock_timeout"])
@@ -235,9 +235,10 @@ def _record(migration: Migration, name: str, oids: set[int]) -> None:
     made = observe_publication(migration.source, name)
     if made is None or not made.as_we_make_them or not oids <= made.members.keys():
         raise MismatchError(_DOING, name, "right after the change it is not as requested", "Run the playbook again.")
-    migration.store.drop_original(BEFORE, [MEMBERS])
+    migration.store.drop_original(BEFORE, [MEMBERS, PARTITIONS])
     members = {str(oid): row for oid, row in made.rows.items()}
-    migration.store.record_original(BEFORE, {"oid": made.oid, MEMBERS: members})
+    below = partitions_below(migration.source, made.rows)
+    migration.store.record_original(BEFORE, {"oid": made.oid, MEMBERS: members, PARTITIONS: below})
 
 
 def _plan_alter(

@@ -10,7 +10,7 @@ again has another row, so this is noticed even if both have happened since the l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LossError
@@ -25,6 +25,9 @@ BEFORE = "publication"
 
 MEMBERS = "members"
 """Key beside the publication's OID in the originals: {relation OID as text: OID of its row in pg_publication_rel}."""
+
+PARTITIONS = "partitions"
+"""Key beside it: {relation OID as text: transaction that attached it} of what is below the partitioned members."""
 
 BEGIN_AGAIN = "Release this migration and migrate again: the tables have to be copied again."
 
@@ -41,9 +44,37 @@ SELECT n.nspname, c.relname, r.oid IS NOT NULL, c.oid::bigint
 """
 
 
+# The row of a partition is another one once it was detached and attached again: what was written in between is in no stream.
+_ATTACHED_AGAIN = """
+SELECT n.nspname, c.relname, true, c.oid::bigint
+  FROM pg_catalog.jsonb_each_text(%s::jsonb) m
+  JOIN pg_catalog.pg_class c ON c.oid = m.key::oid AND c.relispartition
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+ WHERE i.xmin::text <> m.value ORDER BY 1, 2
+"""
+
+_PARTITIONS = """
+WITH RECURSIVE below (oid, attached) AS (
+    SELECT i.inhrelid, i.xmin::text FROM pg_catalog.pg_inherits i
+      JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition WHERE i.inhparent = ANY (%s::oid[])
+    UNION
+    SELECT i.inhrelid, i.xmin::text FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
+)
+SELECT oid::bigint, attached FROM below
+"""
+
+
+def partitions_below(source: Connection, members: Collection[int]) -> dict[str, str]:
+    """Return what is below the partitioned ones of ``members``, as `PARTITIONS` records it. Raises ServerError."""
+    with explain_errors("reading the partitions of the published tables at the", "source"):
+        rows = source.execute(_PARTITIONS, (list(members),)).fetchall()
+    return {str(oid): attached for oid, attached in rows}
+
+
 def left_since(source: Connection, name: str, recorded: Mapping[str, Any]) -> list[tuple[Name, bool, int]]:
     """Return the tables that we published and that have left publication ``name`` since: name, whether another session
-    added it again, and OID.
+    added it again, and OID. A partition of a published root leaves it where it is detached.
 
     ``recorded`` is the publication's entry in the originals; if it names no members nothing is checked.
     """
@@ -52,6 +83,8 @@ def left_since(source: Connection, name: str, recorded: Mapping[str, Any]) -> li
         return []
     with explain_errors("reading the publication", name):
         rows = source.execute(_OTHERS, (json.dumps(members), recorded.get("oid")), prepare=True).fetchall()
+        if partitions := recorded.get(PARTITIONS):
+            rows += source.execute(_ATTACHED_AGAIN, (json.dumps(partitions),), prepare=True).fetchall()
     return [((schema, table), back, oid) for schema, table, back, oid in rows]
 
 
