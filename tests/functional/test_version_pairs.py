@@ -10,8 +10,6 @@ session_replication_role.
 from __future__ import annotations
 
 import pathlib
-import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,8 +20,8 @@ from psycopg import sql
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
-from support.harness.modules import Migration
-from support.harness.streaming import unpack_engine
+from support.harness.application import Application
+from support.harness.quickstart import Quickstart
 from support.harness.trip import LEFT_OVER
 from support.loads.writers import Writers
 
@@ -101,94 +99,49 @@ class Load(Writers):
 
 
 @pytest.fixture(params=PAIRS, ids=" to ".join)
-def way(
+def quick(
     request: pytest.FixtureRequest,
     make_role: Callable[..., tuple[str, str]],
     make_pair: Callable[..., Pair],
     clusters: Clusters,
     tmp_path: pathlib.Path,
-) -> Iterator[tuple[Pair, Migration, tuple[str, str]]]:
-    """A pair of versions, a migration by accounts of its own, and the application's role."""
-    pair = make_pair(*request.param)
-    owner, app = make_role(pair), make_role(pair)
-    here = make_role(pair, "LOGIN REPLICATION", (pair.source,))
-    modern = int(request.param[1]) >= 15
-    there = make_role(pair, "LOGIN" if modern else "LOGIN SUPERUSER", (pair.destination,))
-    for end, statements in (
-        (
-            pair.source,
-            ("GRANT {owner}, pg_signal_backend, pg_monitor TO {here}", "GRANT CREATE ON DATABASE {db} TO {here}"),
-        ),
-        (pair.destination, ("ALTER DATABASE {db} OWNER TO {there}", "GRANT {owner} TO {there}")),
-    ):
-        grants: tuple[str, ...] = (*statements, "GRANT CREATE ON DATABASE {db} TO {owner}")
-        if modern and end is pair.destination:
-            grants = (*grants, "GRANT SET ON PARAMETER session_replication_role TO {there}")
-        names = {"owner": owner[0], "here": here[0], "there": there[0], "db": end.dbname}
-        for grant in grants:
-            end.sql.execute(sql.SQL(grant).format(**{key: sql.Identifier(name) for key, name in names.items()}))
+) -> Iterator[Quickstart]:
+    """A pair of versions, a migration by the accounts of the quickstart, and what it has to move."""
+    quick = Quickstart(make_pair(*request.param), make_role, clusters, tmp_path)
     text = request.param[0] == "14"
     place = sql.SQL("v.place" if text else "text")
     made = sql.SQL("ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL")
-    pair.source.sql.execute(
-        sql.SQL(SCHEMA).format(owner=sql.Identifier(owner[0]), app=sql.Identifier(app[0]), place=place, made=made)
-    )
-    migration = Migration(
-        f"way_{secrets.token_hex(3)}",
-        pair.source.server.endpoint(pair.source.dbname, user=here[0], password=here[1]),
-        pair.destination.server.endpoint(pair.destination.dbname, user=there[0], password=there[1]),
-        [{"schema": "v"}],
-        {"allow_keyless": True},
-    )
-    yield pair, migration, app
-    if modern:
-        pair.destination.run(f"REVOKE SET ON PARAMETER session_replication_role FROM {there[0]}")
+    roles = {name: sql.Identifier(quick.names[name]) for name in ("owner", "app")}
+    quick.pair.source.sql.execute(sql.SQL(SCHEMA).format(**roles, place=place, made=made))
+    yield quick
+    quick.close()
 
 
-def test_the_whole_way(
-    way: tuple[Pair, Migration, tuple[str, str]], clusters: Clusters, tmp_path: pathlib.Path
-) -> None:
-    pair, migration, app = way
-    source, destination = pair.ends
-    client: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
-    task: dict[str, Any] = {"worker_home": str(tmp_path), "worker_python": sys.executable}
-    unpack_engine(tmp_path)
-    checked = migration.run("pg_migration_precheck", **client)
-    found = {one["id"]: one["severity"] for one in checked["findings"]}
+def test_the_whole_way(quick: Quickstart) -> None:
+    source, destination = quick.pair.ends
+    migration = quick.migration([{"schema": "v"}])
+    found = {check: one["severity"] for check, one in quick.precheck(migration).items()}
     assert "error" not in found.values()
     down = source.sql.info.server_version // 10000 > destination.sql.info.server_version // 10000
     assert found.get("version_downgrade") == ("ignorable" if down else None)
-    try:
-        with Load(pair, app) as load:
-            for module in ("pg_replica_identity", "pg_publication", "pg_repl_slot"):
-                migration.run(module)
-            migration.run("pg_schema_sync", section="pre_data", **client)
-            migration.run("pg_full_copy")
-            migration.run("pg_schema_sync", section="keys", **client)
-            migration.run("pg_cdc_task", state="started", supervisor="none", wait="caught_up", **task)
-            for section in ("indexes", "foreign_keys"):
-                migration.run("pg_schema_sync", section=section, **client)
-            migration.run("pg_sequence_sync")
-            validated = migration.run("pg_data_validate")
-            assert {one["verdict"] for one in validated["tables"]} == {"identical"}
-            cut = migration.run("pg_cutover", timeout=60)
-            time.sleep(0.2)
-        assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
-    finally:
-        migration.run("pg_cdc_task", state="absent", **task)
+    application = Application(source, dict([quick.app, quick.owner]), ["v"])
+    with Load(quick.pair, quick.app) as load, quick.migrated(migration) as validated:
+        assert {one["verdict"] for one in validated["tables"]} == {"identical"}
+        application.assert_goes_on()
+        cut = migration.run("pg_cutover", timeout=60)
+        time.sleep(0.2)
+    assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
     assert cut["certificate"]["verdict"] == "identical"
-    assert cut["certificate"]["rows"] == witness.assert_identical(pair, ["v"]) > 1000
-    here, there = (end.query(OBJECTS) for end in pair.ends)
+    assert cut["certificate"]["rows"] == witness.assert_identical(quick.pair, ["v"]) > 1000
+    here, there = (end.query(OBJECTS) for end in quick.pair.ends)
     assert len(here) == 30 and here == there
     for end, state in ((source, "42501"), (destination, "")):
-        with end.connect(user=app[0], password=app[1]) as session:
+        with end.connect(user=quick.app[0], password=quick.app[1]) as session:
             try:
                 session.execute(WRITES[0])
             except psycopg.Error as exc:
                 assert exc.sqlstate == state, exc
             else:
                 assert not state
-    for module in ("pg_repl_slot", "pg_publication", "pg_replica_identity"):
-        migration.run(module, state="absent")
-    assert migration.run("pg_cutover", state="released")["left_behind"] == []
-    assert [end.query(LEFT_OVER) for end in pair.ends] == [[], []]
+    quick.release(migration)
+    assert [end.query(LEFT_OVER) for end in quick.pair.ends] == [[], []]
