@@ -130,7 +130,7 @@ class Demo:
             self.write_services()
             application = {role: shop.new_password() for role in shop.APPLICATION}
             for end in ENDS:
-                self.passwords[end] = shop.make_roles(self.psql, f"{end}_admin", application)
+                self.passwords[end] = shop.make_roles(self.psql, end, application)
             self.write_services()
             rows = shop.fill(self.psql, "source")
             size = self.psql.run("source", "SELECT pg_size_pretty(pg_database_size('shop'));")[0]

@@ -21,9 +21,22 @@ CREATE ROLE shop_app LOGIN PASSWORD {shop_app};
 CREATE ROLE shop_writers NOLOGIN;
 CREATE ROLE shop_clerk LOGIN IN ROLE shop_writers PASSWORD {shop_clerk};
 CREATE ROLE shop_reader NOLOGIN;
-CREATE ROLE mover SUPERUSER LOGIN PASSWORD {mover};
-CREATE DATABASE shop TEMPLATE template0 OWNER shop_owner;
 """
+# What docs/quickstart.md gives the migration's accounts, and nothing more.
+ACCOUNTS = {
+    "source": """
+CREATE ROLE mover LOGIN REPLICATION PASSWORD {mover};
+CREATE DATABASE shop TEMPLATE template0 OWNER shop_owner;
+GRANT shop_owner, pg_signal_backend, pg_monitor TO mover;
+GRANT CREATE ON DATABASE shop TO mover;
+""",
+    "destination": """
+CREATE ROLE mover LOGIN PASSWORD {mover};
+CREATE DATABASE shop TEMPLATE template0 OWNER mover;
+GRANT shop_owner TO mover;
+GRANT SET ON PARAMETER session_replication_role TO mover;
+""",
+}
 PGBENCH_GRANTS = """
 ALTER TABLE pgbench_accounts OWNER TO shop_owner;
 ALTER TABLE pgbench_branches OWNER TO shop_owner;
@@ -38,14 +51,15 @@ def new_password() -> str:
     return secrets.token_urlsafe(18)
 
 
-def make_roles(psql: Psql, service: str, application: dict[str, str]) -> dict[str, str]:
-    """Make the roles, which a migration does not carry, and an empty database, as the superuser of C(service).
+def make_roles(psql: Psql, end: str, application: dict[str, str]) -> dict[str, str]:
+    """Make the roles, which a migration does not carry, and an empty database, as the superuser of this end.
 
     C(application) holds the passwords of the application's roles, which are the same at both ends; the answer holds
     the mover's too, which is not.
     """
     passwords = {**application, MOVER: new_password()}
-    psql.run(service, ROLES.format(**{role: literal(word) for role, word in passwords.items()}), dbname="postgres")
+    words = {role: literal(word) for role, word in passwords.items()}
+    psql.run(f"{end}_admin", (ROLES + ACCOUNTS[end]).format(**words), dbname="postgres")
     return passwords
 
 

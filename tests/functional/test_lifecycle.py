@@ -21,6 +21,7 @@ from psycopg import sql
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
+from support.harness.application import Application
 from support.harness.trip import LEFT_OVER, NAME, SCHEMAS, Trip, schema_text, unlike
 from support.loads.trading import Trading
 
@@ -65,17 +66,16 @@ def trip(
 def travel(trip: Trip, *, whole: bool) -> None:
     """From a fresh pair to the release."""
     seen, pair = trip.seen, trip.pair
+    writers = {trip.login[part]: trip.roles[trip.login[part]] for part in ("app", "clerk", "owner")}
+    application = Application(pair.source, writers, SCHEMAS)
     seen["schema"] = schema_text(trip.clusters, pair.source, "--no-privileges")
     if whole:
         trip.look("fresh")
         seen["dry"] = trip.play("migrate", "--check", "--diff")
         trip.look("after the dry run")
-    with Trading(
-        pair.source,
-        {trip.login[part]: trip.roles[trip.login[part]] for part in ("app", "clerk", "owner")},
-        trip.login["owner"],
-    ) as trading:
+    with Trading(pair.source, writers, trip.login["owner"]) as trading:
         seen["migrate"] = trip.play("migrate", *(["-vvv"] if whole else []))
+        application.assert_goes_on()
         if whole:
             seen["migrate again"] = trip.play("migrate")
             seen["told"] = told(trip)

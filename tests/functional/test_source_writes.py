@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 from support.clusters.pairs import Pair
+from support.harness.application import Application
 from support.harness.modules import Migration, ModuleFailed
 
 MakePair = Callable[..., Pair]
@@ -46,6 +46,7 @@ class Shop:
             pair.destination.endpoint,
             [{"schema": "shop"}],
         )
+        self.application = Application(source, dict([self.app]), ["shop"])
 
     def capture(self, **more: Any) -> None:
         """Do what the prepare role does."""
@@ -53,27 +54,9 @@ class Shop:
         self.migration.run("pg_publication")
         self.migration.run("pg_repl_slot")
 
-    def refusals(self) -> dict[str, str]:
-        """Return what the application's UPDATE, DELETE and TRUNCATE are refused with, by table; nothing is changed."""
-        source, found = self.pair.source, {}
-        user, password = self.app
-        with psycopg.connect(source.server.dsn(source.dbname, user=user, password=password)) as conn:
-            for schema, name in source.query(TABLES):
-                table = sql.Identifier(schema, name)
-                columns = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
-                columns += " AND NOT attisdropped AND to_jsonb(pg_attribute) ->> 'attgenerated' = '' ORDER BY attnum"
-                column = sql.Identifier(str(source.value(columns, [table.as_string(None)])))
-                for statement in (
-                    sql.SQL("UPDATE {} SET {} = {}").format(table, column, column),
-                    sql.SQL("DELETE FROM {}").format(table),
-                    sql.SQL("TRUNCATE {}").format(table),
-                ):
-                    try:
-                        conn.execute(statement)
-                    except psycopg.Error as exc:
-                        found[f"{schema}.{name}"] = str(exc)
-                    conn.rollback()
-        return found
+    def refusals(self) -> dict[tuple[str, str, str], str]:
+        """Return what the application is refused now and was not at the start."""
+        return self.application.new_refusals()
 
 
 PLAIN = """

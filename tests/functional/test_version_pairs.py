@@ -1,7 +1,11 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole way between versions, up, level and down: floats, partitions and large objects, under load, by the modules."""
+"""The whole way between versions, up, level and down: floats, partitions and large objects, under load, by the modules.
+
+The accounts are those of the quickstart: no superusers, but at a destination before 15, where only one may set
+session_replication_role.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import Pair
+from support.harness.application import Application
 from support.harness.quickstart import Quickstart
 from support.harness.trip import LEFT_OVER
 from support.loads.writers import Writers
@@ -71,14 +77,15 @@ OBJECTS = "SELECT oid::bigint, md5(lo_get(oid)), pg_get_userbyid(lomowner) FROM 
 class Load(Writers):
     """Two sessions of the application that write to the source until they may not any more."""
 
-    def __init__(self, way: Quickstart) -> None:
+    def __init__(self, pair: Pair, role: tuple[str, str]) -> None:
         super().__init__(("one", "other"))
-        self.way = way
+        self.pair, self.role = pair, role
         self.commits = 0
         self.states: set[str | None] = set()
 
     def connect(self, name: str) -> psycopg.Connection[Any]:
-        return self.way.as_app(self.way.pair.source)
+        session: psycopg.Connection[Any] = self.pair.source.connect(user=self.role[0], password=self.role[1])
+        return session
 
     def transaction(self, session: psycopg.Connection[Any], name: str) -> None:
         with session.transaction():
@@ -92,47 +99,49 @@ class Load(Writers):
 
 
 @pytest.fixture(params=PAIRS, ids=" to ".join)
-def way(
+def quick(
     request: pytest.FixtureRequest,
     make_role: Callable[..., tuple[str, str]],
     make_pair: Callable[..., Pair],
     clusters: Clusters,
     tmp_path: pathlib.Path,
 ) -> Iterator[Quickstart]:
-    pair = make_pair(*request.param)
-    journey = Quickstart(pair, make_role, clusters, tmp_path, [{"schema": "v"}])
+    """A pair of versions, a migration by the accounts of the quickstart, and what it has to move."""
+    quick = Quickstart(make_pair(*request.param), make_role, clusters, tmp_path)
     text = request.param[0] == "14"
-    made = "ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL"
-    journey.run_as_admin(pair.source, SCHEMA.replace("{place}", "v.place" if text else "text").replace("{made}", made))
-    yield journey
-    journey.clean()
+    place = sql.SQL("v.place" if text else "text")
+    made = sql.SQL("ROW('x', point(0.1, n), 0.1)::v.place" if text else "NULL")
+    roles = {name: sql.Identifier(quick.names[name]) for name in ("owner", "app")}
+    quick.pair.source.sql.execute(sql.SQL(SCHEMA).format(**roles, place=place, made=made))
+    yield quick
+    quick.close()
 
 
-def test_the_whole_way(way: Quickstart) -> None:
-    source, destination = way.pair.ends
-    found = {one["id"]: one["severity"] for one in way.precheck()["findings"]}
+def test_the_whole_way(quick: Quickstart) -> None:
+    source, destination = quick.pair.ends
+    migration = quick.migration([{"schema": "v"}])
+    found = {check: one["severity"] for check, one in quick.precheck(migration).items()}
     assert "error" not in found.values()
     down = source.sql.info.server_version // 10000 > destination.sql.info.server_version // 10000
     assert found.get("version_downgrade") == ("ignorable" if down else None)
-    with Load(way) as load:
-        way.migrate()
-        validated = way.validate()
+    application = Application(source, dict([quick.app, quick.owner]), ["v"])
+    with Load(quick.pair, quick.app) as load, quick.migrated(migration) as validated:
         assert {one["verdict"] for one in validated["tables"]} == {"identical"}
-        cut = way.cut()
+        application.assert_goes_on()
+        cut = migration.run("pg_cutover", timeout=60, **quick.client)
         time.sleep(0.2)
     assert load.commits > 20 and load.states <= {*FENCED, *RETRIED}, load.states
     assert cut["certificate"]["verdict"] == "identical"
-    assert cut["certificate"]["rows"] == witness.assert_identical(way.pair, ["v"]) > 1000
-    here, there = (end.query(OBJECTS) for end in way.pair.ends)
+    assert cut["certificate"]["rows"] == witness.assert_identical(quick.pair, ["v"]) > 1000
+    here, there = (end.query(OBJECTS) for end in quick.pair.ends)
     assert len(here) == 30 and here == there
     for end, state in ((source, "42501"), (destination, "")):
-        with way.as_app(end) as session:
+        with end.connect(user=quick.app[0], password=quick.app[1]) as session:
             try:
                 session.execute(WRITES[0])
             except psycopg.Error as exc:
                 assert exc.sqlstate == state, exc
             else:
                 assert not state
-    way.end_worker()
-    assert way.release() == []
-    assert [end.query(LEFT_OVER) for end in way.pair.ends] == [[], []]
+    quick.release(migration)
+    assert [end.query(LEFT_OVER) for end in quick.pair.ends] == [[], []]

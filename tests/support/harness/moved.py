@@ -61,8 +61,9 @@ STEPS = [
 ]
 # As text; a NULL ACL is the owner's default, which a GRANT writes out, and the order of entries means nothing.
 ACLS = """
-SELECT c.relname, '', array(SELECT i::text FROM unnest(coalesce(c.relacl, acldefault('r', c.relowner))) i ORDER BY 1)
-  FROM pg_class c WHERE c.relnamespace = 'sales'::regnamespace AND c.relkind IN ('r', 'p')
+SELECT c.relname, '', array(SELECT i::text FROM unnest(coalesce(c.relacl, acldefault(
+           CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END, c.relowner))) i ORDER BY 1)
+  FROM pg_class c WHERE c.relnamespace = 'sales'::regnamespace AND c.relkind IN ('r', 'p', 'S')
  UNION ALL
 SELECT c.relname, a.attname, array(SELECT i::text FROM unnest(a.attacl) i ORDER BY 1)
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid

@@ -1,18 +1,21 @@
 # Copyright (c) 2026, Causeway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A database's whole way by the modules, with the quickstart's accounts: no superusers, but at a destination before 15,
-where only one may set session_replication_role."""
+"""A pair with the accounts of docs/quickstart.md and nothing more, and the way of a migration through the modules.
+
+No account is a superuser, and the destination's database belongs to the migration's own. Before PostgreSQL 15 only a
+superuser may set session_replication_role: there the migration's account is one where rows are moved.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import psycopg
 from psycopg import sql
 from support.clusters.local import Clusters
 from support.clusters.pairs import End, Pair
@@ -20,13 +23,11 @@ from support.harness.modules import Migration
 from support.harness.streaming import unpack_engine
 
 CAPTURE = ("pg_replica_identity", "pg_publication", "pg_repl_slot")
+SECTIONS = ("pre_data", "keys", "indexes", "foreign_keys")
 
 
 class Quickstart:
-    """A pair, the accounts of the migration and of the application, and the steps of the playbooks as module calls.
-
-    ``{owner}`` and ``{app}`` in a schema are the tables' owner and the application's role.
-    """
+    """``owner`` owns what is moved, ``app`` writes to it; ``here`` and ``there`` are the migration's accounts."""
 
     def __init__(
         self,
@@ -34,97 +35,96 @@ class Quickstart:
         make_role: Callable[..., tuple[str, str]],
         clusters: Clusters,
         home: pathlib.Path,
-        objects: Sequence[dict[str, Any]],
-        **more: Any,
+        *,
+        rows: bool = True,
+        owners: Iterable[str] = (),
     ) -> None:
         self.pair, self.home = pair, home
+        self.client: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
         self.owner, self.app = make_role(pair), make_role(pair)
         self.here = make_role(pair, "LOGIN REPLICATION", (pair.source,))
         self.modern = pair.destination.sql.info.server_version >= 150000
-        self.there = make_role(pair, "LOGIN" if self.modern else "LOGIN SUPERUSER", (pair.destination,))
-        self._client: dict[str, Any] = {"client_bin": clusters.bin_dir("18")}
-        self._task: dict[str, Any] = {"worker_home": str(home), "worker_python": sys.executable, "supervisor": "none"}
-        self._grant()
-        unpack_engine(home)
-        self.migration = Migration(
+        self.there = make_role(pair, "LOGIN" if self.modern or not rows else "LOGIN SUPERUSER", (pair.destination,))
+        self.names = {
+            "owner": self.owner[0],
+            "app": self.app[0],
+            "here": self.here[0],
+            "there": self.there[0],
+            **{name: make_role(pair, "NOLOGIN")[0] for name in owners},
+        }
+        given = [self.names[name] for name in ("owner", *owners)]
+        for role in given:
+            self.run(pair.source, "GRANT {role} TO {here}", role=role)
+            self.run(pair.destination, "GRANT {role} TO {there}", role=role)
+        self.run(pair.source, "GRANT pg_signal_backend, pg_monitor TO {here}; GRANT CREATE ON DATABASE {db} TO {here}")
+        self.run(pair.source, "GRANT CREATE ON DATABASE {db} TO {owner}")
+        self.run(pair.destination, "ALTER DATABASE {db} OWNER TO {there}")
+        if self.modern:
+            self.run(pair.destination, "GRANT SET ON PARAMETER session_replication_role TO {there}")
+
+    def run(self, end: End, statements: str, **more: str) -> None:
+        """Run statements as a superuser; roles by their part, C({db}) is the database."""
+        words = {name: sql.Identifier(role) for name, role in {**self.names, "db": end.dbname, **more}.items()}
+        end.sql.execute(sql.SQL(statements).format(**words))
+
+    def migration(self, objects: list[dict[str, Any]], destination: End | None = None, **more: Any) -> Migration:
+        """A migration of its own name, by these accounts."""
+        there = destination or self.pair.destination
+        return Migration(
             f"way_{secrets.token_hex(3)}",
-            pair.source.server.endpoint(pair.source.dbname, user=self.here[0], password=self.here[1]),
-            pair.destination.server.endpoint(pair.destination.dbname, user=self.there[0], password=self.there[1]),
-            list(objects),
+            self.pair.source.server.endpoint(self.pair.source.dbname, user=self.here[0], password=self.here[1]),
+            there.server.endpoint(there.dbname, user=self.there[0], password=self.there[1]),
+            objects,
             {"allow_keyless": True, **more},
         )
 
-    def _grant(self) -> None:
-        """Grant what the quickstart asks for."""
-        source, destination = self.pair.ends
-        grants: list[tuple[End, str]] = [
-            (source, "GRANT {owner}, pg_signal_backend, pg_monitor TO {here}"),
-            (source, "GRANT CREATE ON DATABASE {db} TO {here}, {owner}"),
-            (destination, "ALTER DATABASE {db} OWNER TO {there}"),
-            (destination, "GRANT {owner} TO {there}"),
-        ]
-        if self.modern:
-            grants.append((destination, "GRANT SET ON PARAMETER session_replication_role TO {there}"))
-        for end, statement in grants:
-            self.run_as_admin(end, statement)
+    def precheck(self, migration: Migration, **more: Any) -> dict[str, dict[str, Any]]:
+        """The findings by id; raises ModuleFailed where there is an error among them, unless C(fail_on) says otherwise."""
+        found = migration.run("pg_migration_precheck", **self.client, **more)
+        return {one["id"]: one for one in found["findings"]}
 
-    def run_as_admin(self, end: End, text: str) -> None:
-        """Run SQL at one end as the superuser; ``{owner}``, ``{app}``, ``{here}``, ``{there}`` and ``{db}`` are names."""
-        named = {"owner": self.owner[0], "app": self.app[0], "here": self.here[0], "there": self.there[0]}
-        names = {key: sql.Identifier(name) for key, name in {**named, "db": end.dbname}.items()}
-        end.sql.execute(sql.SQL(text).format(**names))
+    def schema(self, migration: Migration, sections: Iterable[str] = SECTIONS) -> None:
+        """Create the whole schema."""
+        for section in sections:
+            migration.run("pg_schema_sync", section=section, **self.client)
 
-    def as_app(self, end: End) -> psycopg.Connection[Any]:
-        """Return a session of the application, in autocommit."""
-        session: psycopg.Connection[Any] = end.connect(user=self.app[0], password=self.app[1])
-        return session
+    def task(self, migration: Migration, state: str, **more: Any) -> dict[str, Any]:
+        """Run pg_cdc_task without a supervisor."""
+        home: dict[str, Any] = {"worker_home": str(self.home), "worker_python": sys.executable, "supervisor": "none"}
+        return migration.run("pg_cdc_task", state=state, **{**home, **more})
 
-    def precheck(self, **more: Any) -> dict[str, Any]:
-        return self.migration.run("pg_migration_precheck", **self._client, **more)
-
-    def capture(self) -> list[str]:
-        """Do what the prepare role does; return the warnings."""
-        return [warning for module in CAPTURE for warning in self.migration.run(module).get("warnings", ())]
-
-    def copy(self, *again: str) -> None:
-        """Create the tables and copy the rows; those of the tables ``again`` once more."""
-        self.migration.run("pg_schema_sync", section="pre_data", **self._client)
+    def migrate(self, migration: Migration, *again: str) -> list[str]:
+        """Do what the migrate playbook does before it compares; the tables C(again) are copied again. Capture's warnings."""
+        if not (self.home / "engine").exists():
+            unpack_engine(self.home)
+        done = [migration.run(module) for module in CAPTURE]
+        self.schema(migration, ("pre_data",))
         more: dict[str, Any] = {"resync": list(again)} if again else {}
-        self.migration.run("pg_full_copy", **more)
+        migration.run("pg_full_copy", **more)
+        self.schema(migration, ("keys",))
+        self.task(migration, "started", wait="caught_up")
+        self.schema(migration, ("indexes", "foreign_keys"))
+        migration.run("pg_sequence_sync")
+        return [warning for one in done for warning in one.get("warnings", ())]
 
-    def follow(self, wait: str = "caught_up") -> None:
-        """Start the worker, and finish the schema."""
-        self.migration.run("pg_schema_sync", section="keys", **self._client)
-        self.migration.run("pg_cdc_task", state="started", wait=wait, **self._task)
-        for section in ("indexes", "foreign_keys"):
-            self.migration.run("pg_schema_sync", section=section, **self._client)
-        self.migration.run("pg_sequence_sync")
+    @contextlib.contextmanager
+    def migrated(self, migration: Migration) -> Iterator[dict[str, Any]]:
+        """Bring a migration to C(validated), as the migrate playbook does; its worker ends with the context."""
+        try:
+            self.migrate(migration)
+            yield migration.run("pg_data_validate", **self.client)
+        finally:
+            self.task(migration, "absent")
 
-    def migrate(self, *again: str) -> list[str]:
-        """Do what the migrate playbook does, but for the comparison; return capture's warnings."""
-        warnings = self.capture()
-        self.copy(*again)
-        self.follow()
-        return warnings
-
-    def validate(self) -> dict[str, Any]:
-        return self.migration.run("pg_data_validate", **self._client)
-
-    def cut(self, **more: Any) -> dict[str, Any]:
-        return self.migration.run("pg_cutover", **{"timeout": 60, **self._client, **more})
-
-    def end_worker(self) -> None:
-        self.migration.run("pg_cdc_task", state="absent", **self._task)
-
-    def release(self) -> list[Any]:
-        """Remove what the migration made; return what is left behind."""
+    def release(self, migration: Migration) -> list[str]:
+        """Release the migration; the statements that would restore what its fence has taken."""
+        rights: list[str] = []
         for module in reversed(CAPTURE):
-            self.migration.run(module, state="absent")
-        left: list[Any] = self.migration.run("pg_cutover", state="released")["left_behind"]
-        return left
+            rights += migration.run(module, state="absent").get("source_rights", [])
+        assert migration.run("pg_cutover", state="released")["left_behind"] == []
+        return rights
 
-    def clean(self) -> None:
-        """End the worker, and take back what would hold a role."""
-        self.end_worker()
+    def close(self) -> None:
+        """Take back what would hold the account."""
         if self.modern:
-            self.run_as_admin(self.pair.destination, "REVOKE SET ON PARAMETER session_replication_role FROM {there}")
+            self.run(self.pair.destination, "REVOKE SET ON PARAMETER session_replication_role FROM {there}")

@@ -113,10 +113,8 @@ class Trip:
         pair.destination.run(
             f"GRANT {login['owner']} TO {destination};"
             f"GRANT SET ON PARAMETER session_replication_role TO {destination};"
-            f"GRANT CREATE, TEMPORARY ON DATABASE {pair.destination.dbname} TO {destination}, {login['owner']}"
+            f"ALTER DATABASE {pair.destination.dbname} OWNER TO {destination}"
         )
-        # whoever may speak for the database's owner may leave a line in its comment
-        pair.destination.run(f"ALTER DATABASE {pair.destination.dbname} OWNER TO {login['owner']}")
         text = (pathlib.Path(__file__).parent / "lifecycle.sql").read_text(encoding="utf-8")
         for part, role in login.items():
             text = text.replace(f"@{part}@", role)

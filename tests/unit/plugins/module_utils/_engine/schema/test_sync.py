@@ -14,6 +14,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.object
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.objects.owners import RoleInSchema
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema import sync
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.compare import MissingObject
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.inventory import Schema
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.schema.sync import (
     SchemaStep,
     SchemaSync,
@@ -80,3 +81,25 @@ def test_the_right_lasts_from_the_schemas_to_the_grants_of_the_source(monkeypatc
 def test_in_a_new_schema_that_the_account_keeps_every_owner_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = planned(monkeypatch, set(), step("SCHEMA", "s"), step("TABLE", "a", "app"))
     assert shown(steps)[1] == 'GRANT CREATE ON SCHEMA "s" TO "app"'
+
+
+@pytest.mark.parametrize(
+    ("ours", "there", "privileges", "named"),
+    [
+        (False, {"app USAGE"}, True, "clerk CREATE"),
+        (False, {"app USAGE", "clerk CREATE"}, True, ""),
+        (True, set(), True, ""),  # the section grants them
+        (False, set(), False, ""),
+    ],
+)
+def test_grants_on_a_schema_that_is_not_ours_are_not_left_out_silently(
+    ours: bool, there: set[str], privileges: bool, named: str
+) -> None:
+    work: Any = SimpleNamespace(
+        schemas=("s", "gone"), privileges=privileges, migration=SimpleNamespace(mapping=IDENTITY)
+    )
+    source: Any = SimpleNamespace(schemas={"s": Schema(True, frozenset({"app USAGE", "clerk CREATE"}))})
+    destination: Any = SimpleNamespace(schemas={"s": Schema(ours, frozenset(there))})
+    warnings = SchemaSync.grants_left_out(work, source, destination)
+    assert bool(warnings) == bool(named)
+    assert all(text.endswith(f": {named}.") for text in warnings)
