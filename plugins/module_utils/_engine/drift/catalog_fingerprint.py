@@ -192,5 +192,7 @@ def _rows(conn: Connection, end: End, schemas: tuple[str, ...], query: str) -> l
     columns = "".join(f", a.{name}" for name, what in _LATER if has(version, what))
     digest = _HASH if has(version, "hashtextextended") else _OLD_HASH
     text = _ROWS.format(columns=columns) + query.format(hash=digest)
-    with explain_errors("reading the fingerprint of the definitions at the", end):
+    with explain_errors("reading the fingerprint of the definitions at the", end), conn.transaction():
+        if has(version, "jit"):
+            conn.execute("SET LOCAL jit = off")  # its compilation takes longer than the query
         return conn.execute(text, {"schemas": list(schemas), "taken": _TAKEN}).fetchall()
