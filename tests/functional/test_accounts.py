@@ -372,7 +372,7 @@ def test_tables_in_public_go_the_whole_way(make: Make, way: str) -> None:
             assert answer(source, quick.app, "INSERT INTO public.item (name) VALUES ('late')") == ""
             kinds = other.read()
             assert kinds.count("I") == 1 and "M" not in kinds and kinds.count("R") == 1
-            cut = migration.run("pg_cutover", timeout=60)
+            cut = migration.run("pg_cutover", timeout=60, **quick.client)
         assert cut["certificate"]["verdict"] == "identical"
         assert witness.assert_identical(quick.pair, ["public"]) == 551
         assert other.read() == []
@@ -421,7 +421,7 @@ def test_a_source_that_a_cutover_has_fenced_is_migrated_again_with_the_rights_it
     acls = source.query(ACLS)
     first = quick.migration(PUBLIC)
     with quick.migrated(first):
-        first.run("pg_cutover", timeout=60)
+        first.run("pg_cutover", timeout=60, **quick.client)
     again = make_pair().destination
     quick.run(again, "ALTER DATABASE {db} OWNER TO {there}")
     second = quick.migration(PUBLIC, again)

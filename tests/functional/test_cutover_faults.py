@@ -170,7 +170,7 @@ def test_a_fence_whose_state_is_lost_behind_a_dead_cutover_is_given_back(moved: 
     lose(moved, how)
     moved.assert_fenced()
     if "publication" in how:  # nothing can go on, but for a release
-        moved.task("absent")
+        moved.task(state="absent")
         moved.migration.run("pg_repl_slot", state="absent")
         moved.migration.run("pg_publication", state="absent")
     else:
