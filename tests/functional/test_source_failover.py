@@ -60,7 +60,7 @@ def test_the_migration_goes_on_from_the_promoted_standby(make_journey: MakeJourn
     journey.task(wait="caught_up", wait_timeout=60)
     with with_standby(clusters, journey) as standby:
         with Clients(journey.pair.source, settings=SAFE) as clients, sampled(journey):
-            wait_synced(standby, journey.slot)
+            wait_synced(standby, journey.slot, journey.pair.source)
             until(lambda: len(clients.told) > 300, "the clients write nothing")
         wait_replayed(old, standby)  # what was answered to a client is on the standby: none of it may be missing
         old.stop("immediate")
@@ -114,7 +114,7 @@ def test_what_was_copied_past_the_switch_is_copied_again(
     journey.copy()
     journey.task(wait="caught_up", wait_timeout=60)
     with with_standby(clusters, journey) as standby:
-        wait_synced(standby, journey.slot)
+        wait_synced(standby, journey.slot, journey.pair.source)
         wait_replayed(old, standby)
         journey.task("stopped")
         journey.pair.source.run("ALTER SYSTEM RESET synchronized_standby_slots")

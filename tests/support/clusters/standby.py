@@ -70,8 +70,12 @@ def end_on(server: Server, dbname: str) -> End:
     return End(server, dbname, server.connect(dbname))
 
 
-def wait_synced(server: Server, slot: str, seconds: float = 60) -> None:
-    """Wait until the standby has the slot, good for use after a promotion."""
+def wait_synced(server: Server, slot: str, primary: End, seconds: float = 60) -> None:
+    """Wait until the standby has the slot, good for use after a promotion.
+
+    The slot's catalog_xmin has to reach what the standby has seen. Under a load in which a transaction is always open it
+    moves only when a catalog changes, as it does in any database but a test's.
+    """
     deadline = time.monotonic() + seconds
     query = (
         "SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = %s"
@@ -82,7 +86,9 @@ def wait_synced(server: Server, slot: str, seconds: float = 60) -> None:
             if row and row[0]:
                 return
             assert time.monotonic() < deadline, f"the standby has not synced the slot: {row}"
-            time.sleep(0.1)
+            primary.run("CREATE TABLE pg_temp.changes_a_catalog (); DROP TABLE pg_temp.changes_a_catalog")
+            primary.value("SELECT pg_log_standby_snapshot()")
+            time.sleep(0.5)
 
 
 def wait_replayed(primary: Server, standby: Server, seconds: float = 60) -> None:

@@ -28,7 +28,7 @@ from ..postgres._psycopg import sql
 from ..postgres.connect import connect, explain_errors, simple_query
 from ..postgres.lsn import Lsn, parse_lsn
 from .snapshot_guard import SEEN, open_transactions, wait_finished
-from .snapshot_import import can_import, open_witness
+from .snapshot_import import begin_witness, can_import
 
 if TYPE_CHECKING:
     from ..migration import Migration
@@ -45,6 +45,7 @@ POSITION = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
 """The WAL position of a session: read after its snapshot was taken, it lies behind everything that the snapshot shows."""
 
 _MAKING = "taking a snapshot of the"
+_WRITING = {"default_transaction_read_only": "off"}
 
 
 class SnapshotTooLarge(EngineError):
@@ -104,7 +105,8 @@ def open_snapshot(
 def _open_ordinary(migration: Migration) -> Iterator[Snapshot]:
     endpoint = migration.spec.source
     with closing(connect(endpoint, f"snapshot {migration.name}")) as holder:
-        with open_witness(migration) as witness:
+        with closing(connect(endpoint, f"witness {migration.name}", settings=_WRITING)) as other:
+            witness = begin_witness(migration, other)
             taken = _importable(migration, holder, _plain(holder, str(endpoint)), witness)
         yield taken
 

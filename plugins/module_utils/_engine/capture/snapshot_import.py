@@ -9,8 +9,7 @@ lacks, so that an importer sees another past, without an error. Only what both s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import psycopg, sql
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from ..migration import Migration
+    from ..postgres.connect import Connection
 
 _TRYING = "trying whether a snapshot can be imported at the"
-_WRITING = {"default_transaction_read_only": "off"}
 
 SNAPSHOT_GONE = ("22023", "42704", "55000")
 """SQLSTATEs of SET TRANSACTION SNAPSHOT when the holder has ended: no such file, no such snapshot, process not running."""
@@ -53,25 +52,21 @@ def same_view(holder: str, importer: str, witness: int | None) -> bool:
     return all(seen.xmin <= xid < seen.xmax for xid in seen.running) and (witness is None or witness in seen.running)
 
 
-@contextmanager
-def open_witness(migration: Migration) -> Iterator[int | None]:
-    """Return a context with an open transaction of our own at the source, by its ID; None in recovery, where there is none.
+def begin_witness(migration: Migration, session: Connection) -> int | None:
+    """Begin a transaction of our own at the source and return its ID; None in recovery, where there is none.
 
-    Nothing may be created in it, and no slot while it is open: a slot waits for it. Raises ConnectError, ServerError.
+    To be called before the snapshot that it is a witness of is taken. Nothing may be created in it, and no slot while it
+    is open: a slot waits for it. Raises ServerError.
     """
-    with closing(connect(migration.spec.source, f"witness {migration.name}", settings=_WRITING)) as other:
-        with explain_errors(_TRYING, "source"):
-            row = other.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-            if row is None or row[0]:
-                yield None
-                return
-            other.execute("BEGIN READ WRITE")
-            found = other.execute("SELECT pg_catalog.txid_current()").fetchone()
-            # a snapshot lists who runs among those that are older than the last that has ended: that one is this
-            migration.source.execute("SELECT pg_catalog.txid_current()")
-        yield int(found[0]) if found else None
-        with explain_errors(_TRYING, "source"):
-            other.execute("ROLLBACK")
+    with explain_errors(_TRYING, "source"):
+        row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+        if row is None or row[0]:
+            return None
+        session.execute("BEGIN READ WRITE")
+        found = session.execute("SELECT pg_catalog.txid_current()").fetchone()
+        # a snapshot lists who runs among those that are older than the last that has ended: that one is this
+        migration.source.execute("SELECT pg_catalog.txid_current()")
+    return int(found[0]) if found else None
 
 
 def can_import(migration: Migration, snapshot: str, seen: str, witness: int | None = None) -> bool:

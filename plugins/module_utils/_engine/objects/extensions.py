@@ -33,7 +33,12 @@ _PROBE_WAIT = 2.0
 # The members of an extension are not selected objects, in any schema; nor is what depends on one internally (`i`), such as
 # the multirange type of a range, or the sequence of an identity column, which is no member itself.
 NEEDED = """
-WITH RECURSIVE chosen (classid, objid) AS (
+WITH RECURSIVE member (classid, objid) AS (
+    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
+    UNION
+    SELECT d.classid, d.objid
+      FROM member m JOIN pg_catalog.pg_depend d ON d.refclassid = m.classid AND d.refobjid = m.objid WHERE d.deptype = 'i'
+), chosen (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relations)s::oid[])
     UNION
     SELECT d.classid, d.objid
@@ -42,12 +47,7 @@ WITH RECURSIVE chosen (classid, objid) AS (
       LEFT JOIN pg_catalog.pg_class c ON c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::regclass
      WHERE n.nspname = ANY (%(schemas)s) AND d.classid <> 'pg_catalog.pg_extension'::regclass
        AND coalesce(c.relkind, ' ') NOT IN ('r', 'p')
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
-                        WHERE own.classid = d.classid AND own.objid = d.objid AND own.deptype = 'e')
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend own
-                         JOIN pg_catalog.pg_depend member ON member.classid = own.refclassid
-                              AND member.objid = own.refobjid AND member.deptype = 'e'
-                        WHERE own.classid = d.classid AND own.objid = d.objid AND own.deptype = 'i')
+       AND NOT EXISTS (SELECT FROM member m WHERE m.classid = d.classid AND m.objid = d.objid)
     UNION
     SELECT d.classid, d.objid
       FROM chosen c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
