@@ -215,15 +215,14 @@ def test_what_only_the_try_finds_is_taken_back(make_role: MakeRole, make_pair: M
 def test_what_the_source_refused_before_stops_nothing(make_role: MakeRole, make_pair: MakePair) -> None:
     """Another publication's column list leaves the key out: the application cannot write there, with us or without."""
     shop = Shop(make_pair(source="17"), make_role, PLAIN + "CREATE PUBLICATION other FOR TABLE shop.item (name)")
-    before = shop.refusals()
-    assert "column list" in before["shop.item"].lower()
+    assert "column list" in str(shop.application.refusals()).lower()
     shop.capture()
     shop.pair.source.run(
         f"CREATE TABLE shop.later (id int PRIMARY KEY); ALTER TABLE shop.later OWNER TO {shop.owner};"
         f"GRANT ALL ON shop.later TO {shop.app[0]}"
     )
     shop.migration.run("pg_publication")
-    assert shop.refusals() == before
+    assert shop.refusals() == {}
 
 
 @pytest.mark.parametrize("then", ["DROP INDEX shop.code_key", "ALTER INDEX shop.code_key RENAME TO code_other"])
