@@ -99,7 +99,7 @@ SELECT c.oid::bigint, ic.relname,
        i.indisprimary, i.indimmediate, i.indpred IS NOT NULL, i.indisvalid,
        NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.{{key_columns}} AND NOT coalesce(a.attnotnull, false))
+                    WHERE k.position <= i.{{key_columns}} AND NOT {{not_null}})
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
@@ -109,6 +109,17 @@ SELECT c.oid::bigint, ic.relname,
 """
 
 
+def not_null(server_version: int) -> str:
+    """Return the condition that a column ``a`` holds no NULL. From PostgreSQL 18 on attnotnull is set although the
+    constraint is not validated; such a column may even be part of a replica identity."""
+    if not has(server_version, "NOT NULL that was not validated"):
+        return "coalesce(a.attnotnull, false)"
+    return (
+        "(coalesce(a.attnotnull, false) AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint nn"
+        " WHERE nn.conrelid = a.attrelid AND nn.contype = 'n' AND nn.conkey[1] = a.attnum AND NOT nn.convalidated))"
+    )
+
+
 def key_columns(server_version: int) -> str:
     """Return the column of pg_index that counts the key's columns: INCLUDE, which only follows them, came with 11."""
     return "indnkeyatts" if has(server_version, "pg_index.indnkeyatts") else "indnatts"
@@ -116,7 +127,7 @@ def key_columns(server_version: int) -> str:
 
 def unique_indexes(server_version: int) -> str:
     """Return the query for unique indexes."""
-    return _UNIQUE_INDEXES.format(key_columns=key_columns(server_version))
+    return _UNIQUE_INDEXES.format(key_columns=key_columns(server_version), not_null=not_null(server_version))
 
 
 PARENTS = """

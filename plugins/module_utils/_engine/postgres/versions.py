@@ -84,6 +84,7 @@ ABILITIES: Final[Mapping[str, int]] = {
     "locale provider of a database": 150000,
     "membership WITH SET": 160000,
     "identities without generated columns": 180000,
+    "NOT NULL that was not validated": 180000,
     "NOT VALID foreign keys of partitioned tables": 180000,
 }
 """What the server can do with a statement."""

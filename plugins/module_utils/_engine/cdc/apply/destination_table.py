@@ -17,7 +17,7 @@ from ...errors import MismatchError
 from ...objects.mapping import DestinationName, ObjectMapping, TableMapping
 from ...postgres._psycopg import sql
 from ...postgres.catalog import qualified, quoted
-from ...postgres.catalog_queries import BINARY_SAFE_TYPES, key_columns
+from ...postgres.catalog_queries import BINARY_SAFE_TYPES, key_columns, not_null
 from ...postgres.connect import explain_errors
 from ...postgres.versions import has
 from ..changes.compaction import TableShape
@@ -259,7 +259,7 @@ SELECT ic.relname,
        i.indimmediate, i.indpred IS NOT NULL, i.indisvalid, i.indisprimary,
        NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, position)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                    WHERE k.position <= i.{key_columns} AND NOT coalesce(a.attnotnull, false)),
+                    WHERE k.position <= i.{key_columns} AND NOT {not_null}),
        NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(i.indkey::smallint[]), pg_catalog.unnest(i.indcollation::oid[]))
                      WITH ORDINALITY k(number, collation_oid, position)
                      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
@@ -277,7 +277,8 @@ def columns_statement(server_version: int) -> Composed:
 
 def uniques_statement(server_version: int) -> Composed:
     """Return the query for the unique indexes of a table by its OID."""
-    return sql.SQL(_UNIQUES).format(key_columns=sql.SQL(key_columns(server_version)))
+    known = {"key_columns": key_columns(server_version), "not_null": not_null(server_version)}
+    return sql.SQL(_UNIQUES).format(**{name: sql.SQL(text) for name, text in known.items()})
 
 
 def observe_table(conn: Connection, name: DestinationName) -> FoundTable | None:
