@@ -108,14 +108,17 @@ def test_what_follows_an_opening(moved: Moved) -> None:
     assert not moved.cut(state="released")["changed"]
 
 
-def test_what_an_audit_trigger_writes_at_our_own_statements_arrives(moved: Moved) -> None:
+AUDIT = """
+CREATE FUNCTION sales.audit() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+  $$BEGIN INSERT INTO sales.orders (who, note) VALUES ('audit', tg_tag); END$$
+"""
+
+
+def test_what_an_audit_trigger_writes_at_our_own_statements_arrives(make_moved: MakeMoved) -> None:
     """It writes as a superuser: no fence stops it, and the fence's own statements fire it to the last."""
+    moved = make_moved(AUDIT)
     source, destination = moved.pair.ends
-    source.run(
-        "CREATE FUNCTION sales.audit() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN"
-        " INSERT INTO sales.orders (who, note) VALUES ('audit', tg_tag); END$$;"
-        "CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION sales.audit()"
-    )
+    source.run("CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION sales.audit()")
     moved.cut()
     source.run("ALTER EVENT TRIGGER audit DISABLE")
     told = "SELECT note, count(*) FROM sales.orders WHERE who = 'audit' GROUP BY 1 ORDER BY 1"

@@ -66,6 +66,9 @@ def read_verdicts(store: StateStore) -> list[StoredVerdict]:
     return [StoredVerdict(row[0], (row[1], row[2]), *row[3:]) for row in rows]
 
 
+_FOUR_LISTS = ", ".join(["pg_catalog.unnest(%s::text[])"] * 4)
+"""What ROWS FROM makes rows of; unnest with several arguments is a form of the grammar and cannot be qualified."""
+
 FactName = tuple[str, str, str]
 """Type alias: kind, schema and name of a fact, as the source's dump has them."""
 
@@ -85,7 +88,7 @@ def record_source(store: StateStore, digests: Mapping[FactName, str], *, anew: b
     conflict = "DO UPDATE SET source = excluded.source, destination = ''" if anew else "DO NOTHING"
     statement = sql.SQL(
         "INSERT INTO {} (migration, kind, schema_name, name, source)"
-        " SELECT %s, * FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
+        " SELECT %s, * FROM ROWS FROM (" + _FOUR_LISTS + ") found"
         " ON CONFLICT (migration, pg_catalog.md5(kind || ' ' || schema_name || ' ' || name)) " + conflict
     ).format(store.table("definition"))
     columns = [[name[number] for name in digests] for number in range(3)]
@@ -97,7 +100,7 @@ def record_destination(store: StateStore, digests: Mapping[FactName, str]) -> No
     """Record how the destination prints those of these facts whose print there is not known yet. Raises ServerError."""
     statement = sql.SQL(
         "UPDATE {} d SET destination = found.digest"
-        " FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) found (kind, schema_name, name, digest)"
+        " FROM ROWS FROM (" + _FOUR_LISTS + ") found (kind, schema_name, name, digest)"
         " WHERE d.migration = %s AND d.destination = ''"
         " AND (d.kind, d.schema_name, d.name) = (found.kind, found.schema_name, found.name)"
     ).format(store.table("definition"))

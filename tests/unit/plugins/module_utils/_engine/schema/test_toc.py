@@ -114,6 +114,13 @@ def test_every_entry_has_its_identity_its_needs_and_its_statements() -> None:
     assert parsed.standard_strings is False
 
 
+def test_a_schema_whose_name_only_one_output_quotes() -> None:
+    """pg_restore --no-owner makes CREATE SCHEMA itself, and takes no --quote-all-identifiers."""
+    owned = script(owners=True).replace("CREATE SCHEMA s;", 'CREATE SCHEMA "s";\n\n\nALTER SCHEMA s OWNER TO postgres;')
+    schema = parse(LISTING, owned, script(owners=False)).entries[0]
+    assert (schema.text, schema.owner_text) == ('CREATE SCHEMA "s";', "ALTER SCHEMA s OWNER TO postgres;")
+
+
 def test_a_header_inside_a_function_is_part_of_it_and_settings_between_entries_are_not() -> None:
     function = parse(LISTING, script(owners=True), script(owners=False)).entries[1]
     assert "TOC entry 99" in function.text
