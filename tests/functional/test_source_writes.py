@@ -250,7 +250,7 @@ def test_a_column_whose_not_null_was_never_validated_is_no_key(make_role: MakeRo
         make_pair(source="18"),
         make_role,
         "CREATE TABLE shop.loose (a int, b text); INSERT INTO shop.loose VALUES (NULL, 'x'), (NULL, 'y'), (1, 'z');"
-        "ALTER TABLE shop.loose ADD CONSTRAINT some NOT NULL a NOT VALID; CREATE UNIQUE INDEX loose_a ON shop.loose (a);",
+        "ALTER TABLE shop.loose ADD CONSTRAINT loose_not_null NOT NULL a NOT VALID; CREATE UNIQUE INDEX loose_a ON shop.loose (a);",
     )
     shop.capture()
     assert shop.pair.source.value(IDENTITY, ["shop.loose"]) == "f"
