@@ -566,9 +566,9 @@ def test_what_comes_later_is_made_by_the_next_run(pair: Any, clusters: Any) -> N
     pair.source.run("CREATE INDEX late ON s.a ((id + 1)); COMMENT ON INDEX s.late IS 'new too'")
     answers = all_sections(job, clusters)
     assert {section: answer["objects"] for section, answer in answers.items()} == {
-        "pre_data": ["table s.b", "comment s.TABLE b"],
+        "pre_data": ["table s.b", 'comment s.TABLE "b"'],
         "keys": ["constraint b_pkey on s.b"],
-        "indexes": ["index s.late", "comment s.INDEX late"],
+        "indexes": ["index s.late", 'comment s.INDEX "late"'],
         "foreign_keys": [],
     }
 

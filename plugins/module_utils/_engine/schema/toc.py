@@ -27,6 +27,8 @@ _LISTED = re.compile(r"^\d+; \d+ \d+ ", re.MULTILINE)
 _TABLESPACE = re.compile(r"; Tablespace: [^\n]*\Z")
 _END = re.compile(r"(?:^-- Completed on [^\n]*\n\n)?^--\n-- PostgreSQL database dump complete\n--\n", re.MULTILINE)
 _STRINGS = re.compile(r"^SET standard_conforming_strings = (on|off);$", re.MULTILINE)
+_SCHEMA = re.compile(r'\ACREATE SCHEMA ([^"\n]*);')
+"""Without owners pg_restore writes this statement itself, and quotes only the names that need it."""
 _STRAY = re.compile(r"(?:\s*^SET default_(?:tablespace|table_access_method) = [^\n]*;\s*)+\Z", re.MULTILINE)
 """Printed before the header of an object, and so at the end of the one before it, by programs older than 15."""
 
@@ -101,6 +103,8 @@ def _statements(text: str) -> str:
 
 def _entry(header: re.Match[str], text: str, bare: str | None) -> Entry:
     """Return one entry. ``bare`` is the same text without what sets the owner."""
+    if bare is not None and header["kind"] == "SCHEMA" and not text.startswith(bare):
+        bare = _SCHEMA.sub(r'CREATE SCHEMA "\1";', bare)
     if bare is None or not text.startswith(bare):
         raise _unexpected(f"entry {header['id']} ({header['kind']})")
     schema, owner = header["schema"], header["owner"]

@@ -85,7 +85,7 @@ def record_source(store: StateStore, digests: Mapping[FactName, str], *, anew: b
     conflict = "DO UPDATE SET source = excluded.source, destination = ''" if anew else "DO NOTHING"
     statement = sql.SQL(
         "INSERT INTO {} (migration, kind, schema_name, name, source)"
-        " SELECT %s, * FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
+        " SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
         " ON CONFLICT (migration, pg_catalog.md5(kind || ' ' || schema_name || ' ' || name)) " + conflict
     ).format(store.table("definition"))
     columns = [[name[number] for name in digests] for number in range(3)]
@@ -97,7 +97,7 @@ def record_destination(store: StateStore, digests: Mapping[FactName, str]) -> No
     """Record how the destination prints those of these facts whose print there is not known yet. Raises ServerError."""
     statement = sql.SQL(
         "UPDATE {} d SET destination = found.digest"
-        " FROM pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) found (kind, schema_name, name, digest)"
+        " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) found (kind, schema_name, name, digest)"
         " WHERE d.migration = %s AND d.destination = ''"
         " AND (d.kind, d.schema_name, d.name) = (found.kind, found.schema_name, found.name)"
     ).format(store.table("definition"))

@@ -114,6 +114,17 @@ def test_every_entry_has_its_identity_its_needs_and_its_statements() -> None:
     assert parsed.standard_strings is False
 
 
+def test_a_schema_is_printed_otherwise_without_owners_where_the_dump_quotes_every_name() -> None:
+    quoted = script(owners=True).replace(
+        "CREATE SCHEMA s;", 'CREATE SCHEMA "s";\n\n\nALTER SCHEMA s OWNER TO postgres;'
+    )
+    schema = parse(LISTING, quoted, script(owners=False)).entries[0]
+    assert (schema.text, schema.owner_text) == ('CREATE SCHEMA "s";', "ALTER SCHEMA s OWNER TO postgres;")
+    other = quoted.replace('SCHEMA "s"', 'SCHEMA "t"')
+    with pytest.raises(ProtocolError, match="SCHEMA"):
+        parse(LISTING, other, script(owners=False))
+
+
 def test_a_header_inside_a_function_is_part_of_it_and_settings_between_entries_are_not() -> None:
     function = parse(LISTING, script(owners=True), script(owners=False)).entries[1]
     assert "TOC entry 99" in function.text
