@@ -33,8 +33,8 @@ class Shop:
         self.app = make_role(pair)
         self.mover = make_role(pair, "LOGIN REPLICATION")
         source.run(
-            f"CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO {self.app[0]}; GRANT {self.owner} TO {self.mover[0]};"
-            f"GRANT CREATE ON DATABASE {source.dbname} TO {self.mover[0]}; {schema}"
+            f"CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO {self.owner}, {self.app[0]};"
+            f"GRANT {self.owner} TO {self.mover[0]}; GRANT CREATE ON DATABASE {source.dbname} TO {self.mover[0]}; {schema}"
         )
         for name in source.query(TABLES):
             table = sql.Identifier(*name).as_string(None)
@@ -119,7 +119,10 @@ def test_another_publication_that_sends_less_rules_out_full(
 
 def test_a_row_filter_rules_nothing_out(make_role: MakeRole, make_pair: MakePair) -> None:
     shop = Shop(make_pair(source="17"), make_role, PLAIN)
-    shop.pair.source.run("CREATE PUBLICATION other FOR TABLE shop.item WHERE (id > 0), shop.part WHERE (id > 0)")
+    shop.pair.source.run(
+        "CREATE PUBLICATION other FOR TABLE shop.item WHERE (id > 0), shop.part WHERE (id > 0)"
+        " WITH (publish_via_partition_root)"
+    )
     shop.capture(identity="full")
     assert shop.refusals() == {}
 
@@ -215,10 +218,14 @@ def test_what_only_the_try_finds_is_taken_back(make_role: MakeRole, make_pair: M
 def test_what_the_source_refused_before_stops_nothing(make_role: MakeRole, make_pair: MakePair) -> None:
     """Another publication's column list leaves the key out: the application cannot write there, with us or without."""
     shop = Shop(make_pair(source="17"), make_role, PLAIN + "CREATE PUBLICATION other FOR TABLE shop.item (name)")
-    assert "column list" in str(shop.application.refusals()).lower()
+    assert {
+        kind: why[:5]
+        for (dummy, table, kind), why in shop.application.before.items()
+        if table == "shop.item" and kind in ("UPDATE", "DELETE")
+    } == {"UPDATE": "42P10", "DELETE": "42P10"}
     shop.capture()
     shop.pair.source.run(
-        f"CREATE TABLE shop.later (id int PRIMARY KEY); ALTER TABLE shop.later OWNER TO {shop.owner};"
+        f"CREATE TABLE shop.later (id int PRIMARY KEY DEFAULT 1); ALTER TABLE shop.later OWNER TO {shop.owner};"
         f"GRANT ALL ON shop.later TO {shop.app[0]}"
     )
     shop.migration.run("pg_publication")
@@ -238,7 +245,8 @@ def test_an_index_that_a_deployment_takes_away_is_no_identity_for_ever(
     assert shop.pair.source.value(IDENTITY, ["shop.code"]) == "i"
     shop.pair.source.run(then)
     shop.migration.run("pg_replica_identity")
-    assert shop.refusals() == {}
+    # a duplicate is refused by the index's name
+    assert {why for why in shop.refusals().values() if not why.startswith("23505")} == set()
     for module in ("pg_repl_slot", "pg_publication", "pg_replica_identity"):
         assert shop.migration.run(module, state="absent")["left_behind"] == []
     assert shop.pair.source.value(IDENTITY, ["shop.code"]) == "d", "what was set later is given back too"
@@ -266,8 +274,11 @@ def test_no_trigger_of_the_application_fires_for_the_try(make_role: MakeRole, ma
         " $$BEGIN PERFORM nextval('shop.fired'); RETURN NULL; END$$;"
         "CREATE TRIGGER noted BEFORE UPDATE OR DELETE ON shop.log FOR EACH STATEMENT EXECUTE FUNCTION shop.note()",
     )
+    fired = "SELECT is_called FROM shop.fired"
+    assert shop.pair.source.value(fired) is True, "the application's own writes fire it"
+    shop.pair.source.run("ALTER SEQUENCE shop.fired RESTART")
     shop.capture()
-    assert shop.pair.source.value("SELECT is_called FROM shop.fired") is False
+    assert shop.pair.source.value(fired) is False
 
 
 @pytest.mark.parametrize("version", ["14", "17"])

@@ -74,10 +74,13 @@ def way(
     tmp_path: pathlib.Path,
 ) -> Iterator[Way]:
     pair = make_pair(request.param, "17" if request.param == "18" else "18")
-    made = Way(Quickstart(pair, make_role, clusters, tmp_path))
-    yield made
-    made.quick.task(made.migration, "absent")
-    made.quick.close()
+    quick = Quickstart(pair, make_role, clusters, tmp_path)
+    try:
+        made = Way(quick)
+        yield made
+        made.quick.task(made.migration, "absent")
+    finally:
+        quick.close()
 
 
 def refused(way: Way, module: str, *names: str) -> list[str]:

@@ -62,6 +62,9 @@ class Migration:
         result: dict[str, Any] = json.loads(out.decode().strip().splitlines()[-1])
         if result.get("failed"):
             raise ModuleFailed(module, result)
+        # ansible-core 2.19 and newer pass each on as an event
+        told = result.get("warnings", ())
+        result["warnings"] = [one if isinstance(one, str) else one["event"]["msg"] for one in told]
         return result
 
     def run(self, module: str, *, check: bool = False, **more: Any) -> dict[str, Any]:

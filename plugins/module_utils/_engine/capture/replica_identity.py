@@ -209,9 +209,10 @@ def _originals(migration: Migration) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _is_as_set(table: Table, original: Mapping[str, Any]) -> bool:
-    """Return whether a table still has the identity that we gave it; also where the index of it was dropped since."""
+    """Return whether a table still has the identity that we gave it; also where its index was dropped or renamed since."""
     now, ours = identity_of(table), Identity(str(original.get("set", "f")), str(original.get("set_index", "")))
-    return now == ours or (now.letter == ours.letter == "i" and not now.index)
+    gone = ours.index not in {index.name for index in table.unique_indexes}
+    return now == ours or (now.letter == ours.letter == "i" and gone)
 
 
 def _plan_absent(migration: Migration, patience: Patience, waits: Waits) -> Plan:
