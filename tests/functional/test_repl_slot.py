@@ -254,7 +254,8 @@ def test_an_owner_with_replication_is_enough_at_the_source(make_role: Any, pair:
     moved = Migration(pair.source.dbname, source, pair.destination.endpoint, [{"schema": "sales"}])
     before = pair.source.query("SELECT relreplident FROM pg_class WHERE oid = 'sales.orders'::regclass")
     modules = ("pg_replica_identity", "pg_publication", "pg_repl_slot")
-    for module in modules:
+    moved.four_beats("pg_replica_identity", identity="full")
+    for module in modules[1:]:
         moved.four_beats(module)
     with pair.source.connect(application_name="quarter end") as busy, busy.transaction():
         busy.execute("INSERT INTO sales.orders VALUES (1)")
