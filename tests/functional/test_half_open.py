@@ -116,7 +116,7 @@ def test_while_the_source_cannot_be_seen_the_lag_is_unknown(streaming: Streaming
         info = migration.run("pg_migration_info")
         assert info["cdc"]["lag_bytes"] is None and info["cdc"]["lag_seconds"] is None
         assert "how far it is behind is unknown" in info["msg"]
-        assert "0 bytes" not in info["msg"]
+        assert info["msg"].count("behind") == 1
         proxy.deaf = False
         proxy.drop_client()
         until(lambda: streaming.progress("lag_bytes") is not None, 30, streaming)

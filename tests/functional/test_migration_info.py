@@ -101,7 +101,7 @@ def test_copy_progress_and_lag(pair: Pair) -> None:
 def test_a_source_that_is_down_is_reported_with_all_the_rest(pair: Pair) -> None:
     pair.source.run(SHOP)
     one = migration(pair, "half")
-    one.run("pg_replica_identity")
+    one.run("pg_replica_identity", identity="full")
     one.source = {**one.source, "login_port": 1}
     result = one.run(MODULE)
     assert result["phase"] == "registered" and result["source_server"]["reachable"] is False

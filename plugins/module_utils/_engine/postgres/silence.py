@@ -134,43 +134,49 @@ class SilenceWatch:
                 silent, now = session.silent(), time.monotonic()
                 if silent < session.limit or now < session.due or session.purpose.startswith(_PURPOSE):
                     continue
-                why = self._look(session, silent)
+                self._look(session, silent)
                 session.due = now + session.limit / 2
-                # It may have been heard meanwhile.
-                if why and session.silent() >= session.limit:
-                    ended = Ended(session.endpoint.end, session.purpose, f"for {silent:.0f} s: {why}")
-                    self._ended.append(ended)
-                    session.cut()
-                    self.told(ended)
 
     def _pause(self) -> float:
         return max(0.1, min([2.0, *(session.limit / 4 for session in open_sessions())]))
 
-    def _look(self, session: OpenSession, silent: float) -> str:
-        """Return why the session is to be given up; empty if it lives. In a thread, since a look may be silent too."""
-        found: list[str] = []
-        asked = threading.Thread(target=lambda: found.append(_ask(session, silent)), name="look", daemon=True)
+    def _look(self, session: OpenSession, silent: float) -> None:
+        """Look a session up, and give it up if it will never answer. In a thread, since a look may be silent too."""
+        noted: list[Ended] = []
+
+        def note(why: str) -> bool:
+            # Before the server ends it: what the session then says is explained by this. It may have been heard meanwhile.
+            if not noted and session.silent() >= session.limit:
+                noted.append(Ended(session.endpoint.end, session.purpose, f"for {silent:.0f} s: {why}"))
+                self._ended.append(noted[0])
+            return bool(noted)
+
+        asked = threading.Thread(target=_ask, args=(session, silent, note), name="look", daemon=True)
         asked.start()
         asked.join(min(_ANSWER, 4 * session.limit))
-        return found[0] if found else "the server answers no new session either"
+        if asked.is_alive():
+            note("the server answers no new session either")
+        if noted:
+            session.cut()
+            self.told(noted[0])
 
 
-def _ask(session: OpenSession, silent: float) -> str:
-    """Look a session up and return why it is dead; what of it still stands at the server is ended there."""
+def _ask(session: OpenSession, silent: float, note: Callable[[str], bool]) -> None:
+    """Look a session up, and ``note`` why it is dead; if that is taken, end at the server what of it still stands there."""
     try:
         with connect(session.endpoint, f"{_PURPOSE} {session.purpose}") as conn:
             row = conn.execute(_LOOK, (session.pid,)).fetchone()
             slot = conn.execute(_SLOT, (session.pid,)).fetchone() if session.streams else None
             seen = Seen(True, bool(slot and slot[0]), *row) if row else Seen(False)
             why = death(seen, session, silent)
-            if why and seen.there:
+            if why and note(why) and seen.there:
                 conn.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (session.pid,))
-            return why
     except ConnectError as exc:
         # A server that refuses is there: too many connections, or it is starting.
-        return "" if exc.sqlstate or "FATAL" in exc.why else "no new session can be opened either"
+        if not exc.sqlstate and "FATAL" not in exc.why:
+            note("no new session can be opened either")
     except (EngineError, psycopg.Error):
-        return ""
+        return
 
 
 _CONNECT_STANDBY = (

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerError, StateError, TimeoutExpired
+from ..postgres.catalog import quoted
 from ..postgres.connect import Endpoint, connect, explain_errors
 from ..postgres.locks import in_lock_timeout
 from ..state.fence_state import move_fence, read_fence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 2.0
 _WRITES_ALL = "pg_write_all_data"
 _DOING = "fencing the source of migration"
+_REFUSED = "42501"
 _RETRIED = ("55P03", "40P01", "XX000")
 """A lock timeout, a deadlock, and "tuple concurrently updated": another session's GRANT or ALTER."""
 
@@ -132,9 +134,21 @@ def raise_fence(conn: Connection, name: str, fence: Fence, attempts: int = 3) ->
             _take(conn, name, fence)
             return
         except ServerError as exc:
+            if exc.sqlstate == _REFUSED and (remedy := _grantors_remedy(fence)):
+                found = f"{exc.remedy} {remedy}"
+                raise ServerError(exc.doing, exc.what, exc.why, found, sqlstate=exc.sqlstate) from exc
             if exc.sqlstate not in _RETRIED or attempt == attempts - 1:
                 raise
             time.sleep(0.2)
+
+
+def _grantors_remedy(fence: Fence) -> str:
+    """Return how we may revoke what others than the owners granted; empty where nobody else did."""
+    grantors = sorted({grant.grantor for grant in fence.taken if not grant.by_owner} - {fence.ourselves})
+    if not grantors:
+        return ""
+    named = ", ".join(quoted(role) for role in grantors)
+    return f"What these roles granted is revoked in their name: GRANT {named} TO {quoted(fence.ourselves)}."
 
 
 def _take(conn: Connection, name: str, fence: Fence) -> None:

@@ -154,7 +154,7 @@ class Silent:
 def watched(monkeypatch: pytest.MonkeyPatch, sessions: list[Any], answer: str) -> tuple[SilenceWatch, list[Ended]]:
     told: list[Ended] = []
     monkeypatch.setattr(silence, "open_sessions", lambda: tuple(sessions))
-    monkeypatch.setattr(silence, "_ask", lambda *dummy: answer)
+    monkeypatch.setattr(silence, "_ask", lambda session, silent, note: note(answer))
     watch = SilenceWatch()
     watch.told = told.append
     watch.start()
@@ -179,6 +179,42 @@ def test_a_session_that_was_ended_at_the_server_first_says_why_too(monkeypatch: 
     assert STANDBY in watch.explained(ended).why
 
 
+def test_the_reason_is_known_before_the_server_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says when it is ended is a sign of life, and may be explained before the look is over."""
+    dead = Silent()
+    said: list[str] = []
+
+    def ask(_session: Any, _silent: float, note: Any) -> None:
+        assert note(STANDBY)
+        monkeypatch.setattr(dead, "silent", lambda: 0.0)
+        said.append(watch.explained(ConnectError("committing", "m", "server closed the connection", "Look.")).why)
+
+    monkeypatch.setattr(silence, "open_sessions", lambda: (dead,))
+    monkeypatch.setattr(silence, "_ask", ask)
+    watch = SilenceWatch()
+    watch.start()
+    time.sleep(0.6)
+    watch.stop(join=True)
+    assert STANDBY in said[0] and dead.cuts == 1
+
+
+def test_one_that_was_heard_meanwhile_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Silent()
+    taken: list[bool] = []
+
+    def ask(_session: Any, _silent: float, note: Any) -> None:
+        monkeypatch.setattr(one, "silent", lambda: 0.0)
+        taken.append(note("the server has ended it"))
+
+    monkeypatch.setattr(silence, "open_sessions", lambda: (one,))
+    monkeypatch.setattr(silence, "_ask", ask)
+    watch = SilenceWatch()
+    watch.start()
+    time.sleep(0.6)
+    watch.stop(join=True)
+    assert taken == [False] and not one.cuts
+
+
 def test_another_error_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, dummy = watched(monkeypatch, [Silent()], "the server has ended it")
     other = StateError("a", "b", "c", "d")
@@ -190,9 +226,8 @@ def test_one_that_lives_is_left_and_not_asked_about_all_the_time(monkeypatch: py
     alive.silent = lambda: 11.0  # type: ignore[method-assign]
     asked: list[Any] = []
 
-    def ask(*looked: Any) -> str:
+    def ask(*looked: Any) -> None:
         asked.append(looked)
-        return ""
 
     monkeypatch.setattr(silence, "_ask", ask)
     monkeypatch.setattr(silence, "open_sessions", lambda: (alive, look))
@@ -206,9 +241,8 @@ def test_one_that_lives_is_left_and_not_asked_about_all_the_time(monkeypatch: py
 def test_a_look_that_gets_no_answer_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     dead = Silent(limit=0.1)
 
-    def ask(*dummy: Any) -> str:
+    def ask(*dummy: Any) -> None:
         time.sleep(5)
-        return ""
 
     monkeypatch.setattr(silence, "_ask", ask)
     monkeypatch.setattr(silence, "open_sessions", lambda: (dead,))
