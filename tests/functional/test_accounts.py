@@ -232,7 +232,7 @@ def test_the_dry_run_shows_the_right_that_is_granted_and_revoked(make: Make) -> 
     fill(quick, "public")
     migration = quick.migration(PUBLIC, types=["schema"])
     shown = migration.four_beats("pg_schema_sync", section="pre_data", **quick.client)[0]
-    texts = [text for change in shown["statements"] for text in change["statements"]]
+    texts = [one["sql"] for one in shown["statements"]]
     grants = [text for text in texts if text.startswith("GRANT CREATE ON SCHEMA")]
     revokes = [text for text in texts if text.startswith("REVOKE CREATE ON SCHEMA")]
     assert len(grants) == len(revokes) == 2
@@ -375,7 +375,7 @@ def test_tables_in_public_go_the_whole_way(make: Make, way: str) -> None:
             cut = migration.run("pg_cutover", timeout=60, **quick.client)
         assert cut["certificate"]["verdict"] == "identical"
         assert witness.assert_identical(quick.pair, ["public"]) == 551
-        assert other.read() == []
+        assert set(other.read()) <= {"B", "C"}, "14 sends transactions without a change of its own too"
     draw = "SELECT nextval('public.receipt')"
     for statement in ("INSERT INTO public.item (name) VALUES ('x')", "TRUNCATE public.log", draw):
         assert [answer(end, quick.app, statement) for end in quick.pair.ends] == ["42501", ""]
@@ -462,8 +462,10 @@ def test_what_an_owner_may_not_do_itself_is_named_and_the_remedy_helps(make: Mak
     migration = quick.migration(PUBLIC, types=["schema"])
     with pytest.raises(ModuleFailed, match="source_fenced") as failed:
         quick.precheck(migration)
-    (found,) = [one for one in failed.value.result["findings"] if one["id"] == "source_fenced"]
+    findings = [one for one in failed.value.result["findings"] if one["severity"] == "error"]
+    (found,) = [one for one in findings if one["id"] == "source_fenced"]
     assert found["object"] == quick.owner[0]
     with source.connect(user=quick.here[0], password=quick.here[1]) as session:
-        session.execute(found["fix"])
+        for one in findings:  # where everything was revoked it may not read either
+            session.execute(one["fix"])
     assert "source_fenced" not in quick.precheck(migration)

@@ -121,7 +121,8 @@ class Quickstart:
         rights: list[str] = []
         for module in reversed(CAPTURE):
             rights += migration.run(module, state="absent").get("source_rights", [])
-        assert migration.run("pg_cutover", state="released")["left_behind"] == []
+        left = migration.run("pg_cutover", state="released")["left_behind"]
+        assert left == [], left
         return rights
 
     def close(self) -> None:

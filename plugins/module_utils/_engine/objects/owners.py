@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..postgres._psycopg import sql
+from ..postgres.catalog import quoted
 from ..postgres.connect import explain_errors
 from ..postgres.versions import has
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from .mapping import ObjectMapping
     from .selection import Selection
 
-# Members of an extension come with it. The row types of tables, and arrays, belong to what they are made of.
+# Members of an extension come with it. The row types of tables, and arrays, belong to what they are made of, and so does
+# what PostgreSQL makes along with an object (deptype i): the constructors of a range type belong to its superuser.
 _OWNED = """
 WITH ns AS (
     SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
@@ -59,7 +61,7 @@ SELECT DISTINCT pg_catalog.pg_get_userbyid(o.owner)::text, n.nspname::text, o.na
   FROM owned o JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace
  WHERE (o.class = 'pg_class'::regclass OR o.namespace IN (SELECT oid FROM ns))
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+                    WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
  ORDER BY 1, 2, 3
 """
 
@@ -159,6 +161,13 @@ def observe_roles(conn: Connection) -> dict[str, Known]:
     with explain_errors("reading the roles of the", "destination"):
         rows = conn.execute(_ROLES, (become,)).fetchall()
     return {name: Known(superuser, ours) for name, superuser, ours in rows}
+
+
+def membership(role: str, account: str, server_version: int) -> str:
+    """Return the statement that lets an account become a role and gives it that role's rights, which a membership that it
+    has already need not do from PostgreSQL 16 on."""
+    options = " WITH INHERIT TRUE, SET TRUE" if has(server_version, "membership WITH SET") else ""
+    return f"GRANT {quoted(role)} TO {quoted(account)}{options};"
 
 
 def lacking_create(conn: Connection, wanted: Collection[RoleInSchema]) -> dict[RoleInSchema, bool]:

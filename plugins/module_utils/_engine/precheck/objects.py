@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..objects.mapping import tables_there
+from ..objects.owners import membership
 from ..postgres.catalog import qualified
 from . import schema_phase
 from .finding import Check, Found, at_source
@@ -185,7 +186,7 @@ def _source_identity_owner(dummy: Observation, source: SourceView) -> Iterator[F
             owner,
             f"owns {tables} of the selected tables and sequences, and the account is not a member",
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class",
-            f'GRANT "{owner}" TO "{source.server.user}";',
+            membership(owner, source.server.user, source.server.version),
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..objects.extensions import create_statements, not_there, other_version
-from ..objects.owners import Giving, RoleInSchema
+from ..objects.owners import Giving, RoleInSchema, membership
 from ..postgres.catalog import quoted
 from .finding import Check, Found, at_both
 
@@ -24,7 +24,7 @@ _NO_RIGHT = "42501"
 _DATABASE_OWNER = "pg_database_owner"
 """The role of PostgreSQL 14 and later whose only member is the database's owner; it can be granted to nobody."""
 
-_ROLES = "SELECT rolname, pg_has_role(oid, 'MEMBER') FROM pg_roles"
+_ROLES = "SELECT rolname, pg_has_role(oid, 'MEMBER') AND pg_has_role(oid, 'USAGE') FROM pg_roles"
 _CREATE = "SELECT has_schema_privilege(role, oid, 'CREATE') FROM pg_namespace"
 
 OFFERS = "destination: offered extensions"
@@ -162,7 +162,7 @@ def _owner_not_ours(seen: Observation) -> Iterator[Found]:
             known = giving.roles.get(role)
             if known is None or known.ours:
                 continue
-            remedy = f"GRANT {quoted(role)} TO {account};"
+            remedy = membership(role, destination.server.user, destination.server.version)
             if role == _DATABASE_OWNER:
                 remedy = f"ALTER DATABASE {quoted(destination.server.database)} OWNER TO {account};"
             elif known.superuser and role not in inside:
@@ -171,7 +171,9 @@ def _owner_not_ours(seen: Observation) -> Iterator[Found]:
                     f" GRANT CREATE, USAGE ON SCHEMA {name} TO {account} WITH GRANT OPTION;"
                     for name in map(quoted, schemas)
                 )
-            yield Found(role, f"it is to own {_named(schemas) or 'objects'}; member: false", _ROLES, remedy)
+            yield Found(
+                role, f"it is to own {_named(schemas) or 'objects'}; member, with its rights: false", _ROLES, remedy
+            )
 
 
 def _owner_create(seen: Observation) -> Iterator[Found]:

@@ -23,6 +23,8 @@ _ENABLE = re.compile(r"^(ALTER TABLE [^\n]*) ENABLE (?:ALWAYS|REPLICA) ((?:TRIGG
 _ROLE = r'("(?:[^"]|"")+"|[^\s";]+)'
 _GRANTEE = re.compile(rf" (?:TO|FROM) {_ROLE}(?: WITH GRANT OPTION)?(?: CASCADE)?;\Z")
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE {_ROLE} ")
+_ON_SCHEMA = re.compile(r"^GRANT ([A-Z,]+) ON SCHEMA ")
+_OPTION = " WITH GRANT OPTION;"
 SESSION = re.compile(r"^(?:SET|RESET) SESSION AUTHORIZATION\b")
 _GRANTS = ("ACL", "DEFAULT ACL")
 
@@ -50,7 +52,7 @@ def adjust(
     foreign keys are validated later; ``identities`` are `normal_form.original_identities`."""
     entry = missing.entry
     if entry.kind in _GRANTS:
-        return _grants(entry.text, roles, named_only=missing.stands) if privileges else Adjusted(())
+        return _grants(entry.text, roles, missing) if privileges else Adjusted(())
     text = entry.text
     if entry.kind in ("TABLE", "INDEX", "CONSTRAINT"):
         text = _with_own_identity(text, missing, identities or {})
@@ -86,7 +88,7 @@ def all_quoted(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
+def _grants(text: str, roles: Collection[str], missing: MissingObject) -> Adjusted:
     """Return the grants to existing roles. The grantor is left out: it would need that role's own session."""
     statements, absent = [], set()
     for statement in re.split(r"(?<=;)\n+", text):
@@ -94,9 +96,24 @@ def _grants(text: str, roles: Collection[str], *, named_only: bool) -> Adjusted:
             continue
         lacking = lacking_roles(statement, roles)
         absent |= lacking
-        if not lacking and not (named_only and ("PUBLIC" in _named(statement) or statement.startswith("REVOKE"))):
+        if not lacking and not (missing.stands and _needless(statement.strip(), missing.held)):
             statements.append(statement.strip())
     return Adjusted(tuple(statements), frozenset(absent))
+
+
+def _needless(statement: str, held: Collection[str]) -> bool:
+    """Return whether a statement about an existing schema gives no named role a right that is not among ``held``.
+
+    A right that is held by another role's grant would else be given a second time, by another grantor.
+    """
+    named = _named(statement)
+    given = _ON_SCHEMA.match(statement)
+    if "PUBLIC" in named or given is None:
+        return statement.startswith("REVOKE") or "PUBLIC" in named
+    rights = "CREATE,USAGE" if given[1] == "ALL" else given[1]
+    return not statement.endswith(_OPTION) and all(
+        f"{unquoted(role)} {right}" in held for role in named for right in rights.split(",")
+    )
 
 
 def lacking_roles(statement: str, roles: Collection[str]) -> set[str]:

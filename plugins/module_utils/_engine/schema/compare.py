@@ -53,6 +53,8 @@ class MissingObject:
     thing: DatabaseObject | None
     stands: bool = False
     """The entry holds the grants of a schema that exists already: only those to named roles are added."""
+    held: frozenset[str] = frozenset()
+    """The grants (``role PRIVILEGE``) that this schema has already: they are not given a second time."""
 
     @property
     def what(self) -> str:
@@ -167,30 +169,34 @@ def compare(
             continue
         if (entry.kind, _one_line(thing.relation if thing else (entry.schema, entry.tag))) in part_of_kept:
             continue
-        stands = first and _lacks_schema_grants(entry, schemas, source, destination, mapping)
-        if not stands and not _lacks(entry, thing, destination, mapping, absent):
+        granted = _held_grants(entry, schemas, source, destination, mapping) if first else None
+        if granted is None and not _lacks(entry, thing, destination, mapping, absent):
             continue
         if entry.kind == "FK CONSTRAINT" and thing and not reachable(thing.target):
             dangling.append(thing)
             continue
         absent.add(entry.dump_id)
-        missing[SECTIONS[number[entry.dump_id]]].append(MissingObject(entry, thing, stands))
+        missing[SECTIONS[number[entry.dump_id]]].append(
+            MissingObject(entry, thing, granted is not None, granted or frozenset())
+        )
     return Comparison(wanted, {s: tuple(found) for s, found in missing.items()}, tuple(sorted(kept)), tuple(dangling))
 
 
-def _lacks_schema_grants(
+def _held_grants(
     entry: Entry, schemas: Mapping[int, str], source: Inventory, destination: Inventory, mapping: ObjectMapping
-) -> bool:
-    """Return whether an entry holds grants that an existing schema of the destination lacks. ``schemas`` are those of
-    the dump, by ``dump_id``."""
+) -> frozenset[str] | None:
+    """Return the grants on an existing schema of the destination, where it lacks some that an entry holds; else None.
+
+    ``schemas`` are those of the dump, by ``dump_id``.
+    """
     if entry.kind != "ACL" or not entry.tag.startswith("SCHEMA "):
-        return False
+        return None
     for schema in (schemas[need] for need in entry.needs if need in schemas):
         there = destination.schemas.get(mapping.schema(schema))
         if there and there.ours:
             known = {g for g in source.schemas[schema].grants if g.rpartition(" ")[0] in destination.roles}
-            return bool(known - there.grants)
-    return False
+            return there.grants if known - there.grants else None
+    return None
 
 
 def _parts_of(kept: Collection[Name], selection: Selection) -> set[tuple[str, Name]]:

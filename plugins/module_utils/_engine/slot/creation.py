@@ -110,6 +110,10 @@ def wait_inactive(conn: Connection, name: str, timeout: float, poll: float = 0.1
 
 
 def drop_slot(conn: Connection, name: str) -> None:
-    """Drop the slot. Raises ServerError."""
-    with explain_errors("dropping the replication slot", name):
+    """Drop the slot. Raises ServerError.
+
+    As the account that logs in, which made it: only a role with REPLICATION may, and a session's role need not have it.
+    """
+    with explain_errors("dropping the replication slot", name), conn.transaction():
+        conn.execute("SET LOCAL ROLE NONE")
         conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))

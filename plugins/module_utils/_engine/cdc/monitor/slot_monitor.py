@@ -100,7 +100,8 @@ class SlotWatch:
                         source = connect(self._load().source, f"guard {store.name}")
                     publication = names.publication_name(store.name)
                     sample = sample_slot(source, self._slot, publication)
-                    if known is not None:
+                    # of one that was dropped whole the sample tells, and names it
+                    if known is not None and f"publication {publication}" not in sample.missing:
                         require_members(source, publication, known.before_image.get(PUBLICATION, {}))
                 except LossError as exc:
                     self._end = exc

@@ -1527,8 +1527,8 @@ NEW_SCHEMA = {"catalog": Catalog("destination", {}, {}, {})}
 @pytest.mark.parametrize(
     ("role", "known", "there", "fix"),
     [
-        ("app", THEIRS, {}, "GRANT app TO mover;"),
-        ("Größe", THEIRS, NEW_SCHEMA, 'GRANT "Größe" TO mover;'),
+        ("app", THEIRS, {}, "GRANT app TO mover WITH INHERIT TRUE, SET TRUE;"),
+        ("Größe", THEIRS, NEW_SCHEMA, 'GRANT "Größe" TO mover WITH INHERIT TRUE, SET TRUE;'),
         ("pg_database_owner", THEIRS, NEW_SCHEMA, "ALTER DATABASE orders OWNER TO mover;"),
         (
             "postgres",

@@ -123,3 +123,13 @@ def test_a_schema_that_is_somebodys_only_gets_grants_to_named_roles() -> None:
 
 def test_an_identifier_is_read_back() -> None:
     assert [unquoted(name) for name in ("plain", '"With ""quotes"""')] == ["plain", 'With "quotes"']
+
+
+def test_a_grant_that_another_role_has_given_is_not_given_again() -> None:
+    text = (
+        'GRANT CREATE ON SCHEMA s TO app;\nGRANT ALL ON SCHEMA s TO "Boss";\nGRANT USAGE ON SCHEMA s TO app WITH GRANT OPTION;'
+        "\nGRANT ALL ON SCHEMA s TO app;"
+    )
+    held = frozenset({"app CREATE", "Boss CREATE", "Boss USAGE"})
+    found = adjusted(MissingObject(missing("ACL", text).entry, None, stands=True, held=held)).statements
+    assert found == ("GRANT USAGE ON SCHEMA s TO app WITH GRANT OPTION;", "GRANT ALL ON SCHEMA s TO app;")
