@@ -96,7 +96,11 @@ def test_a_definition_of_every_kind_arrives(kinds: Callable[..., Kinds], source:
         compared = compare()
     assert len(every_kind.DEEDS) >= 80
     assert compared.facts > len(every_kind.DEEDS)
-    assert told(compared) == {}
+    found = told(compared)
+    version = "SELECT extversion FROM pg_extension WHERE extname = 'btree_gist'"
+    if moved.pair.source.value(version) != moved.pair.destination.value(version):
+        assert found.pop("extension btree_gist").startswith("database_level note")
+    assert found == {}
 
 
 @pytest.mark.parametrize("at", ["source", "destination"])
@@ -104,19 +108,21 @@ def test_a_definition_of_every_kind_arrives(kinds: Callable[..., Kinds], source:
 def test_each_change_is_named_alone(kinds: Callable[..., Kinds], source: str, destination: str, at: str) -> None:
     moved = kinds(source=source, destination=destination)
     moved.move()
-    known: set[str] = set()
-    wrong = []
     with moved.drift() as compare:
-        for deed in every_kind.DEEDS:
-            moved.execute(getattr(moved.pair, at), deed.statement)
+        known = set(told(compare()))
+    wrong = []
+    for deed in every_kind.DEEDS:
+        moved.execute(getattr(moved.pair, at), deed.statement)
+        # as another run of the module: what is selected is read once by each
+        with moved.drift() as compare:
             now = told(compare())
-            new = sorted(now.keys() - known)
-            words = deed.words.split(" ")
-            if len(new) != 1 or not all(word in new[0].replace('"', "") or word in new[0] for word in words):
-                wrong.append((deed.statement, deed.words, new))
-            elif not now[new[0]].split(" ")[0].endswith(at):
-                wrong.append((deed.statement, deed.words, [now[new[0]]]))
-            known = set(now)
+        new = sorted(now.keys() - known)
+        words = deed.words.split(" ")
+        if len(new) != 1 or not all(word in new[0].replace('"', "") or word in new[0] for word in words):
+            wrong.append((deed.statement, deed.words, new))
+        elif not now[new[0]].split(" ")[0].endswith(at):
+            wrong.append((deed.statement, deed.words, [now[new[0]]]))
+        known = set(now)
     assert wrong == []
 
 
@@ -156,19 +162,20 @@ def test_what_belongs_to_no_schema_is_carried_and_event_triggers_sleep(kinds: Ca
     assert again["changed"] is False
 
 
+WRITING = "SET ON PARAMETER session_replication_role"
 SHOP = """
 CREATE SCHEMA shop AUTHORIZATION {owner};
 SET ROLE {owner};
 CREATE FUNCTION shop.tax(p numeric) RETURNS numeric LANGUAGE sql AS 'SELECT p * 0.2';
 CREATE SEQUENCE shop.ticket;
-CREATE TABLE shop.item (id int PRIMARY KEY, price numeric(10,2), qty int NOT NULL DEFAULT 1, code varchar(5), system_user text,
-    CONSTRAINT not_root CHECK (system_user <> 'root'), CONSTRAINT one UNIQUE (code));
+CREATE TABLE shop.item (id int PRIMARY KEY, price numeric(10,2), qty int NOT NULL DEFAULT 1, code varchar(5), "system_user" text,
+    CONSTRAINT not_root CHECK ("system_user" <> 'root'), CONSTRAINT one UNIQUE (code));
 CREATE TABLE shop.line (id int PRIMARY KEY, item int CONSTRAINT of_item REFERENCES shop.item);
 CREATE FUNCTION shop.tr() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER stamp BEFORE INSERT ON shop.line FOR EACH ROW EXECUTE FUNCTION shop.tr();
 CREATE INDEX by_price ON shop.item (price);
 CREATE VIEW shop.priced AS SELECT id, price FROM shop.item;
-CREATE POLICY own ON shop.item FOR SELECT TO {app} USING (system_user = current_user);
+CREATE POLICY own ON shop.item FOR SELECT TO {app} USING ("system_user" = current_user);
 CREATE TABLE shop.wide (a int);
 ALTER TABLE shop.wide REPLICA IDENTITY FULL;
 CREATE TABLE shop.chosen (a int NOT NULL);
@@ -199,6 +206,7 @@ class Shop:
         self.execute(destination, "GRANT {owner} TO {mover}", mover=there[0])
         # an owner needs CREATE in the schema to be given its objects
         self.execute(destination, "GRANT CREATE ON DATABASE {db} TO {owner}", db=destination.dbname)
+        self.execute(destination, f"GRANT {WRITING} TO {{mover}}", mover=there[0])
         self.migration = Migration(
             f"shop_{secrets.token_hex(3)}",
             source.server.endpoint(source.dbname, user=here[0], password=here[1]),
@@ -216,6 +224,10 @@ class Shop:
         for section in SECTIONS:
             self.migration.run("pg_schema_sync", section=section, client_bin=self.bin)
 
+    def end(self) -> None:
+        """Take back the one right that would keep the account from being dropped with its database."""
+        self.execute(self.pair.destination, f"REVOKE {WRITING} FROM {{mover}}", mover=self.there)
+
     def found(self) -> dict[str, str]:
         """The differences in definitions, by object."""
         with compared_by(self.migration, self.bin) as compare:
@@ -224,8 +236,16 @@ class Shop:
 
 
 @pytest.fixture
-def shop(make_role: MakeRole, make_pair: Callable[..., Pair], clusters: Clusters) -> Callable[..., Shop]:
-    return lambda *versions: Shop(make_role, make_pair, clusters, *versions)
+def shop(make_role: MakeRole, make_pair: Callable[..., Pair], clusters: Clusters) -> Iterator[Callable[..., Shop]]:
+    made: list[Shop] = []
+
+    def make(*versions: str) -> Shop:
+        made.append(Shop(make_role, make_pair, clusters, *versions))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
 
 
 @pytest.mark.parametrize("versions", [("14", "17"), ("17", "17"), ("17", "18"), ("18", "18")], ids=" to ".join)
@@ -278,9 +298,7 @@ def test_a_deploy_at_the_source_is_named(shop: Callable[..., Shop], versions: tu
         one.execute(one.pair.source, statement)
     one.execute(one.pair.source, "ALTER FUNCTION shop.fresh() OWNER TO {owner}")
     found = one.found()
-    assert found.keys() - {"owner FUNCTION shop.fresh()", "owner INDEX shop.item_qty"} == {
-        name for name, dummy in DEPLOY
-    }
+    assert found.keys() == {name for name, dummy in DEPLOY}
     assert {text.split(" ")[0] for text in found.values()} == {"definition_changed_at_source"}
 
 
@@ -303,6 +321,7 @@ DAMAGE = (
 def test_what_is_damaged_at_the_destination_is_named(shop: Callable[..., Shop]) -> None:
     one = shop("17", "17")
     one.move()
+    one.migration.run("pg_full_copy")
     for dummy, statement in DAMAGE:
         one.execute(one.pair.destination, statement)
     found = one.found()
@@ -311,9 +330,6 @@ def test_what_is_damaged_at_the_destination_is_named(shop: Callable[..., Shop]) 
     assert {text.split(" ")[0] for name, text in found.items() if name != "table shop.more"} == {
         "definition_changed_at_destination"
     }
-    with pytest.raises(ModuleFailed, match="nothing has been copied"):
-        one.migration.run("pg_data_validate", client_bin=one.bin)
-    one.migration.run("pg_full_copy")
     with pytest.raises(ModuleFailed, match="differ in more than rows") as failed:
         one.migration.run("pg_data_validate", client_bin=one.bin)
     assert {name for name, dummy in DAMAGE} <= {row["object"] for row in failed.value.result["differences"]}

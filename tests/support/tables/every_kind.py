@@ -70,7 +70,7 @@ CREATE TABLE k.chk (n int, CONSTRAINT small CHECK (n < 1000));
 CREATE TABLE k.later (n int);
 ALTER TABLE k.later ADD CONSTRAINT later CHECK (n > 0) NOT VALID;
 CREATE TABLE k.uniq (a int, CONSTRAINT one UNIQUE (a));
-CREATE TABLE k.pk (a int CONSTRAINT pk PRIMARY KEY);
+CREATE TABLE k.keyed (a int CONSTRAINT pk PRIMARY KEY);
 CREATE TABLE k.excl (a int, CONSTRAINT ex EXCLUDE USING gist (a WITH =));
 CREATE TABLE k.target (a int PRIMARY KEY);
 CREATE TABLE k.child (a int CONSTRAINT fk REFERENCES k.target);
@@ -275,7 +275,7 @@ table k.generated | ALTER TABLE k.generated ALTER g DROP EXPRESSION
 table k.chk | ALTER TABLE k.chk DROP CONSTRAINT small
 check constraint k.later later | ALTER TABLE k.later DROP CONSTRAINT later
 constraint k.uniq one | ALTER TABLE k.uniq DROP CONSTRAINT one
-constraint k.pk pk | ALTER TABLE k.pk DROP CONSTRAINT pk
+constraint k.keyed pk | ALTER TABLE k.keyed DROP CONSTRAINT pk
 constraint k.excl ex | ALTER TABLE k.excl DROP CONSTRAINT ex
 fk constraint k.child fk | ALTER TABLE k.child DROP CONSTRAINT fk
 table k.opts | ALTER TABLE k.opts SET (fillfactor = 60)
@@ -332,7 +332,7 @@ acl SEQUENCE granted_sequence | GRANT SELECT ON SEQUENCE k.granted_sequence TO {
 acl FUNCTION hidden | GRANT EXECUTE ON FUNCTION k.hidden() TO PUBLIC
 acl PROCEDURE granted | GRANT EXECUTE ON PROCEDURE k.granted() TO {other}
 acl TYPE granted_type | GRANT USAGE ON TYPE k.granted_type TO {other}
-acl DOMAIN granted_domain | GRANT USAGE ON DOMAIN k.granted_domain TO {other}
+acl TYPE granted_domain | GRANT USAGE ON DOMAIN k.granted_domain TO {other}
 acl TABLE v | GRANT SELECT ON k.v TO {other}
 owner owned_table | ALTER TABLE k.owned_table OWNER TO {other}
 owner owned_function | ALTER FUNCTION k.owned_function() OWNER TO {other}

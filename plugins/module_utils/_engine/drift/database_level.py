@@ -113,7 +113,10 @@ _CASTS = f"""
 SELECT pg_catalog.format_type(c.castsource, NULL), pg_catalog.format_type(c.casttarget, NULL),
        CASE WHEN c.castfunc <> 0 THEN c.castfunc::regprocedure::text ELSE '' END, c.castcontext::text, c.castmethod::text
   FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND {_MEMBER.format("c", "pg_cast")}
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'i')
 """
+"""Without those that come with a type: of a range to its multirange."""
 _CONTEXTS = {"a": " AS ASSIGNMENT", "i": " AS IMPLICIT"}
 
 

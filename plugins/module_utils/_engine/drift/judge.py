@@ -21,6 +21,7 @@ from .fixes import fix
 if TYPE_CHECKING:
     from ..state.validation import FactName, RecordedDefinition
 
+_ALONG = (OWNER, "ACL", "COMMENT", "SECURITY LABEL")
 _STATE = {"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
@@ -51,11 +52,21 @@ def judge(
     both = source.keys() & destination.keys()
     stood = {key for key in both if key.kind in ("SCHEMA", "TABLE") and key not in names}
     found = [_without_role(role, keys) for role, keys in sorted(_lacking(source.values(), known).items())]
-    for key in sorted(source.keys() | destination.keys() | names):
+    along = _going_along(source, destination)
+    for key in sorted((source.keys() | destination.keys() | names) - along):
         record = recorded.get((key.kind, key.schema, key.name))
         own = replace(known, made=False) if record is None and _of_standing(key, stood) else known
         found += _differences(key, source.get(key), destination.get(key), record, own)
     return tuple(found)
+
+
+def _going_along(source: Mapping[Key, Definition], destination: Mapping[Key, Definition]) -> set[Key]:
+    """Return the owner, grants and comment of what only one end has: the object alone is named. They are compared once
+    both ends have it."""
+    one_end = source.keys() ^ destination.keys()
+    # a grant names every relation as TABLE, and quotes the name
+    objects = {(one.schema, f"{kind} {one.name}") for one in one_end for kind in (one.kind, "TABLE")}
+    return {one for one in one_end if one.kind in _ALONG and (one.schema, one.name.replace('"', "")) in objects}
 
 
 def _of_standing(key: Key, stood: Collection[Key]) -> bool:

@@ -126,7 +126,10 @@ SELECT t.schema_name, t.table_name, t.state, coalesce(t.run, 0), coalesce(t.mark
 
 
 def copies_of_others(store: StateStore) -> list[Name]:
-    """Return the tables, by the source's name, that other migrations with the same state tables copy. Raises ServerError."""
+    """Return the tables, by the source's name, that other migrations with the same state tables copy; none where
+    there are no state tables. Raises ServerError."""
+    if not store.installed():
+        return []
     query = sql.SQL("SELECT schema_name, table_name FROM {} WHERE migration <> %s").format(store.table("table_copy"))
     with explain_errors("reading what other migrations copy beside", store.name):
         return store.conn.execute(query, (store.name,)).fetchall()

@@ -77,6 +77,18 @@ def test_the_record_says_who_changed_it(
     assert all(one.object == "view s.v" for one in found)
 
 
+@pytest.mark.parametrize("at", ["source", "destination"])
+def test_what_only_one_end_has_is_named_without_its_owner_grants_and_comment(at: str) -> None:
+    names = ("VIEW", "v"), (OWNER, "VIEW v"), ("ACL", 'TABLE "v"'), ("COMMENT", 'VIEW "v"'), (OWNER, "VIEW w")
+    keys = [Key(kind, "s", name) for kind, name in names]
+    one = {key: Definition(key, 'ALTER x OWNER TO "app";') for key in keys}
+    here, there = (one, {}) if at == "source" else ({}, one)
+    assert [str(key.object) for key in judge(here, there, {}, ALIKE)] == ["owner VIEW s.w", "view s.v"]
+    stands = {keys[0]: one[keys[0]]}
+    here, there = (one, stands) if at == "source" else (stands, one)
+    assert len(judge(here, there, {}, ALIKE)) == 4
+
+
 def test_grants_to_roles_that_the_destination_lacks_are_named_once_and_do_not_count() -> None:
     key = Key("ACL", "s", 'TABLE "t"')
     here = 'GRANT ALL ON TABLE "s"."t" TO "app";\nGRANT SELECT ON TABLE "s"."t" TO "gone";'
