@@ -201,9 +201,11 @@ def test_an_account_with_too_few_rights(
         "destination_replica_role",
         "destination_create",
         "destination_temp_privilege",
+        "owner_not_ours",
     }
     assert found(result, "replication_connect")["evidence"]["answer"].startswith("replication: ")
     assert found(result, "source_schema_usage")["object"] == "hidden"
+    assert found(result, "owner_not_ours")["object"] == "postgres"
     pair.destination.run(found(result, "destination_replica_role")["fix"])
     pair.destination.run(found(result, "destination_create")["fix"])
     pair.destination.run(found(result, "destination_temp_privilege")["fix"])
@@ -217,6 +219,7 @@ def test_an_account_with_too_few_rights(
         "source_schema_usage",
         "source_identity_owner",
         "source_create_publication",
+        "owner_not_ours",
     }
 
 
