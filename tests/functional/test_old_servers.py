@@ -175,7 +175,14 @@ def travel(trip: Trip, source: End) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.parametrize("old", [True, False], ids=["snapshots can be imported", "they cannot"], indirect=True)
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param(True, id="snapshots can be imported", marks=pytest.mark.faults_heavy),
+        pytest.param(False, id="they cannot"),
+    ],
+    indirect=True,
+)
 def test_a_database_of_11_is_moved_under_load(
     request: pytest.FixtureRequest,
     make_role: Callable[..., tuple[str, str]],
