@@ -157,8 +157,8 @@ read_only_sessions:
   type: bool
   sample: true
 unverified:
-  description: Why the attempt to write was not possible.
-  returned: when the migration's account may not become the role
+  description: Why the attempt to write was not possible, or not for every table.
+  returned: when the migration's account may not become the role, or another session holds a lock on a table
   type: str
   sample: permission denied to set role "shop"
 """

@@ -10,6 +10,7 @@ logging in as the account and writing. No account here is a superuser.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from support.harness.programs import Programs
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.execute import Limits
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.cutover.plan import plan_opened
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.drift.comparison import Drift
+from ansible_collections.causeway.postgresql.plugins.module_utils._engine.errors import ServerError
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.migration import Migration
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.names import publication_name
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.spec import spec_of
@@ -174,6 +176,39 @@ def test_a_right_that_the_account_may_not_revoke_is_told(shop: Shop) -> None:
     statement = way["remedy"].replace(" …", "").split(", as ")[0]
     end.run(f"SET ROLE {shop.owner[0]}; {statement}; RESET ROLE")
     assert shop.answer(end, shop.mover, "-c default_transaction_read_only=off") == "42501"
+
+
+@pytest.mark.parametrize("way", ["GRANT {owner} TO {mover}", "GRANT SELECT ON sales.orders TO {mover}"])
+def test_a_locked_table_is_not_waited_for_and_said_so(shop: Shop, way: str) -> None:
+    """In a new session that is read-only, and in the attempt itself where the catalogs show no right."""
+    end = shop.pair.destination
+    shop.run(end, way)
+    with shop.migration() as migration:
+        with end.server.connect(end.dbname) as other, other.transaction():
+            other.execute("LOCK TABLE sales.orders, sales.part, sales.part_0 IN ACCESS EXCLUSIVE MODE")
+            began = time.monotonic()
+            result: Any = revoke.plan(migration, REVOKE).carry_out()
+            assert time.monotonic() - began < 20
+        assert not result["verified"] and "is locked by another session" in result["unverified"]
+        assert "Run pg_revoke_writer to try again" in str(result["warnings"])
+        again: Any = revoke.plan(migration, REVOKE).carry_out()
+    assert again["verified"] and "unverified" not in again
+
+
+def test_a_server_that_refuses_the_brake_does_not_keep_the_destination_closed(
+    shop: Shop, unseen: Callable[..., None]
+) -> None:
+    """As the owner the account may not set what its login does by default."""
+    end = shop.pair.destination
+    shop.run(end, "GRANT {owner} TO {mover}")
+    with shop.migration(session_role=shop.owner[0]) as migration:
+        result: Any = revoke.revoke_own(migration)
+        with pytest.raises(ServerError, match="permission denied"):
+            revoke.plan(migration, REVOKE).carry_out()
+    assert not result["verified"] and result["writable"]
+    assert any("could not be revoked" in warning and "permission denied" in warning for warning in result["warnings"])
+    assert end.query(SETTING, [shop.mover[0]]) == []
+    assert shop.answer(end, shop.mover) == ""
 
 
 def test_another_role_is_braked_too_and_not_called_verified(shop: Shop, unseen: Callable[..., None]) -> None:

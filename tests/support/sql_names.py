@@ -110,7 +110,7 @@ def texts_of(file: Path, source: str) -> Iterator[Text]:
 
 
 def _settings(tree: ast.Module) -> Iterator[ast.Constant]:
-    """The names of the settings that a session begins with: keys of C(settings=…), and of constants that C(_GIVEN) matches."""
+    """Yield the names of the settings that a session begins with: keys of C(settings=…), and of constants that C(_GIVEN) matches."""
     for node in ast.walk(tree):
         value: ast.expr | None = None
         if isinstance(node, ast.keyword) and node.arg == "settings":

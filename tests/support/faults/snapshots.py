@@ -20,18 +20,20 @@ LOGGED = {
 }
 """Settings of a private source, C(make_pair(private=True, source_settings=LOGGED)), for C(importers) and C(slots_made)."""
 
-_REFUSE = """
+_INSTEAD = """
 SET allow_system_table_mods = on;
 UPDATE pg_catalog.pg_proc SET proname = 'txid_current_snapshot_of_stock'
  WHERE oid = 'pg_catalog.txid_current_snapshot()'::pg_catalog.regprocedure;
-CREATE FUNCTION pg_catalog.txid_current_snapshot() RETURNS text STABLE LANGUAGE sql AS $$
-SELECT CASE WHEN pg_catalog.current_setting('application_name') LIKE 'causeway probe %'
+CREATE FUNCTION pg_catalog.txid_current_snapshot() RETURNS text STABLE LANGUAGE sql AS $${}$$;
+RESET allow_system_table_mods
+"""
+_LISTS_OTHERS = """SELECT CASE WHEN pg_catalog.current_setting('application_name') LIKE 'causeway probe %'
             THEN pg_catalog.split_part(pg_catalog.txid_current_snapshot_of_stock()::text, ':', 1) || ':'
                  || pg_catalog.split_part(pg_catalog.txid_current_snapshot_of_stock()::text, ':', 2)
                  || ':0,' || pg_catalog.pg_backend_pid()
-            ELSE pg_catalog.txid_current_snapshot_of_stock()::text END $$;
-RESET allow_system_table_mods
-"""
+            ELSE pg_catalog.txid_current_snapshot_of_stock()::text END"""
+_LISTS_NOBODY = """SELECT pg_catalog.split_part(pg_catalog.txid_current_snapshot_of_stock()::text, ':', 2) || ':'
+                 || pg_catalog.split_part(pg_catalog.txid_current_snapshot_of_stock()::text, ':', 2) || ':'"""
 
 
 def refuse_imports(end: Any) -> None:
@@ -46,7 +48,12 @@ def refuse_imports(end: Any) -> None:
     What it cannot do is make an import go wrong: a session that imports without asking still sees the right rows here.
     So a test that stands on this looks at C(importers) too, which must be none but the probe.
     """
-    end.run(_REFUSE)
+    end.run(_INSTEAD.format(_LISTS_OTHERS))
+
+
+def list_nobody(end: Any) -> None:
+    """From now on no session of this database is told who runs: what a snapshot and its importer say is always the same."""
+    end.run(_INSTEAD.format(_LISTS_NOBODY))
 
 
 def _lines(end: Any) -> list[str]:

@@ -45,7 +45,6 @@ POSITION = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
 """The WAL position of a session: read after its snapshot was taken, it lies behind everything that the snapshot shows."""
 
 _MAKING = "taking a snapshot of the"
-_WRITING = {"default_transaction_read_only": "off"}
 
 
 class SnapshotTooLarge(EngineError):
@@ -105,8 +104,8 @@ def open_snapshot(
 def _open_ordinary(migration: Migration) -> Iterator[Snapshot]:
     endpoint = migration.spec.source
     with closing(connect(endpoint, f"snapshot {migration.name}")) as holder:
-        with closing(connect(endpoint, f"witness {migration.name}", settings=_WRITING)) as other:
-            witness = begin_witness(migration, other)
+        with explain_errors(_MAKING, "source"), migration.source.transaction():
+            witness = begin_witness(migration.source, holder)
             taken = _importable(migration, holder, _plain(holder, str(endpoint)), witness)
         yield taken
 

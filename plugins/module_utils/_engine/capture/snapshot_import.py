@@ -52,21 +52,17 @@ def same_view(holder: str, importer: str, witness: int | None) -> bool:
     return all(seen.xmin <= xid < seen.xmax for xid in seen.running) and (witness is None or witness in seen.running)
 
 
-def begin_witness(migration: Migration, session: Connection) -> int | None:
-    """Begin a transaction of our own at the source and return its ID; None in recovery, where there is none.
+def begin_witness(ordinary: Connection, holder: Connection) -> int:
+    """Give the transaction that is open in ``ordinary`` an ID, and return it: the witness of the snapshot that ``holder``
+    takes next. Raises ServerError.
 
-    To be called before the snapshot that it is a witness of is taken. Nothing may be created in it, and no slot while it
-    is open: a slot waits for it. Raises ServerError.
+    No slot may be created while it is open: a slot waits for it.
     """
     with explain_errors(_TRYING, "source"):
-        row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-        if row is None or row[0]:
-            return None
-        session.execute("BEGIN READ WRITE")
-        found = session.execute("SELECT pg_catalog.txid_current()").fetchone()
-        # a snapshot lists who runs among those that are older than the last that has ended: that one is this
-        migration.source.execute("SELECT pg_catalog.txid_current()")
-    return int(found[0]) if found else None
+        (witness,) = ordinary.execute("SELECT pg_catalog.txid_current()").fetchone() or (0,)
+        # a snapshot lists a running transaction only if a later one has ended: that one is this
+        holder.execute("SELECT pg_catalog.txid_current()")
+    return int(witness)
 
 
 def can_import(migration: Migration, snapshot: str, seen: str, witness: int | None = None) -> bool:

@@ -6,9 +6,9 @@
 Before PostgreSQL 12 a float is written with as many digits as always suffice (0.100000000000000006), since then with the
 fewest that do (0.1); where a pooler drops our settings, with too few. Before 16 a ``"char"`` beyond ASCII is written as
 that byte, since then in octal. So both ends are asked to write some. Where they do it alike, the text is what is compared.
-Else these types (floats, or ``"char"``), and all that are made of them, are compared by the bytes of their send functions, part by part: the send
-functions of arrays, composites and ranges name types by OID, or tell whether an array has room for NULLs. Every NaN counts
-as the same, as it does in text: the stream and the copy may exchange one for another. -0 is not 0.
+Else these types (floats, or ``"char"``), and all that are made of them, are compared by the bytes of their send functions,
+part by part: the send functions of arrays, composites and ranges name types by OID, or tell whether an array has room for
+NULLs. Every NaN counts as the same, as it does in text: the stream and the copy may exchange one for another. -0 is not 0.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _FLOATS: Mapping[int, Form] = {
 }
 _CHARS: Mapping[int, Form] = {18: _form("{x}::pg_catalog.int4")}
 _BASES = (_FLOATS, _CHARS)
-"""By the OID of the built-in type, in the order of the columns of `_WRITTEN`."""
+"""Forms by the OID of the built-in type; one mapping for each column of `_WRITTEN`."""
 
 
 def observe_forms(source: Connection, destination: Connection, types: Iterable[int]) -> Mapping[int, Form]:
@@ -97,9 +97,8 @@ def observe_forms(source: Connection, destination: Connection, types: Iterable[i
     """
     with explain_errors("asking how numbers are written at", "both ends"):
         here, there = (conn.execute(_WRITTEN).fetchone() for conn in (source, destination))
-        differing = [
-            bases for bases, *written in zip(_BASES, here or (), there or (), strict=True) if written[0] != written[1]
-        ]
+        written = zip(_BASES, here or (), there or (), strict=True)
+        differing = [bases for bases, one, other in written if one != other]
         if not differing:
             return {}
         multiranges = _MULTIRANGES if has(source.info.server_version, "pg_range.rngmultitypid") else ""

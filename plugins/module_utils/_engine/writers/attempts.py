@@ -31,22 +31,23 @@ SELECT pg_catalog.has_any_column_privilege(%(role)s, %(oid)s::oid, 'INSERT'),
        OR pg_catalog.has_table_privilege(%(role)s, %(oid)s::oid, 'TRUNCATE')
 """
 
-LOCK_WAIT = 0.5
+_LOCK_WAIT = 0.5
 """Seconds for a lock: the application waits behind the fence while rights are tried."""
 
 _BUSY_TABLES = 10
+"""So many tables are waited for; each is a wait of its own."""
 
 
-def try_to_write(conn: Connection, role: str, tables: Sequence[Table], wait: float = LOCK_WAIT) -> dict[str, str]:
+def try_to_write(conn: Connection, role: str, tables: Sequence[Table]) -> dict[str, str]:
     """Try to write as ``role``; return for each table the SQLSTATE of the refusal, empty where the role could write.
 
-    A statement locks its table before its right is checked: where another session does not release the lock within
-    ``wait`` seconds, the answer is BUSY, and says nothing; after a few such tables the others are not tried. Runs in a
-    transaction that is rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
+    A statement locks its table before its right is checked: where another session does not release the lock soon, the
+    answer is BUSY, and says nothing; after a few such tables the others are not tried. Runs in a transaction that is
+    rolled back. ``conn`` must be in autocommit and may become ``role``; else ServerError.
     """
     answers: dict[str, str] = {}
     with explain_errors("trying to write as role", role), conn.transaction(force_rollback=True):
-        in_lock_timeout(conn, wait)
+        in_lock_timeout(conn, _LOCK_WAIT)
         conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
         busy = 0
         for table in tables:
@@ -104,7 +105,7 @@ def try_new_session(endpoint: Endpoint, table: Table) -> str:
                 if row is None or row[0] != "on":
                     return ""
                 name = sql.Identifier(table.schema, table.name)
-                in_lock_timeout(conn, LOCK_WAIT)
+                in_lock_timeout(conn, _LOCK_WAIT)
                 conn.execute(sql.SQL("DELETE FROM ONLY {} WHERE false").format(name))
         except psycopg.Error as exc:
             return exc.sqlstate or ""

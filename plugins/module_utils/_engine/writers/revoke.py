@@ -195,25 +195,19 @@ def _tried(migration: Migration, situation: Situation) -> dict[str, Any]:
 def _reported(situation: Situation, tried: Mapping[str, Any]) -> dict[str, object]:
     """Return the outcome with its warnings: a table that could not be tried, and a brake that was set and that a new
     session of the account ignores."""
+    role, warnings = quoted(situation.role), []
     if "unverified" in tried:
-        return {**tried, "warnings": [_untried(situation, str(tried["unverified"]))]}
-    if tried.get("read_only_sessions") is not False:
-        return {**tried, "warnings": []}
-    return {
-        **tried,
-        "warnings": [
-            f"role {quoted(situation.role)} can write at the {situation.end} in new sessions too, although {SETTING} is on"
-            f" for it in {quoted(situation.database)}: what it connects with sets it off. End its sessions, and let"
-            " nothing but the migration log in with it."
-        ],
-    }
-
-
-def _untried(situation: Situation, why: str) -> str:
-    return (
-        f"whether role {quoted(situation.role)} can still write at the {situation.end} was not tried everywhere: {why}. Run"
-        " pg_revoke_writer to try again."
-    )
+        warnings.append(
+            f"whether role {role} can still write at the {situation.end} was not tried everywhere: {tried['unverified']}. Run"
+            " pg_revoke_writer to try again."
+        )
+    if tried.get("read_only_sessions") is False:
+        warnings.append(
+            f"role {role} can write at the {situation.end} in new sessions too, although {SETTING} is on for it in"
+            f" {quoted(situation.database)}: what it connects with sets it off. End its sessions, and let nothing but the"
+            " migration log in with it."
+        )
+    return {**tried, "warnings": warnings}
 
 
 def _plan_granted(migration: Migration, situation: Situation) -> Plan:
@@ -250,21 +244,35 @@ def _plan_granted(migration: Migration, situation: Situation) -> Plan:
     return Plan(as_change(changes, conn), result, apply, notes)
 
 
+def _braked_at_least(migration: Migration, situation: Situation, refusal: ServerError) -> dict[str, object]:
+    """Set the brake where the server has refused what was to be revoked; return the outcome, with a warning of what it has
+    refused."""
+    refused = [refusal]
+    try:
+        outcome = _settled(migration, situation, remaining_paths(situation), braked=situation.setting == "on")
+    except ServerError as exc:
+        refused += [exc] if exc.why != refusal.why else []
+        outcome = _tried(migration, situation)
+    told = [
+        f"the right to write could not be revoked from role {quoted(situation.role)}: {exc.why}. {exc.remedy}"
+        for exc in refused
+    ]
+    return {**outcome, "warnings": [*told, *_listed(outcome.get("warnings"))]}
+
+
 def revoke_own(migration: Migration) -> Mapping[str, object]:
     """Revoke the right to write at the destination from the migration's own account: the cutover's last step before it
     opens. Returns what pg_revoke_writer returns; ``warnings`` are about what only the attempt to write has shown, by an
     earlier run too.
 
     The source is closed by now: where the server refuses a REVOKE or the brake, that is a warning, and the destination
-    still opens. Raises ConnectError."""
+    still opens. Raises ConnectError, and ServerError where the roles cannot be read."""
     situation = observe_situation(migration, "destination", "")
     made = _plan_revoked(migration, situation)
     try:
         result = dict(made.carry_out())
     except ServerError as exc:
-        tried = _tried(migration, situation)
-        told = f"the right to write could not be revoked from role {quoted(situation.role)}: {exc.why}. {exc.remedy}"
-        result = {**made.result, **tried, "verified": False, "warnings": [told, *made.warnings]}
+        result = {**made.result, **_braked_at_least(migration, situation, exc)}
     unknown = any(way["path"] == "unknown" for way in _ways(made.result))
     result["warnings"] = list(dict.fromkeys([*(made.warnings if unknown else ()), *_listed(result.get("warnings"))]))
     return result
