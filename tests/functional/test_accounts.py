@@ -19,7 +19,7 @@ import pytest
 from support import witness
 from support.clusters.local import Clusters
 from support.clusters.pairs import End, Pair
-from support.harness.application import Application, consumer
+from support.harness.application import Application, consumer, subscriber
 from support.harness.modules import ModuleFailed
 from support.harness.quickstart import Quickstart
 from support.harness.streaming import wait_stopped
@@ -354,8 +354,9 @@ def answer(end: End, role: tuple[str, str], statement: str) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_tables_in_public_go_the_whole_way(make: Make, way: str) -> None:
+def test_tables_in_public_go_the_whole_way(make: Make, make_pair: Callable[..., Pair], way: str) -> None:
     versions, setup = WAYS[way]
+    foreign = make_pair(*versions).destination
     quick = make(*versions)
     source, destination = quick.pair.ends
     quick.run(source, setup)
@@ -364,7 +365,7 @@ def test_tables_in_public_go_the_whole_way(make: Make, way: str) -> None:
     before = rights(destination, ["public"])
     acls = source.query(ACLS)
     migration = quick.migration(PUBLIC)
-    with consumer(source, ["public"]) as other:
+    with consumer(source, ["public"]) as other, subscriber(other, foreign) as subscribed:
         quick.precheck(migration, ignore_checks=["version_downgrade"])
         with quick.migrated(migration) as validated:
             assert {one["verdict"] for one in validated["tables"]} == {"identical"}
@@ -372,17 +373,20 @@ def test_tables_in_public_go_the_whole_way(make: Make, way: str) -> None:
             assert answer(source, quick.app, "INSERT INTO public.item (name) VALUES ('late')") == ""
             kinds = other.read()
             assert kinds.count("I") == 1 and "M" not in kinds and kinds.count("R") == 1
+            assert subscribed.assert_keeps_up() == 501
             cut = migration.run("pg_cutover", timeout=60, **quick.client)
         assert cut["certificate"]["verdict"] == "identical"
         assert witness.assert_identical(quick.pair, ["public"]) == 551
         assert set(other.read()) <= {"B", "C"}, "14 sends transactions without a change of its own too"
-    draw = "SELECT nextval('public.receipt')"
-    for statement in ("INSERT INTO public.item (name) VALUES ('x')", "TRUNCATE public.log", draw):
-        assert [answer(end, quick.app, statement) for end in quick.pair.ends] == ["42501", ""]
-    assert owners(destination, ["public"]) == owners(source, ["public"])
-    added = {f"{quick.owner[0]} CREATE"} if "GRANT CREATE" in setup else set()
-    assert rights(destination, ["public"]) == {"public": (before["public"][0], before["public"][1] | added)}
-    restored = quick.release(migration)
+        draw = "SELECT nextval('public.receipt')"
+        for statement in ("INSERT INTO public.item (name) VALUES ('x')", "TRUNCATE public.log", draw):
+            assert [answer(end, quick.app, statement) for end in quick.pair.ends] == ["42501", ""]
+        assert owners(destination, ["public"]) == owners(source, ["public"])
+        added = {f"{quick.owner[0]} CREATE"} if "GRANT CREATE" in setup else set()
+        assert rights(destination, ["public"]) == {"public": (before["public"][0], before["public"][1] | added)}
+        restored = quick.release(migration)
+        quick.run(source, "INSERT INTO public.item (name) VALUES ('after the release')")
+        assert subscribed.assert_keeps_up() == 502
     assert [end.query(LEFT_OVER) for end in quick.pair.ends] == [[], []]
     with source.connect(user=quick.here[0], password=quick.here[1]) as session, session.transaction():
         for statement in restored:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -107,6 +108,32 @@ def consumer(end: End, schemas: Iterable[str]) -> Iterator[Consumer]:
         end.run(f"DROP PUBLICATION {made.name}")
 
 
+@contextlib.contextmanager
+def subscriber(publisher: Consumer, there: End) -> Iterator[Subscriber]:
+    """A subscription of another product to the publication that C(publisher) reads, in a database of its own."""
+    for schema, table in publisher.end.query(PUBLISHED, [publisher.name]):
+        there.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        there.run(f"CREATE TABLE {schema}.{table} ({publisher.end.value(COLUMNS, [f'{schema}.{table}'])})")
+    made = Subscriber(publisher, there, f"s_{publisher.name}"[:60])
+    words = {name: sql.Identifier(name) for name in (made.name, publisher.name)}
+    there.sql.execute(
+        sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {}").format(
+            words[made.name], sql.Literal(publisher.end.dsn), words[publisher.name]
+        )
+    )
+    try:
+        yield made
+    finally:
+        there.run(f"DROP SUBSCRIPTION {made.name}")
+
+
+PUBLISHED = "SELECT quote_ident(schemaname), quote_ident(tablename) FROM pg_publication_tables WHERE pubname = %s"
+COLUMNS = """
+SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+       || ', ' || (SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = a.attrelid AND contype = 'p')
+  FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY a.attrelid
+"""
 KEYED = """
 SELECT quote_ident(n.nspname), quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY (%s) AND c.relkind = 'r' AND NOT c.relispartition
@@ -128,3 +155,26 @@ class Consumer:
     def read(self) -> list[str]:
         """The kinds of messages since the last call: B, C, R, I, U, D, T. Raises where the stream cannot be read."""
         return [kind for kind, dummy in self.end.query(_READ, [self.name, self.name])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subscriber:
+    """A native subscription, whose apply worker is PostgreSQL's own."""
+
+    publisher: Consumer
+    end: End
+    name: str
+
+    def assert_keeps_up(self, seconds: float = 60) -> int:
+        """Wait until it has each table's rows as the publisher has them now; the number of rows."""
+        tables = [f"{schema}.{table}" for schema, table in self.publisher.end.query(PUBLISHED, [self.publisher.name])]
+        wanted = {table: sorted(self.publisher.end.query(ROWS.format(table=table))) for table in tables}
+        deadline = time.monotonic() + seconds
+        while {table: sorted(self.end.query(ROWS.format(table=table))) for table in tables} != wanted:
+            assert time.monotonic() < deadline, f"the subscriber stands: {self.end.query(STANDS)}"
+            time.sleep(0.1)
+        return sum(map(len, wanted.values()))
+
+
+ROWS = "SELECT t::text FROM {table} t"
+STANDS = "SELECT subname, pid, received_lsn, latest_end_time::text FROM pg_stat_subscription"
