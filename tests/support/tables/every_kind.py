@@ -310,7 +310,7 @@ view k.counting | CREATE OR REPLACE RECURSIVE VIEW k.counting (n) AS VALUES (1) 
 materialized view k.mv | DROP MATERIALIZED VIEW k.mv
 index k.mv_i | DROP INDEX k.mv_i
 foreign table k.far | ALTER FOREIGN TABLE k.far OPTIONS (SET place 'there')
-comment k.commented_table | COMMENT ON TABLE k.commented_table IS 'y'
+comment TABLE commented_table | COMMENT ON TABLE k.commented_table IS 'y'
 comment commented_table.a | COMMENT ON COLUMN k.commented_table.a IS NULL
 comment CONSTRAINT said | COMMENT ON CONSTRAINT said ON k.commented_table IS 'y'
 comment INDEX commented_index | COMMENT ON INDEX k.commented_index IS 'y'
@@ -322,7 +322,7 @@ comment DOMAIN positive | COMMENT ON DOMAIN k.positive IS 'y'
 comment FUNCTION hidden | COMMENT ON FUNCTION k.hidden() IS 'y'
 comment PROCEDURE p | COMMENT ON PROCEDURE k.p() IS 'y'
 comment SEQUENCE spare | COMMENT ON SEQUENCE k.spare IS 'y'
-comment VIEW v | COMMENT ON VIEW k.v IS 'y'
+comment VIEW k.v | COMMENT ON VIEW k.v IS 'y'
 comment MATERIALIZED mv_indexed | COMMENT ON MATERIALIZED VIEW k.mv_indexed IS 'y'
 comment STATISTICS stat | COMMENT ON STATISTICS k.stat IS 'y'
 comment COLLATION plain | COMMENT ON COLLATION k.plain IS 'y'
