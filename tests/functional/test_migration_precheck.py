@@ -127,6 +127,53 @@ def test_a_missing_destination_database_comes_with_the_statement_that_makes_it(p
             admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(f"{pair.destination.dbname}_new")))
 
 
+LOCALES = {
+    "builtin": ("17", "17", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"),
+    "builtin of 18": ("18", "18", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"),
+    "libc to 18": ("14", "18", "LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"),
+    "libc to 14": ("17", "14", "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C'"),
+}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_texts_sort_and_fold_alike_at_a_destination_that_the_statement_makes(
+    make_pair: Callable[..., Pair], clusters: Clusters, locale: str
+) -> None:
+    here, there, options = LOCALES[locale]
+    pair = make_pair(here, there)
+    name = f"{pair.source.dbname}_sorted"
+    make, drop = (sql.SQL(text).format(sql.Identifier(name)) for text in (MAKE, "DROP DATABASE IF EXISTS {}"))
+    folds = "SELECT lower('ÄRGER') || upper('ß') || lower('I') || ('Z' < 'a') || ('ä' < 'z')"
+    with pair.source.server.connect() as source, pair.destination.server.connect() as admin:
+        try:
+            source.execute(make + sql.SQL(options))
+            with pair.source.server.connect(name) as session:
+                session.execute(SHOP)
+                wanted = session.execute(folds).fetchone()
+            one = migration(pair, "sorted", clusters, ignore_checks=["version_downgrade"])
+            one.source, one.destination = ({**end, "login_db": name} for end in (one.source, one.destination))
+            statements = [found(failed(one), "destination_database_missing")["fix"]]
+            if there == "14":
+                assert "before PostgreSQL 15 without LOCALE_PROVIDER libc" in statements[0]
+                statements = [statements[0].replace("LOCALE_PROVIDER libc", "", 1)]
+            admin.execute(make + sql.SQL("LOCALE 'C'"))
+            unlike = found(one.run(MODULE), "database_collation")
+            assert unlike["severity"] == "ignorable"
+            statements.append(unlike["fix"].partition(";")[0])
+            for statement in statements:
+                admin.execute(drop)
+                admin.execute(statement.encode())
+                assert "database_collation" not in ids(one.run(MODULE))
+                with pair.destination.server.connect(name) as session:
+                    assert session.execute(folds).fetchone() == wanted
+        finally:
+            admin.execute(drop)
+            source.execute(drop)
+
+
+MAKE = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' "
+
+
 def test_the_same_database_at_both_ends(pair: Pair, clusters: Clusters) -> None:
     pair.source.run(SHOP)
     one = migration(pair, "same", clusters)

@@ -149,27 +149,41 @@ def _locale(row: Mapping[str, str | None]) -> Locale:
     )
 
 
-def create_database_statement(server: Server, name: str) -> str:
+def create_database_statement(server: Server, name: str, version: int | None = None) -> str:
     """Return CREATE DATABASE, for the operator, for a database that encodes and sorts as this one does.
 
-    The version of the collation is the library's, so that it is said and not set.
+    C(version) is that of the server that is to run it, where it is known: one that lacks the locale provider gets no
+    statement, but the version that has it. The version of the collation is the library's, so that it is said and not set.
     """
     locale = server.locale
+    builtin = locale.provider == "builtin"
+    since = SINCE["locale provider builtin of a database"] if builtin else SINCE["locale provider of a database"]
+    if locale.provider != "libc" and version is not None and version < since:
+        return f"Use a destination of PostgreSQL {since // 10000} or newer, which has the locale provider {locale.provider}."
     parts = [f"CREATE DATABASE {_name(name)} TEMPLATE template0 ENCODING {_text(server.encoding)}"]
-    newer = server.version >= SINCE["locale provider of a database"]
+    newer = (version or server.version) >= since
     if newer:
         parts.append(f"LOCALE_PROVIDER {locale.provider}")
     if locale.provider == "icu":
         parts.append(f"ICU_LOCALE {_text(locale.name)}")
         parts += [f"ICU_RULES {_text(locale.rules)}"] if locale.rules else []
-    elif locale.provider == "builtin":
+    elif builtin:
         parts.append(f"BUILTIN_LOCALE {_text(locale.name)}")
     parts.append(f"LC_COLLATE {_text(server.collate)} LC_CTYPE {_text(server.ctype)};")
     if locale.version:
         parts.append(f"-- collation version {locale.version} at the source")
-    if not newer:
-        parts.append("-- from PostgreSQL 15 on with LOCALE_PROVIDER libc")
+    if version is None:
+        parts.append(_other_versions(locale.provider, since, newer))
     return " ".join(parts)
+
+
+def _other_versions(provider: str, since: int, newer: bool) -> str:
+    """Return what is to be changed where another version runs the statement, or that none can."""
+    if not newer:
+        return f"-- from PostgreSQL {since // 10000} on with LOCALE_PROVIDER libc"
+    if provider == "libc":
+        return f"-- before PostgreSQL {since // 10000} without LOCALE_PROVIDER libc"
+    return f"-- PostgreSQL {since // 10000} or newer has this provider"
 
 
 def _name(name: str) -> str:

@@ -82,6 +82,7 @@ ABILITIES: Final[Mapping[str, int]] = {
     "scan of a range of ctid": 140000,
     "GRANT SET ON PARAMETER": 150000,
     "locale provider of a database": 150000,
+    "locale provider builtin of a database": 170000,
     "membership WITH SET": 160000,
     "identities without generated columns": 180000,
     "NOT NULL that was not validated": 180000,

@@ -34,7 +34,7 @@ def _collation(dummy: Observation, source: SourceView, destination: DestinationV
             there.database,
             f"source {', '.join(_sorts_by(here))}; destination {', '.join(_sorts_by(there))}",
             "SELECT * FROM pg_database WHERE datname = current_database()",
-            f"{create_database_statement(here, there.database)} Or accept that texts sort and compare differently.",
+            f"{create_database_statement(here, there.database, there.version)} Or accept that texts sort and compare differently.",
         )
 
 

@@ -1240,6 +1240,7 @@ def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> No
     fix = seen.findings()["destination_database_missing"].fix
     assert fix == (
         "CREATE DATABASE \"orders\" TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C';"
+        " -- before PostgreSQL 15 without LOCALE_PROVIDER libc"
     )
 
 
@@ -1251,18 +1252,42 @@ def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> No
             170000,
             Locale("builtin", "C.UTF-8", "", "1"),
             "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LC_COLLATE 'C' LC_CTYPE 'C';"
-            " -- collation version 1 at the source",
+            " -- collation version 1 at the source -- PostgreSQL 17 or newer has this provider",
         ),
         (
             180000,
             Locale("icu", "de-u-kn", "&a < 'b'"),
-            "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' ICU_RULES '&a < ''b''' LC_COLLATE 'C' LC_CTYPE 'C';",
+            "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' ICU_RULES '&a < ''b''' LC_COLLATE 'C' LC_CTYPE 'C';"
+            " -- PostgreSQL 15 or newer has this provider",
         ),
     ],
 )
 def test_the_statement_has_provider_locale_and_rules(version: int, locale: Locale, expected: str) -> None:
     statement = create_database_statement(server("source", version=version, locale=locale), 'a"b')
     assert statement == f'CREATE DATABASE "a""b" TEMPLATE template0 ENCODING \'UTF8\' {expected}'
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "locale", "expected"),
+    [
+        (170000, 140000, Locale(), " LC_COLLATE 'C' LC_CTYPE 'C';"),
+        (140000, 170000, Locale(), " LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C';"),
+        (
+            180000,
+            170000,
+            Locale("builtin", "C"),
+            " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C' LC_COLLATE 'C' LC_CTYPE 'C';",
+        ),
+        (170000, 160000, Locale("builtin", "C.UTF-8"), "17 or newer, which has the locale provider builtin."),
+        (150000, 140000, Locale("icu", "de"), "15 or newer, which has the locale provider icu."),
+    ],
+)
+def test_the_statement_is_one_that_the_destination_can_run(
+    here: int, there: int, locale: Locale, expected: str
+) -> None:
+    statement = create_database_statement(server("source", version=here, locale=locale), "a", there)
+    create = "CREATE DATABASE \"a\" TEMPLATE template0 ENCODING 'UTF8'"
+    assert statement == ("Use a destination of PostgreSQL " if "newer" in expected else create) + expected
 
 
 def test_only_ignorable_findings_can_be_ignored() -> None:
