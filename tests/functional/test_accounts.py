@@ -310,7 +310,7 @@ def test_what_cannot_be_given_away_is_found_beforehand_and_the_remedy_helps(
     planned = migration.run("pg_schema_sync", section="pre_data", check=True, **quick.client)
     quick.schema(migration)
     assert owners(end, schemas) == owners(source, schemas)
-    (owner, here_now), (_, there_now) = rights(source, schemas)["shop"], rights(end, schemas)["shop"]
+    (owner, here_now), (dummy, there_now) = rights(source, schemas)["shop"], rights(end, schemas)["shop"]
     left_out = {entry for entry in here_now - there_now if not entry.startswith(f"{owner} ")}
     assert all(entry in str(planned["warnings"]) for entry in left_out)
     assert bool(left_out) == ("may not grant" in obstacle)

@@ -91,7 +91,7 @@ def refused(way: Way, module: str, *names: str) -> list[str]:
     assert all(name in told for name in names), told
     with way.as_app() as session:
         session.execute("UPDATE m.plain SET k = k + 1")  # the application writes on
-    return re.findall(r"(?:ALTER|DROP) TABLE [^;(]*", told.split("run the migrate playbook: ")[-1])
+    return re.findall(r"(?:ALTER|DROP) TABLE [^;(]*", told.rpartition("run the migrate playbook: ")[2])
 
 
 CHANGES = {

@@ -50,8 +50,8 @@ def folder_name(name: str) -> str:
 def lock_key(name: str, purpose: str) -> int:
     """Return a signed 64-bit advisory lock key; ``purpose`` is ``run`` (one playbook), ``worker`` (one writer),
     ``copy`` (one leader), ``build`` (shared: by those that build indexes while another process leads the copy),
-    ``place`` (shared: by the sessions of one place's workers; ``name`` is the place), ``fence`` (moving the fence at the source), ``state`` or ``bookkeeping`` (creating a schema that migrations share;
-    ``name`` is the schema's)."""
+    ``place`` (shared: by the sessions of one place's workers; ``name`` is the place), ``fence`` (moving the fence at the
+    source), ``state`` or ``bookkeeping`` (creating a schema that migrations share; ``name`` is the schema's)."""
     digest = hashlib.sha256(f"causeway:{purpose}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

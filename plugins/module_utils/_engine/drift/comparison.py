@@ -178,8 +178,8 @@ def _asleep(before_image: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict
     found = {}
     for kind in ("triggers", "rules"):
         for table, states in before_image.get(kind, {}).items():
-            schema, name = name_of(table)
-            found.update({(schema, f"{name} {one}"): state for one, state in states.items()})
+            there = name_of(table)
+            found.update({(there[0], f"{there[1]} {one}"): state for one, state in states.items()})
     return found
 
 
