@@ -104,17 +104,18 @@ def test_a_definition_of_every_kind_arrives(kinds: Callable[..., Kinds], source:
 
 
 def groups(size: int) -> Iterator[list[every_kind.Deed]]:
-    """The deeds in their order, up to C(size) at once, where none could be taken for another."""
+    """Yield the deeds in their order, up to C(size) at once, where none could be taken for another."""
     group: list[every_kind.Deed] = []
     for deed in every_kind.DEEDS:
-        if len(group) == size or any(names(deed, one.words) or names(one, deed.words) for one in group):
+        if len(group) == size or any(matches(deed, one.words) or matches(one, deed.words) for one in group):
             yield group
             group = []
         group.append(deed)
     yield group
 
 
-def names(deed: every_kind.Deed, name: str) -> bool:
+def matches(deed: every_kind.Deed, name: str) -> bool:
+    """Return whether a finding's name has all words of what the deed changes."""
     return all(word in name.replace('"', "") or word in name for word in deed.words.split(" "))
 
 
@@ -137,7 +138,7 @@ def test_each_change_is_named_alone(
             now = told(compare())
         new = sorted(now.keys() - known)
         for deed in group:
-            mine = [name for name in new if names(deed, name)]
+            mine = [name for name in new if matches(deed, name)]
             if len(mine) != 1 or not now[mine[0]].split(" ")[0].endswith(at):
                 wrong.append((deed.statement, deed.words, [now[name] for name in mine] or new))
         if len(new) != len(group):
@@ -234,7 +235,7 @@ class Shop:
             [{"schema": "shop"}],
             {"types": ["schema", "full"], "allow_keyless": True},
         )
-        self.there = there[0]
+        self.here, self.there = here[0], there[0]
 
     def execute(self, end: End, text: str, **names: str) -> None:
         known = {"owner": self.owner, "app": self.app, **names}
@@ -252,7 +253,8 @@ class Shop:
         """The differences in definitions, by object."""
         with compared_by(self.migration, self.bin) as compare:
             found = told(compare())
-        return {name: text for name, text in found.items() if not text.startswith("database_level")}
+        self.database_level = {name: text for name, text in found.items() if text.startswith("database_level")}
+        return {name: text for name, text in found.items() if name not in self.database_level}
 
 
 @pytest.fixture
@@ -275,6 +277,10 @@ def test_the_accounts_of_the_quickstart_compare_and_a_column_stays_a_column(
     one = shop(*versions)
     one.move()
     assert one.found() == {}
+    ours = {text.split(":")[0] for name, text in one.database_level.items() if one.here in name}
+    assert ours == {"database_level note"}, "what the account was granted for the migration is nobody's loss"
+    warned = [name for name, text in one.database_level.items() if text.startswith("database_level warning")]
+    assert f"right on the database CREATE to {one.owner}" in warned
     # from 16 on system_user, unquoted, is a function
     there = one.pair.destination
     for query in (

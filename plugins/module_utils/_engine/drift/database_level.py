@@ -190,8 +190,10 @@ def _grantee(name: str) -> Composable:
     return _id(name) if name else sql.SQL("PUBLIC")
 
 
+OWN_RIGHT = "right on the database for the migration"
 _RIGHTS = """
-SELECT coalesce(g.rolname, ''), x.privilege_type, x.is_grantable FROM pg_catalog.pg_database d
+SELECT coalesce(g.rolname, ''), x.privilege_type, x.is_grantable, coalesce(g.rolname = session_user, false)
+  FROM pg_catalog.pg_database d
  CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) x
   LEFT JOIN pg_catalog.pg_roles g ON g.oid = x.grantee
  WHERE d.datname = pg_catalog.current_database() AND x.grantee <> d.datdba
@@ -199,12 +201,13 @@ SELECT coalesce(g.rolname, ''), x.privilege_type, x.is_grantable FROM pg_catalog
 
 
 def _rights(conn: Connection, dummy: Server, database: str) -> Iterator[Item]:
-    """Yield the rights on the database, less those of its owner, which is another role at each end on purpose."""
-    for grantee, privilege, grantable in _rows(conn, _RIGHTS):
+    """Yield the rights on the database, less those of its owner, which is another role at each end on purpose. Those of the
+    migration's own account are of a kind of their own: it was given them for the migration."""
+    for grantee, privilege, grantable, own in _rows(conn, _RIGHTS):
         to, right = _grantee(grantee), sql.SQL(privilege)
         option = sql.SQL(" WITH GRANT OPTION" if grantable else "")
         yield Item(
-            "right on the database",
+            OWN_RIGHT if own else "right on the database",
             f"{privilege} to {grantee or 'PUBLIC'}",
             str(grantable),
             sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(right, _id(database), to, option),

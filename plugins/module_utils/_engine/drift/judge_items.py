@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from .database_level import OWN_RIGHT
 from .difference import Difference, Severity
 
 if TYPE_CHECKING:
     from ..postgres.connect import Connection
     from .database_level import Item
 
-_NOTES = ("logical slot", "extension", "language", "access method", "transform")
+_NOTES = (OWN_RIGHT, "logical slot", "extension", "language", "access method", "transform")
 """Kinds that a migration of some schemas may do without."""
 
 _BY_HAND: Mapping[str, str] = {
