@@ -181,9 +181,7 @@ def test_what_is_prepared_stops_us_only_where_it_can_still_change_a_sequence(
     shop.source.run(f"BEGIN; {statement}; PREPARE TRANSACTION 'drawn'")
     refused = pytest.raises(StateError) if stops else contextlib.nullcontext()
     try:
-        with contextlib.ExitStack() as stack:
-            migration = stack.enter_context(shop.migration())
-            stack.enter_context(refused)
+        with refused, shop.migration() as migration:
             sessions.require_nothing_prepared(migration.source, migration.selected().written)
     finally:
         shop.source.run("ROLLBACK PREPARED 'drawn'")

@@ -159,16 +159,40 @@ def test_texts_sort_and_fold_alike_at_a_destination_that_the_statement_makes(
             admin.execute(make + sql.SQL("LOCALE 'C'"))
             unlike = found(one.run(MODULE), "database_collation")
             assert unlike["severity"] == "ignorable"
-            statements.append(unlike["fix"].partition(";")[0])
-            for statement in statements:
-                admin.execute(drop)
+            statements.append(unlike["fix"].partition("login_db: ")[2])
+            admin.execute(drop)
+            for statement, made in zip(statements, (name, f"{name}_new"), strict=True):
                 admin.execute(statement.encode())
+                one.destination["login_db"] = made
                 assert "database_collation" not in ids(one.run(MODULE))
-                with pair.destination.server.connect(name) as session:
+                with pair.destination.server.connect(made) as session:
                     assert session.execute(folds).fetchone() == wanted
         finally:
-            admin.execute(drop)
-            source.execute(drop)
+            for end in (admin, source):
+                for made in (name, f"{name}_new"):
+                    end.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(made)))
+
+
+def test_a_locale_that_the_destination_s_version_lacks_is_said(
+    make_pair: Callable[..., Pair], clusters: Clusters
+) -> None:
+    pair = make_pair("18", "17")
+    name = f"{pair.source.dbname}_fast"
+    options = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"
+    with pair.source.server.connect() as source, pair.destination.server.connect() as destination:
+        make = sql.SQL(MAKE).format(sql.Identifier(name))
+        with pytest.raises(psycopg.errors.WrongObjectType):
+            destination.execute(make + sql.SQL(options))
+        try:
+            source.execute(make + sql.SQL(options))
+            one = migration(pair, "fast", clusters, ignore_checks=["version_downgrade"])
+            one.source = {**one.source, "login_db": name}
+            with pair.source.server.connect(name) as session:
+                session.execute(SHOP)
+            fix = found(one.run(MODULE), "database_collation")["fix"]
+            assert "PostgreSQL 18 or newer" in fix and "CREATE DATABASE" not in fix
+        finally:
+            source.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 MAKE = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' "

@@ -82,9 +82,8 @@ def _tried(session: psycopg.Connection[Any], table: sql.Identifier, columns: lis
             why = _refusal(session, text)
             if why[:5] not in ("55P03", "40P01"):  # another session is in the way for a moment
                 break
-        if (
-            why and why[:2] != "23"
-        ):  # a key that exists, a row that is referenced: that is the rows' doing, not a right's
+        # whether a key exists or a row is referenced depends on the rows, which a load changes
+        if why and why[:2] != "23":
             yield kind, why
 
 
@@ -113,7 +112,7 @@ def consumer(end: End, schemas: Iterable[str]) -> Iterator[Consumer]:
 
 @contextlib.contextmanager
 def subscriber(publisher: Consumer, there: End) -> Iterator[Subscriber]:
-    """A subscription of another product to the publication that C(publisher) reads, in a database of its own."""
+    """Subscribe a database of another product's to the publication that C(publisher) reads, for the length of the context."""
     for schema, table in publisher.end.query(PUBLISHED, [publisher.name]):
         there.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         there.run(f"CREATE TABLE {schema}.{table} ({publisher.end.value(COLUMNS, [f'{schema}.{table}'])})")
@@ -169,15 +168,15 @@ class Subscriber:
     name: str
 
     def assert_keeps_up(self, seconds: float = 60) -> int:
-        """Wait until it has each table's rows as the publisher has them now; the number of rows."""
+        """Wait until it has each table's rows as the publisher has them now; return the number of rows."""
         tables = [f"{schema}.{table}" for schema, table in self.publisher.end.query(PUBLISHED, [self.publisher.name])]
         wanted = {table: sorted(self.publisher.end.query(ROWS.format(table=table))) for table in tables}
         deadline = time.monotonic() + seconds
         while {table: sorted(self.end.query(ROWS.format(table=table))) for table in tables} != wanted:
-            assert time.monotonic() < deadline, f"the subscriber stands: {self.end.query(STANDS)}"
+            assert time.monotonic() < deadline, f"the subscriber lags: {self.end.query(PROGRESS)}"
             time.sleep(0.1)
         return sum(map(len, wanted.values()))
 
 
 ROWS = "SELECT t::text FROM {table} t"
-STANDS = "SELECT subname, pid, received_lsn, latest_end_time::text FROM pg_stat_subscription"
+PROGRESS = "SELECT subname, pid, received_lsn, latest_end_time::text FROM pg_stat_subscription"

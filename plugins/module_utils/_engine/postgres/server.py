@@ -152,14 +152,11 @@ def _locale(row: Mapping[str, str | None]) -> Locale:
 def create_database_statement(server: Server, name: str, version: int | None = None) -> str:
     """Return CREATE DATABASE, for the operator, for a database that encodes and sorts as this one does.
 
-    C(version) is that of the server that is to run it, where it is known: one that lacks the locale provider gets no
-    statement, but the version that has it. The version of the collation is the library's, so that it is said and not set.
+    ``version`` is that of the server that is to run it, where it is known, and has the locale (`lacking_locale`). The
+    version of the collation is the library's, so that it is said and not set.
     """
     locale = server.locale
-    builtin = locale.provider == "builtin"
-    since = SINCE["locale provider builtin of a database"] if builtin else SINCE["locale provider of a database"]
-    if locale.provider != "libc" and version is not None and version < since:
-        return f"Use a destination of PostgreSQL {since // 10000} or newer, which has the locale provider {locale.provider}."
+    since = _locale_since(locale)
     parts = [f"CREATE DATABASE {_name(name)} TEMPLATE template0 ENCODING {_text(server.encoding)}"]
     newer = (version or server.version) >= since
     if newer:
@@ -167,7 +164,7 @@ def create_database_statement(server: Server, name: str, version: int | None = N
     if locale.provider == "icu":
         parts.append(f"ICU_LOCALE {_text(locale.name)}")
         parts += [f"ICU_RULES {_text(locale.rules)}"] if locale.rules else []
-    elif builtin:
+    elif locale.provider == "builtin":
         parts.append(f"BUILTIN_LOCALE {_text(locale.name)}")
     parts.append(f"LC_COLLATE {_text(server.collate)} LC_CTYPE {_text(server.ctype)};")
     if locale.version:
@@ -177,13 +174,31 @@ def create_database_statement(server: Server, name: str, version: int | None = N
     return " ".join(parts)
 
 
+def _locale_since(locale: Locale) -> int:
+    """Return the version that LOCALE_PROVIDER, and what this locale says behind it, came with."""
+    if locale.provider == "builtin":
+        later = locale.name == "PG_UNICODE_FAST"
+        return SINCE["locale PG_UNICODE_FAST" if later else "locale provider builtin of a database"]
+    return SINCE["ICU rules of a database" if locale.rules else "locale provider of a database"]
+
+
+def lacking_locale(server: Server, version: int) -> str:
+    """Return which PostgreSQL has the locale of this database, where one of ``version`` lacks it; else an empty text."""
+    locale = server.locale
+    since = _locale_since(locale)
+    if locale.provider == "libc" or version >= since:
+        return ""
+    rules = ", with rules" if locale.rules else ""
+    return f"PostgreSQL {since // 10000} or newer, which has the locale {locale.name} of the provider {locale.provider}{rules}"
+
+
 def _other_versions(provider: str, since: int, newer: bool) -> str:
     """Return what is to be changed where another version runs the statement, or that none can."""
     if not newer:
         return f"-- from PostgreSQL {since // 10000} on with LOCALE_PROVIDER libc"
     if provider == "libc":
         return f"-- before PostgreSQL {since // 10000} without LOCALE_PROVIDER libc"
-    return f"-- PostgreSQL {since // 10000} or newer has this provider"
+    return f"-- PostgreSQL {since // 10000} or newer has this locale"
 
 
 def _name(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..postgres.server import create_database_statement
+from ..postgres.server import create_database_statement, lacking_locale
 from .finding import Check, Found, at_both
 
 if TYPE_CHECKING:
@@ -34,8 +34,16 @@ def _collation(dummy: Observation, source: SourceView, destination: DestinationV
             there.database,
             f"source {', '.join(_sorts_by(here))}; destination {', '.join(_sorts_by(there))}",
             "SELECT * FROM pg_database WHERE datname = current_database()",
-            f"{create_database_statement(here, there.database, there.version)} Or accept that texts sort and compare differently.",
+            f"Accept that texts sort and compare differently, or {_alike(here, there)}",
         )
+
+
+def _alike(here: Server, there: Server) -> str:
+    """Return how to get a destination that sorts as the source does."""
+    if lacking := lacking_locale(here, there.version):
+        return f"use a destination of {lacking}."
+    statement = create_database_statement(here, f"{there.database}_new", there.version)
+    return f"make a new database and name it as the destination's login_db: {statement}"
 
 
 def _sorts_by(server: Server) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ from ansible_collections.causeway.postgresql.plugins.module_utils._engine.postgr
     Locale,
     Server,
     create_database_statement,
+    lacking_locale,
 )
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck import catalogue
 from ansible_collections.causeway.postgresql.plugins.module_utils._engine.precheck.observed import (
@@ -1252,13 +1253,13 @@ def test_the_statement_for_the_missing_database_takes_the_sources_locale() -> No
             170000,
             Locale("builtin", "C.UTF-8", "", "1"),
             "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LC_COLLATE 'C' LC_CTYPE 'C';"
-            " -- collation version 1 at the source -- PostgreSQL 17 or newer has this provider",
+            " -- collation version 1 at the source -- PostgreSQL 17 or newer has this locale",
         ),
         (
             180000,
             Locale("icu", "de-u-kn", "&a < 'b'"),
             "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' ICU_RULES '&a < ''b''' LC_COLLATE 'C' LC_CTYPE 'C';"
-            " -- PostgreSQL 15 or newer has this provider",
+            " -- PostgreSQL 16 or newer has this locale",
         ),
     ],
 )
@@ -1278,16 +1279,34 @@ def test_the_statement_has_provider_locale_and_rules(version: int, locale: Local
             Locale("builtin", "C"),
             " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C' LC_COLLATE 'C' LC_CTYPE 'C';",
         ),
-        (170000, 160000, Locale("builtin", "C.UTF-8"), "17 or newer, which has the locale provider builtin."),
-        (150000, 140000, Locale("icu", "de"), "15 or newer, which has the locale provider icu."),
     ],
 )
 def test_the_statement_is_one_that_the_destination_can_run(
     here: int, there: int, locale: Locale, expected: str
 ) -> None:
-    statement = create_database_statement(server("source", version=here, locale=locale), "a", there)
+    source = server("source", version=here, locale=locale)
     create = "CREATE DATABASE \"a\" TEMPLATE template0 ENCODING 'UTF8'"
-    assert statement == ("Use a destination of PostgreSQL " if "newer" in expected else create) + expected
+    assert create_database_statement(source, "a", there) == create + expected
+    assert lacking_locale(source, there) == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "locale", "expected"),
+    [
+        (160000, Locale("builtin", "C.UTF-8"), "17 or newer, which has the locale C.UTF-8 of the provider builtin"),
+        (
+            170000,
+            Locale("builtin", "PG_UNICODE_FAST"),
+            "18 or newer, which has the locale PG_UNICODE_FAST of the provider builtin",
+        ),
+        (140000, Locale("icu", "de"), "15 or newer, which has the locale de of the provider icu"),
+        (150000, Locale("icu", "de", "&a < b"), "16 or newer, which has the locale de of the provider icu, with rules"),
+    ],
+)
+def test_a_destination_without_the_locale_is_told_which_version_has_it(
+    there: int, locale: Locale, expected: str
+) -> None:
+    assert lacking_locale(server("source", version=180000, locale=locale), there) == f"PostgreSQL {expected}"
 
 
 def test_only_ignorable_findings_can_be_ignored() -> None:
